@@ -1,0 +1,36 @@
+# `make demo` and `make test` are all a newcomer needs; both install into .venv first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+.PHONY: demo test test-slow install lint clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/python cli.py invent $(DEMO)/events.csv --users 1500 --events 90000 --seed 1
+	$(BIN)/python cli.py build-shards $(DEMO)/events.csv $(DEMO)/data --window-len 256 --split users:0.1 --overwrite
+	$(BIN)/python cli.py inspect $(DEMO)/data --window 3
+	$(BIN)/python cli.py train $(DEMO)/data --run $(DEMO)/run --preset tiny --batch-tokens 4096 --epochs 12 --validate-every 80 --overwrite
+	$(BIN)/python cli.py inspect $(DEMO)/run
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+test-slow: install
+	$(BIN)/python -m pytest -q -m slow
+
+clean:
+	rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""From event files to a dataset: tasks, workers, commit."""

@@ -1,0 +1,92 @@
+"""Where every partition lies in a packing's token stream, and the window tasks that follow from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.build.tasks import WindowTask
+from streamfeat.build.windows import SPLIT_COUNTER
+from streamfeat.config import BuildConfig
+from streamfeat.kernels.draws import PARTITION_ORDER, permutation
+from streamfeat.schema import Schema
+from streamfeat.store.layout import HISTORIES
+from streamfeat.store.manifest import SplitCounts
+from streamfeat.store.reader import ArrayReader
+from streamfeat.store.tables import read_validation_users
+
+SplitLabel = Literal["training", "validation"]
+MIN_TRAINING_CHUNKS = 96  # chunk_windows is halved while training has fewer
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Users, events and tokens (one packing's) of each partition, of one split: (partitions,) int64 each."""
+
+    users: NDArray[np.int64]
+    events: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+
+
+def read_extents(root: Path, config: BuildConfig) -> dict[SplitLabel, Extent]:
+    """What each partition brings to each split, from the offsets alone."""
+    with ArrayReader(root / HISTORIES / "offsets") as reader:
+        lengths = np.diff(reader.read_rows(0, reader.shape[0]))
+    with ArrayReader(root / HISTORIES / "partition_offsets") as reader:
+        edges = reader.read_rows(0, reader.shape[0])
+    is_validation = read_validation_users(root)
+    extents: dict[SplitLabel, Extent] = {}
+    for split in ("training", "validation"):
+        mine = is_validation == (split == "validation")
+        tokens = np.minimum(lengths + 1, config.max_crop_len)
+        sums = [np.concatenate([[0], np.cumsum(np.where(mine, values, 0))]) for values in (1, lengths, tokens)]
+        extents[split] = Extent(*(np.diff(total[edges]) for total in sums))
+    return extents
+
+
+def count_splits(config: BuildConfig, extents: dict[SplitLabel, Extent]) -> dict[SplitLabel, SplitCounts]:
+    """Windows, chunk and shard sizes of both splits."""
+    windows = {split: -(-int(extent.tokens.sum()) // config.window_len) for split, extent in extents.items()}
+    chunk = config.chunk_windows
+    while chunk > 1 and -(-windows["training"] // chunk) < MIN_TRAINING_CHUNKS:
+        chunk = -(-chunk // 2)
+    # Halving an odd number could leave the shard no multiple of the chunk.
+    while config.shard_windows % chunk:
+        chunk -= 1
+    counts: dict[SplitLabel, SplitCounts] = {}
+    for split, extent in extents.items():
+        counts[split] = SplitCounts(
+            users=int(extent.users.sum()),
+            events=int(extent.events.sum()),
+            tokens=int(extent.tokens.sum()),
+            windows=windows[split],
+            chunk_windows=chunk,
+            shard_windows=min(config.shard_windows, max(-(-windows[split] // chunk), 1) * chunk),
+            packings=config.packings if split == "training" else 1,
+        )
+    return counts
+
+
+def window_tasks(
+    config: BuildConfig, schema: Schema, split: SplitLabel, packing: int, counts: SplitCounts, extent: Extent,
+    digest: str,
+) -> list[WindowTask]:  # fmt: skip
+    """The tasks of one packing, in shard order; each names the partitions that its tokens come from."""
+    order = permutation(config.seed, PARTITION_ORDER, packing, SPLIT_COUNTER[split], num=len(extent.tokens))
+    order = order[extent.tokens[order] > 0]
+    ends = np.cumsum(extent.tokens[order])
+    starts = ends - extent.tokens[order]
+    shard_tokens = counts.shard_windows * config.window_len
+    tasks = []
+    for shard in range(-(-counts.windows // counts.shard_windows)):
+        low, high = shard * shard_tokens, (shard + 1) * shard_tokens
+        first, last = np.searchsorted(ends, low, side="right"), np.searchsorted(starts, high, side="left")
+        tasks.append(WindowTask(
+            split=split, packing=packing, shard=shard, num_windows=counts.windows, num_tokens=counts.tokens,
+            chunk_windows=counts.chunk_windows, shard_windows=counts.shard_windows,
+            partitions=tuple(order[first:last].tolist()), partition_starts=tuple(starts[first:last].tolist()),
+            schema_=schema, config=config, digest=digest,
+        ))  # fmt: skip
+    return tasks

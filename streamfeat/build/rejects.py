@@ -1,0 +1,50 @@
+"""Bad rows: gathered in `rejected.csv`, and too many of them stop the build."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from streamfeat.config import BuildConfig
+from streamfeat.errors import DataError
+from streamfeat.store.files import write_durably
+from streamfeat.store.layout import REJECTED
+from streamfeat.store.manifest import FileRecord, Receipt
+
+_SHOWN = 5  # bad rows that an error quotes
+
+
+def collect_rejected(root: Path, splits: Sequence[Receipt]) -> FileRecord | None:
+    """Join the splits' rejected rows, in input order, into `rejected.csv`; None where no row was bad."""
+    paths = [file.path for receipt in splits for file in receipt.files if file.path.endswith(".rejected.csv")]
+    if not paths:
+        (root / REJECTED).unlink(missing_ok=True)
+        return None
+
+    def parts() -> Iterator[bytes]:
+        yield b"file,row,reason,value\n"
+        for path in paths:
+            yield (root / path).read_bytes()
+
+    size, sha256 = write_durably(root, REJECTED, parts())
+    return FileRecord(path=REJECTED, size=size, sha256=sha256)
+
+
+def check_rejected(root: Path, config: BuildConfig, counts: Counter[str]) -> None:
+    """Raise DataError where more than `max_rejected` of the rows were bad."""
+    bad = sum(number for name, number in counts.items() if name.startswith("rejected_"))
+    if bad <= config.max_rejected * counts["rows"]:
+        return
+    reasons = ", ".join(
+        f"{number} {name.removeprefix('rejected_')}"
+        for name, number in counts.most_common() if name.startswith("rejected_")
+    )  # fmt: skip
+    with (root / REJECTED).open(encoding="utf-8", newline="") as file:
+        first = [f"  {row['file']}:{row['row']}: {row['reason']}: {row['value'][:80]!r}"
+                 for row in islice(csv.DictReader(file), _SHOWN)]  # fmt: skip
+    raise DataError(
+        f"{bad} of {counts['rows']} rows are bad ({reasons}), more than --max-rejected {config.max_rejected:g}:\n"
+        + "\n".join(first)
+        + f"\nall of them stand in {root / REJECTED}; mend them, check --columns, or raise --max-rejected"
+    )

@@ -1,0 +1,274 @@
+"""The build, from event files to a committed dataset.
+
+split → merge item tables → partition [→ filter] → final ids, prefix sums → history → tables → window → manifest
+"""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamfeat.build import assemble, merge
+from streamfeat.build.histories import EVENT_SHARD, history_specs, run_history
+from streamfeat.build.packings import count_splits, read_extents, window_tasks
+from streamfeat.build.partition import run_filter, run_partition
+from streamfeat.build.plan import Plan, claim_folder, make_plan, split_sources
+from streamfeat.build.pool import WorkerPool
+from streamfeat.build.rejects import check_rejected, collect_rejected
+from streamfeat.build.split import run_split
+from streamfeat.build.tasks import (
+    KEPT_ITEMS_FILE,
+    FilterTask,
+    HistoryTask,
+    PartitionTask,
+    SplitTask,
+    Task,
+    WindowTask,
+)
+from streamfeat.build.temporary import write_arrays
+from streamfeat.build.windows import run_window, window_specs
+from streamfeat.config import BuildConfig
+from streamfeat.errors import DataError
+from streamfeat.events.titles import read_titles
+from streamfeat.records import validated
+from streamfeat.store.layout import (
+    HISTORIES,
+    MANIFEST,
+    RECEIPTS,
+    TEMPORARY,
+    WINDOWS,
+    create_arrays,
+    create_group,
+)
+from streamfeat.store.manifest import Manifest, Receipt, manifest_json
+from streamfeat.store.writer import commit_receipt, is_committed, read_receipt, write_whole
+
+WINDOW_RUN = 4  # consecutive window tasks that a worker takes at once: neighbours share a partition
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` units of a stage are committed."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What kind of file an event file was taken for."""
+
+    note: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of a build."""
+
+    manifest: Manifest
+    note: str  # what was done, or that nothing was left to do
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    peak_memory: int = 0  # bytes, summed over processes
+
+
+Step = Generator[Progress, None, list[Receipt]]
+
+
+def build_dataset(
+    events: Sequence[str], out: str | Path, config: BuildConfig, *, workers: int = 1, overwrite: bool = False
+) -> Iterator[Recognised | Progress | Finished]:
+    """Build, or finish building, the dataset `out` from event files; yields progress, at last a `Finished`.
+
+    Raises the errors of `streamfeat.errors` for all that a user can fix. May be called again after any
+    interruption: what is committed is not done again.
+    """
+    plan = make_plan(events, out, config)
+    manifest = claim_folder(plan, overwrite=overwrite)
+    for source in plan.sources:
+        yield Recognised(f"{source.path}: {source.note}")
+    with WorkerPool(_execute, workers) as pool:
+        build = _Build(plan, pool)
+        if manifest is not None:
+            have = manifest.splits["training"].packings
+            if config.packings <= have:
+                note = "up to date" if config.packings == have else f"has {have} packings already; nothing changed"
+            else:
+                manifest = yield from build.windows(manifest)
+                note = f"packings {have} to {config.packings - 1} added"
+        else:
+            manifest = yield from build.windows((yield from build.histories()))
+            note = "built"
+        _clear_temporary(plan.root, manifest)
+        yield Finished(manifest, note, build.seconds, pool.peak_memory)
+
+
+def build_shards(events: Sequence[str], out: str | Path, *, workers: int = 1, **options: Any) -> Manifest:
+    """`build_dataset` without progress: builds the dataset `out` and returns its manifest.
+
+    `options` are the fields of `BuildConfig`. Raises the errors of `streamfeat.errors`.
+    """
+    config = validated(BuildConfig, options, "build_shards")
+    *_, finished = build_dataset(events, out, config, workers=workers)
+    assert isinstance(finished, Finished)
+    return finished.manifest
+
+
+def _execute(root: Path, task: Task) -> Receipt:
+    """Run a task: what a worker calls."""
+    match task:
+        case SplitTask():
+            return run_split(root, task)
+        case PartitionTask():
+            return run_partition(root, task)
+        case FilterTask():
+            return run_filter(root, task)
+        case HistoryTask():
+            return run_history(root, task)
+        case WindowTask():
+            return run_window(root, task)
+
+
+class _Build:
+    """One run of the coordinator: its plan, its workers, and the seconds that each stage took."""
+
+    def __init__(self, plan: Plan, pool: WorkerPool) -> None:
+        self.plan, self.root, self.config, self.pool = plan, plan.root, plan.config, pool
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, name: str, unit: str, tasks: Sequence[Task], sizes: Sequence[int], run_len: int = 1) -> Step:
+        """Run the tasks that are not committed yet. Returns every task's receipt, in the order of `tasks`."""
+        started = time.monotonic()
+        receipts: dict[str, Receipt] = {}
+        for task in tasks:
+            found = read_receipt(self.root, task.name)
+            if found is not None and found.digest == task.digest and is_committed(self.root, found):
+                receipts[task.name] = found
+        size_of = {task.name: size for task, size in zip(tasks, sizes, strict=True)}
+        done, total = sum(size_of[name] for name in receipts), sum(sizes)
+        yield Progress(name, done, total, unit)
+        for receipt in self.pool.run(self.root, [task for task in tasks if task.name not in receipts], run_len):
+            receipts[receipt.task] = receipt
+            done += size_of[receipt.task]
+            yield Progress(name, done, total, unit)
+        self.seconds[name] = time.monotonic() - started
+        return [receipts[task.name] for task in tasks]
+
+    def histories(self) -> Generator[Progress, None, Manifest]:
+        """Event files to histories and tables. Returns the manifest without any window."""
+        root, config, digest = self.root, self.config, self.plan.digest
+        splits, num_partitions = split_sources(self.plan)
+        tasks = [
+            SplitTask(split=split, config=config, num_partitions=num_partitions, digest=digest) for split in splits
+        ]
+        read = yield from self.stage("reading", "rows", tasks, [split.num_rows for split in splits])
+        counts = sum((Counter(receipt.facts["counts"]) for receipt in read), Counter[str]())
+        rejected = collect_rejected(root, read)
+        check_rejected(root, config, counts)
+        assemble.check_media(config, read)
+        assemble.check_left(read, counts)
+
+        num_provisional = merge.merge_items(root, read)
+        partitions = yield from self.stage(
+            "sorting", "partitions",
+            [PartitionTask(partition=p, num_splits=len(read), digest=digest) for p in range(num_partitions)],
+            [1] * num_partitions,
+        )  # fmt: skip
+        counts["duplicates"] = sum(receipt.facts["duplicates"] for receipt in partitions)
+        if config.min_item_events > 1 or config.min_user_events > 1:
+            partitions = yield from self.filtered(partitions, num_provisional, counts)
+
+        vocabulary = merge.final_items(root, config, merge.item_events(root, partitions, num_provisional))
+        vocabulary = merge.with_titles(vocabulary, {k: v for s in self.plan.sources for k, v in read_titles(s).items()})
+        schema = assemble.schema_of(config, vocabulary, partitions)
+        is_validation = assemble.hold_out(root, config, schema.num_users)
+        offsets = assemble.write_offsets(root, self.plan, partitions)
+        num_events = sum(receipt.facts["events"] for receipt in partitions)
+        create_arrays(root / HISTORIES, history_specs(schema, num_events, config.compression))
+        sizes = [min(EVENT_SHARD, num_events - first) for first in range(0, num_events, EVENT_SHARD)]
+        histories = yield from self.stage(
+            "histories", "events", assemble.history_tasks(self.plan, schema, partitions), sizes
+        )
+        targets = assemble.training_targets(root, histories, schema.num_items)
+        tables = assemble.write_tables(root, self.plan, vocabulary, partitions, is_validation, targets)
+        lasting = [_without_temporary(receipt) for receipt in histories]
+        manifest = assemble.draft_manifest(
+            self.plan, schema, vocabulary, partitions, histories, targets, counts, [offsets, *lasting, tables]
+        )
+        if rejected is None:
+            return manifest
+        report = Receipt(task="rejected", kind="tables", digest=digest, rows=0, files=(rejected,))
+        return manifest.model_copy(update={"receipts": (*manifest.receipts, report)})
+
+    def filtered(self, partitions: list[Receipt], num_provisional: int, counts: Counter[str]) -> Step:
+        """Drop rare items, then rare users, in one more pass over the partitions."""
+        events = merge.item_events(self.root, partitions, num_provisional)
+        keep = events >= self.config.min_item_events
+        write_arrays(self.root, KEPT_ITEMS_FILE, {"keep": keep.astype(np.uint8)})
+        minimum = self.config.min_user_events
+        filtered = yield from self.stage(
+            "filtering", "partitions",
+            [FilterTask(partition=p, min_user_events=minimum, digest=self.plan.digest) for p in range(len(partitions))],
+            [1] * len(partitions),
+        )  # fmt: skip
+        for name in ("filtered_by_item", "filtered_by_user", "users_filtered"):
+            counts[name] = sum(receipt.facts[name] for receipt in filtered)
+        counts["items_filtered"] = int(((events > 0) & ~keep).sum())
+        if not any(receipt.facts["users"] for receipt in filtered):
+            raise DataError(
+                f"0 users left: {counts['items_filtered']} items had fewer than --min-item-events "
+                f"{self.config.min_item_events}, then {counts['users_filtered']} users fewer than "
+                f"--min-user-events {minimum}; lower them"
+            )
+        return filtered
+
+    def windows(self, manifest: Manifest) -> Generator[Progress, None, Manifest]:
+        """Every packing that `manifest` has no receipts of; then commits and returns the whole manifest."""
+        root, schema = self.root, manifest.schema_
+        extents = read_extents(root, self.config)
+        splits = count_splits(self.config, extents)
+        create_group(root / WINDOWS)
+        tasks: list[Task] = []
+        for split, counts in splits.items():
+            create_group(root / WINDOWS / split)
+            for packing in range(counts.packings):
+                specs = window_specs(
+                    schema, counts.windows, counts.chunk_windows, counts.shard_windows, self.config.compression
+                )
+                create_arrays(root / WINDOWS / split / str(packing), specs)
+                tasks += window_tasks(self.config, schema, split, packing, counts, extents[split], manifest.fingerprint)
+        sizes = [min(task.shard_windows, task.num_windows - task.shard * task.shard_windows)
+                 for task in tasks if isinstance(task, WindowTask)]  # fmt: skip
+        receipts = yield from self.stage("windows", "windows", tasks, sizes, WINDOW_RUN)
+        lasting = [receipt for receipt in manifest.receipts if receipt.kind != "window"]
+        manifest = manifest.model_copy(
+            update={"splits": splits, "config": self.config, "receipts": (*lasting, *receipts)}
+        )
+        write_whole(root, MANIFEST, manifest_json(manifest).encode())
+        return manifest
+
+
+def _without_temporary(receipt: Receipt) -> Receipt:
+    """A receipt of the files that stay when temporary ones are gone."""
+    files = tuple(file for file in receipt.files if not file.path.startswith(TEMPORARY))
+    return receipt.model_copy(update={"files": files})
+
+
+def _clear_temporary(root: Path, manifest: Manifest) -> None:
+    """After the manifest: temporary files go, and so do the receipts of tasks that made nothing else."""
+    if not (root / TEMPORARY).exists():
+        return
+    lasting = {receipt.task for receipt in manifest.receipts}
+    for receipt in manifest.receipts:
+        if receipt.kind == "history":
+            commit_receipt(root, receipt)
+    for path in (root / RECEIPTS).glob("*.json"):
+        if path.stem not in lasting:
+            path.unlink()
+    shutil.rmtree(root / TEMPORARY)

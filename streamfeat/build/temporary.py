@@ -1,0 +1,69 @@
+"""Temporary files of a build: several named NumPy arrays in one file, committed like any other.
+
+A JSON line (names, dtypes, lengths, offsets), then the arrays' bytes, each on a 64-byte boundary. Reads map
+the file, so a task that needs a part of an array touches only that part.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamfeat.store.manifest import FileRecord
+from streamfeat.store.writer import write_whole
+
+_ALIGNMENT = 64
+
+
+def write_arrays(root: Path, path: str, arrays: Mapping[str, NDArray[Any]]) -> FileRecord:
+    """Commit `arrays` (1-d) as the file `path` below `root`."""
+    header: dict[str, dict[str, Any]] = {}
+    offset = 0
+    for name, array in arrays.items():
+        header[name] = {"dtype": array.dtype.str, "length": len(array), "offset": offset}
+        offset += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
+    line = json.dumps(header).encode()
+    start = -(-(len(line) + 1) // _ALIGNMENT) * _ALIGNMENT
+    data = bytearray(start + offset)
+    data[: len(line) + 1] = line + b"\n"
+    for name, array in arrays.items():
+        at = start + header[name]["offset"]
+        data[at : at + array.nbytes] = np.ascontiguousarray(array).view(np.uint8).data
+    return write_whole(root, path, data)
+
+
+def map_arrays(root: Path, path: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a file, mapped read-only."""
+    data = np.memmap(root / path, np.uint8, "r")
+    with (root / path).open("rb") as file:
+        line = file.readline()
+    start = -(-len(line) // _ALIGNMENT) * _ALIGNMENT
+    arrays = {}
+    for name, entry in json.loads(line).items():
+        dtype = np.dtype(entry["dtype"])
+        at = start + entry["offset"]
+        arrays[name] = np.asarray(data[at : at + entry["length"] * dtype.itemsize]).view(dtype)
+    return arrays
+
+
+def text_arrays(name: str, texts: pa.StringArray) -> dict[str, NDArray[Any]]:
+    """A string array as two arrays, `<name>_offsets` (int64) and `<name>_bytes` (uint8)."""
+    texts = texts.cast(pa.large_string())
+    _, offsets, data = texts.buffers()
+    edges = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    content = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    return {f"{name}_offsets": edges - edges[0], f"{name}_bytes": content[edges[0] : edges[-1]]}
+
+
+def texts_of(arrays: Mapping[str, NDArray[Any]], name: str, first: int = 0, last: int | None = None) -> pa.StringArray:
+    """Texts `first` to `last` of what `text_arrays` made."""
+    edges = arrays[f"{name}_offsets"]
+    last = len(edges) - 1 if last is None else last
+    offsets = np.array(edges[first : last + 1])
+    content = np.array(arrays[f"{name}_bytes"][offsets[0] : offsets[-1]])
+    texts = pa.LargeStringArray.from_buffers(last - first, pa.py_buffer(offsets - offsets[0]), pa.py_buffer(content))
+    return texts.cast(pa.string())

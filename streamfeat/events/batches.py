@@ -1,0 +1,160 @@
+"""From cast columns to a batch of events: labels looked up, bad rows taken out and named."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamfeat.config import check_medium_name
+from streamfeat.events.casts import MAX_VALUE_LEN, REASONS
+from streamfeat.schema import COMPLETED, STATUSES
+
+# pandas turns integers with gaps into floats, hence "2.0".
+_STATUS_OF_TEXT = {name: name for name in STATUSES} | {
+    text: name for code, name in enumerate(STATUSES) for text in (str(code), f"{code}.0")
+}
+
+
+class Rejected(NamedTuple):
+    """A row that is no event."""
+
+    row: int  # 1-based row (Parquet) or physical line (text) of its file
+    reason: str
+    value: str  # what was found, shortened
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Raw ids of n rows, exactly as the file has them."""
+
+    number: NDArray[np.int64]  # (n,); 0 where the id is text
+    text: pa.StringArray | None  # (n,), null where the id is the canonical decimal of an int64; None: all are
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """Consecutive rows of a file: the n good ones in input order, the others named."""
+
+    user: Ids
+    item: Ids
+    medium: NDArray[np.int32]  # (n,) index into `media`
+    media: tuple[str, ...]  # those of this batch, sorted
+    time: NDArray[np.int64]  # (n,) Unix seconds, floored
+    rating: NDArray[np.float32]  # (n,) NaN where missing
+    status: NDArray[np.uint8]  # (n,) index into schema.STATUSES; completed where missing
+    completion: NDArray[np.float32]  # (n,) 0 to 1; 1 where missing
+    title: pa.StringArray | None  # (n,); None where the source has no such column
+    num_rows: int  # rows read: n and the rejected
+    rejected: list[Rejected]  # in row order
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """A text column of few distinct values, looked up."""
+
+    names: Sequence[str]
+    codes: NDArray[np.int32]  # (n,) index into `names`; -1 where the value is bad
+    places: NDArray[np.int32]  # (n,) index into `reasons`
+    reasons: list[str]  # of each distinct value: why it is bad, "" where it is good
+
+
+def clean_batch(
+    table: pa.Table, first_row: int, num_rows: int, dropped: list[Rejected], default_medium: str
+) -> EventBatch:
+    """The batch made from `table`, the result of `casts.cast_query` over rows first_row … first_row + num_rows - 1.
+
+    `dropped` are the rows, in order, that were taken out before the casts.
+    """
+    assert len(table) + len(dropped) == num_rows, f"of {num_rows} rows {len(dropped)} were dropped, {len(table)} cast"
+    labels = {role: _looked_up(table, role) for role in ("medium", "status") if role in table.column_names}
+    keep = table["reason"].to_numpy() == 0
+    for label in labels.values():
+        keep &= label.codes >= 0
+    rejected = dropped
+    if not keep.all():
+        rejected = sorted([*dropped, *_rejections(table, labels, np.flatnonzero(~keep), first_row, num_rows, dropped)])
+        table = table.filter(pa.array(keep))
+    media, medium = _compact(labels["medium"], keep) if "medium" in labels else ((default_medium,), None)
+    status = labels["status"].codes[keep].astype(np.uint8) if "status" in labels else None
+    num = len(table)
+    return EventBatch(
+        user=Ids(table["user_number"].to_numpy(), _texts(table["user_text"])),
+        item=Ids(table["item_number"].to_numpy(), _texts(table["item_text"])),
+        medium=np.zeros(num, np.int32) if medium is None else medium,
+        media=media if num else (),
+        time=table["time"].to_numpy(),
+        rating=table["rating"].to_numpy(),
+        status=np.full(num, COMPLETED, np.uint8) if status is None else status,
+        completion=table["completion"].to_numpy(),
+        title=_string_array(table["title"]) if "title" in table.column_names else None,
+        num_rows=num_rows,
+        rejected=rejected,
+    )
+
+
+def _medium_of(value: str | None) -> tuple[str, str]:
+    """The medium's name and "", or "" and the reason why it is none."""
+    if value is None or not value.strip():
+        return "", "empty_medium"
+    try:
+        return check_medium_name(value.strip()), ""
+    except ValueError:
+        return "", "bad_medium"
+
+
+def _status_of(value: str | None) -> tuple[str, str]:
+    """The status' name and "", or "" and the reason why it is none."""
+    if value is None or not value.strip():
+        return STATUSES[COMPLETED], ""
+    name = _STATUS_OF_TEXT.get(value.strip().lower())
+    return (name, "") if name else ("", "unknown_status")
+
+
+def _looked_up(table: pa.Table, role: str) -> _Labels:
+    """Each distinct value is looked at once."""
+    look_up: Callable[[str | None], tuple[str, str]] = _medium_of if role == "medium" else _status_of
+    encoded = table[role].combine_chunks().dictionary_encode()
+    found = [look_up(value) for value in [*encoded.dictionary.to_pylist(), None]]
+    names = STATUSES if role == "status" else tuple(sorted({name for name, reason in found if not reason}))
+    code_of = {name: code for code, name in enumerate(names)}
+    places = encoded.indices.fill_null(len(found) - 1).to_numpy()
+    codes = np.array([code_of.get(name, -1) for name, _ in found], np.int32)[places]
+    return _Labels(names, codes, places, [reason for _, reason in found])
+
+
+def _compact(label: _Labels, keep: NDArray[np.bool_]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """The names that kept rows use, and the kept rows' index into them."""
+    codes = label.codes[keep]
+    used = np.flatnonzero(np.bincount(codes, minlength=len(label.names)))
+    place = np.zeros(len(label.names), np.int32)
+    place[used] = np.arange(len(used))
+    return tuple(label.names[code] for code in used), place[codes]
+
+
+def _rejections(
+    table: pa.Table, labels: dict[str, _Labels], bad: NDArray[np.int64], first_row: int, num_rows: int,
+    dropped: list[Rejected],
+) -> list[Rejected]:  # fmt: skip
+    """Rows `bad` of `table` with the reason and value of each."""
+    present = np.ones(num_rows, np.bool_)
+    present[[reject.row - first_row for reject in dropped]] = False
+    rows = (first_row + np.flatnonzero(present))[bad].tolist()
+    reasons = [REASONS[code] for code in table["reason"].to_numpy()[bad].tolist()]
+    values = table["value"].take(pa.array(bad)).to_pylist()
+    for role, label in labels.items():
+        texts = table[role].take(pa.array(bad)).to_pylist()
+        for i, reason in enumerate(label.reasons[place] for place in label.places[bad]):
+            if reason and not reasons[i]:
+                reasons[i], values[i] = reason, (texts[i] or "")[:MAX_VALUE_LEN]
+    return [Rejected(row, reason, value or "") for row, reason, value in zip(rows, reasons, values, strict=True)]
+
+
+def _texts(column: pa.ChunkedArray) -> pa.StringArray | None:
+    return None if column.null_count == len(column) else _string_array(column)
+
+
+def _string_array(column: pa.ChunkedArray) -> pa.StringArray:
+    return column.combine_chunks().cast(pa.string())

@@ -1,0 +1,172 @@
+"""The one SQL pass that turns raw columns into clean ones, with a reason code for each row that is not.
+
+DuckDB's casts are looser than they look, and every guard here stands against one of them, met and measured:
+TRY_CAST('12.7' AS BIGINT) is 13, '1_000' is 1000 and '0x1F' is 31; '1e400' is infinity as DOUBLE; CAST to TIMESTAMP
+drops a time zone without a word, only TIMESTAMPTZ honours it.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+Kind = Literal["text", "integer", "unsigned", "floating"]
+
+# Reason codes of a row, in the order in which they are looked for; 0 is a good row.
+REASONS = (
+    "",
+    "missing_user",
+    "missing_item",
+    "missing_time",
+    "unparsable_time",
+    "negative_time",
+    "time_out_of_range",
+    "unparsable_rating",
+    "non_finite_rating",
+    "bad_completion",
+)
+_ROLE_OF_REASON = {
+    "unparsable_time": "timestamp",
+    "negative_time": "timestamp",
+    "time_out_of_range": "timestamp",
+    "unparsable_rating": "rating",
+    "non_finite_rating": "rating",
+    "bad_completion": "completion",
+}
+
+MAX_VALUE_LEN = 80  # of a rejected value, as it is reported
+_LAST_SECOND = 253_402_300_799  # the end of the year 9999
+_MAX_FLOAT32 = 3.4028234663852886e38
+_MAX_INT64 = 2**63 - 1
+
+
+def cast_query(relation: str, kinds: Mapping[str, Kind], ticks_per_second: int | None) -> str:
+    """SQL over `relation`, which has a column per role of `kinds`; None ticks: timestamps are ISO text.
+
+    Columns of the result: user_number, item_number (int64, 0 where the text counts), user_text, item_text (null
+    where the id is the canonical decimal of an int64), time (int64, Unix seconds, floored), rating (float32, NaN
+    where missing), completion (float32, 1 where missing), reason (uint8, index into REASONS), value (text of what
+    was rejected), and medium, status and title as text where `kinds` has them.
+    """
+    labels = [role for role in ("medium", "status", "title") if role in kinds]
+    parsed = [
+        *_id_columns("user", kinds["user"]),
+        *_id_columns("item", kinds["item"]),
+        '"timestamp"',
+        f"{_seconds(kinds['timestamp'], ticks_per_second)} AS seconds",
+        *_number_columns("rating", kinds.get("rating")),
+        *_number_columns("completion", kinds.get("completion")),
+        *labels,
+    ]
+    value = " ".join(
+        f"WHEN {REASONS.index(reason)} THEN left(CAST(\"{role}\" AS VARCHAR), {MAX_VALUE_LEN})"
+        for reason, role in _ROLE_OF_REASON.items()
+        if role in kinds
+    )
+    clean = [
+        "user_number", "user_text", "item_number", "item_text",
+        "CAST(coalesce(seconds, 0) AS BIGINT) AS time",
+        "CAST(CASE WHEN reason = 0 THEN coalesce(rating_value, 'nan') ELSE 'nan' END AS FLOAT) AS rating",
+        "CAST(CASE WHEN reason = 0 THEN coalesce(completion_value, 1) ELSE 1 END AS FLOAT) AS completion",
+        "CAST(reason AS UTINYINT) AS reason",
+        f"CASE reason {value} END AS value",
+        *(f"CAST({label} AS VARCHAR) AS {label}" for label in labels),
+    ]  # fmt: skip
+    tried = ["*", *_tried("user", kinds["user"]), *_tried("item", kinds["item"])]
+    if ticks_per_second is not None and kinds["timestamp"] == "text":
+        tried.append('TRY_CAST("timestamp" AS BIGINT) AS timestamp_try')
+    query = f"SELECT {', '.join(tried)} FROM ({relation})"
+    query = f"SELECT {', '.join(parsed)} FROM ({query})"
+    query = f"SELECT *, {_reason(kinds)} AS reason FROM ({query})"
+    return f"SELECT {', '.join(clean)} FROM ({query})"
+
+
+def _tried(role: str, kind: Kind) -> list[str]:
+    # A failing TRY_CAST costs four times a comparison, and most text ids are no numbers: those below ':' may be.
+    return [f"CASE WHEN \"{role}\" < ':' THEN TRY_CAST(\"{role}\" AS BIGINT) END AS {role}_try"] if kind == "text" else []
+
+
+def _id_columns(role: str, kind: Kind) -> list[str]:
+    """An id as a number where that is exact, else as text; floats are text, so that no digit is lost."""
+    if kind == "integer":
+        number, text, missing = f'CAST("{role}" AS BIGINT)', "CAST(NULL AS VARCHAR)", f'"{role}" IS NULL'
+    elif kind == "unsigned":
+        small = f'"{role}" <= {_MAX_INT64}'
+        number = f'CASE WHEN {small} THEN CAST("{role}" AS BIGINT) END'
+        text, missing = f'CASE WHEN NOT {small} THEN CAST("{role}" AS VARCHAR) END', f'"{role}" IS NULL'
+    elif kind == "floating":
+        number, text = "0", f'CAST("{role}" AS VARCHAR)'
+        missing = f'"{role}" IS NULL OR isnan("{role}")'
+    else:
+        canonical = f'CAST({role}_try AS VARCHAR) = "{role}"'
+        number = f"CASE WHEN {canonical} THEN {role}_try END"
+        text = f'CASE WHEN coalesce({canonical}, false) THEN NULL ELSE "{role}" END'
+        missing = f"\"{role}\" IS NULL OR \"{role}\" = ''"
+    return [
+        f"coalesce({number}, 0) AS {role}_number",
+        f"{text} AS {role}_text",
+        f"({missing}) AS {role}_missing",
+    ]
+
+
+def _seconds(kind: Kind, ticks_per_second: int | None) -> str:
+    """BIGINT seconds, floored; -1 for all negative times, beyond the last second for all too large, NULL unparsable."""
+    ticks, raw = ticks_per_second, '"timestamp"'
+    if kind == "integer":
+        return f"CASE WHEN {raw} < 0 THEN -1 ELSE CAST({raw} AS BIGINT) // {ticks} END"
+    if kind == "unsigned":
+        return f"CAST(least({raw}, {_MAX_INT64}) AS BIGINT) // {ticks}"
+    if kind == "floating":
+        return f"CASE WHEN isfinite({raw}) THEN {_clamped(raw, ticks)} END"
+    if ticks is None:
+        micros = f"epoch_us({_instant(raw)})"
+        return f"CASE WHEN {micros} < 0 THEN -1 ELSE {micros} // 1000000 END"
+    # The canonical decimal of an integer is the fast way; the rest is looked at by its shape.
+    whole = r"\s*\+?\d{1,18}(\.\d*)?\s*"
+    number = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
+    return (
+        f"CASE WHEN timestamp_try >= 0 AND CAST(timestamp_try AS VARCHAR) = {raw} THEN timestamp_try // {ticks} "
+        f"WHEN regexp_full_match({raw}, '{whole}') THEN CAST(split_part(trim({raw}), '.', 1) AS BIGINT) // {ticks} "
+        f"WHEN regexp_full_match({raw}, '{number}') THEN {_clamped(f'TRY_CAST(trim({raw}) AS DOUBLE)', ticks)} END"
+    )
+
+
+def _clamped(value: str, ticks: int | None) -> str:
+    return f"CAST(greatest(least(floor({value} / {ticks}), {_LAST_SECOND + 1}), -1) AS BIGINT)"
+
+
+def _instant(raw: str) -> str:
+    """TIMESTAMPTZ of ISO text. The two usual shapes that need no zone go by TIMESTAMP, at a third of the cost."""
+    plain = f"{raw} LIKE '____-__-_____:__:__' OR {raw} LIKE '____-__-_____:__:__Z'"
+    return (
+        f"CASE WHEN {plain} THEN CAST(TRY_CAST({raw} AS TIMESTAMP) AS TIMESTAMPTZ) "
+        f"ELSE coalesce(TRY_CAST({raw} AS TIMESTAMPTZ), TRY_CAST(trim({raw}) AS TIMESTAMPTZ)) END"
+    )
+
+
+def _number_columns(role: str, kind: Kind | None) -> list[str]:
+    """The raw column and its value as DOUBLE, NULL where it is missing or no number."""
+    if kind is None:
+        return [f"CAST(NULL AS DOUBLE) AS {role}_value"]
+    raw = f"nullif(\"{role}\", '')" if kind == "text" else f'"{role}"'
+    # An underscore is a digit separator to DuckDB.
+    value = f"CASE WHEN NOT contains({raw}, '_') THEN TRY_CAST({raw} AS DOUBLE) END" if kind == "text" else raw
+    return [f'{raw} AS "{role}"', f"CAST({value} AS DOUBLE) AS {role}_value"]
+
+
+def _reason(kinds: Mapping[str, Kind]) -> str:
+    tests = {
+        "missing_user": "user_missing",
+        "missing_item": "item_missing",
+        "missing_time": "\"timestamp\" IS NULL" + (" OR \"timestamp\" = ''" if kinds["timestamp"] == "text" else ""),
+        "unparsable_time": "seconds IS NULL",
+        "negative_time": "seconds < 0",
+        "time_out_of_range": f"seconds > {_LAST_SECOND}",
+    }
+    if "rating" in kinds:
+        tests["unparsable_rating"] = "rating IS NOT NULL AND rating_value IS NULL"
+        # NaN is larger than every number to DuckDB.
+        tests["non_finite_rating"] = f"abs(rating_value) > {_MAX_FLOAT32}"
+    if "completion" in kinds:
+        tests["bad_completion"] = (
+            "completion IS NOT NULL AND (completion_value IS NULL OR NOT completion_value BETWEEN 0 AND 1)"
+        )
+    return "CASE " + " ".join(f"WHEN {test} THEN {REASONS.index(name)}" for name, test in tests.items()) + " ELSE 0 END"

@@ -1,0 +1,174 @@
+"""Which files are meant, and what each one is: formats recognised by their content, not by their names."""
+
+import difflib
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamfeat.config import BuildConfig
+from streamfeat.errors import ConfigError, DataError
+from streamfeat.events.parquet import parquet_columns, sample_times
+from streamfeat.events.roles import check_roles, find_roles
+from streamfeat.events.sample import TextSample, kind_of, sample_text, split_line
+from streamfeat.events.source import FORMATS, Format, Source
+from streamfeat.events.times import recognise_times
+from streamfeat.events.titles import read_titles
+
+__all__ = ["FORMATS", "Source", "expand", "read_titles", "recognise"]
+
+_RATING_COLUMNS = ("user", "item", "rating", "timestamp")
+_HEADERLESS: dict[Format, str] = {"movielens-100k": "\t", "movielens-dat": "::", "movietweetings": "::"}
+_DELIMITERS = {"\t": "tab", "::": "'::'", ";": "semicolon", "|": "pipe", ",": "comma"}
+_TYPED = re.compile(r"(?P<name>[^:\t]+):(token|float|token_seq|float_seq)")
+_LONG_NAMES: dict[Format, str] = {
+    "movielens-100k": "MovieLens u.data",
+    "movielens-dat": "MovieLens ratings.dat",
+    "movielens-csv": "MovieLens ratings.csv",
+    "movietweetings": "MovieTweetings ratings.dat",
+    "recbole": "RecBole .inter",
+    "csv": "delimited text",
+    "parquet": "Parquet",
+}
+
+
+def expand(events: Sequence[str]) -> list[str]:
+    """Event files in the order given, the matches of each glob sorted. Raises ConfigError for what matches nothing."""
+    files: list[str] = []
+    for pattern in events:
+        if Path(pattern).exists() or not glob.has_magic(pattern):
+            files.append(pattern)
+            continue
+        found = sorted(name for name in glob.glob(pattern, recursive=True) if not Path(name).is_dir())  # noqa: PTH207
+        if not found:
+            raise ConfigError(f"{pattern}: matches no file; check the path, and quote the pattern if the shell expands it")
+        files += found
+    if not files:
+        raise ConfigError("no event files given; name at least one file or glob")
+    return files
+
+
+def recognise(path: str, config: BuildConfig) -> Source:
+    """What the event file at `path` is, under the format, columns and time unit that `config` asks for.
+
+    Raises ConfigError where columns are missing (listing those found and the closest), the file is not of the
+    format asked for, or its unit of time is ambiguous; DataError where it is empty or damaged.
+    """
+    if config.format not in ("auto", *FORMATS):
+        close = difflib.get_close_matches(config.format, FORMATS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: auto, {', '.join(FORMATS)}"
+        raise ConfigError(f"format: unknown format {config.format!r}; {hint}")
+    check_roles(config.columns)
+    kind = kind_of(path)
+    if config.format == "parquet" and kind != "parquet":
+        raise DataError(f"{path}: --format parquet was asked for, but this is no Parquet file; leave --format out")
+    if kind == "parquet":
+        if config.format not in ("auto", "parquet"):
+            raise ConfigError(f"{path}: --format {config.format} was asked for, but this is a Parquet file")
+        return _recognise_parquet(path, config)
+    return _recognise_text(path, sample_text(path, "gzip" if kind == "gzip" else "none"), config)
+
+
+def _recognise_parquet(path: str, config: BuildConfig) -> Source:
+    names = parquet_columns(path)
+    columns = find_roles(path, names, config.columns)
+    sample = sample_times(path, columns["timestamp"])
+    if isinstance(sample, str):
+        unit, times = "timestamp", sample
+    else:
+        unit, times = recognise_times(path, columns["timestamp"], sample, config.time_unit)
+    return Source(path=path, format="parquet", columns=columns, column_names=tuple(names), time_unit=unit,
+                  note=f"Parquet; {_roles_note(columns)}; {times}")  # fmt: skip
+
+
+def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Source:
+    asked = None if config.format == "auto" else config.format
+    form, delimiter, quote, names = _layout(path, sample, asked, config)
+    header = form not in _HEADERLESS
+    columns = find_roles(path, names, config.columns)
+    place = names.index(columns["timestamp"])
+    rows = [split_line(line, delimiter, quote) for line in sample.head[1 if header else 0 :] + sample.rest]
+    values = [row[place] for row in rows if len(row) == len(names)]
+    if rows and not values:
+        raise ConfigError(
+            f"{path}: no line has the {len(names)} fields of its first line (separated by {_DELIMITERS[delimiter]}); "
+            f"the second reads {sample.head[-1][:60]!r}; give the file one delimiter throughout"
+        )
+    unit, times = recognise_times(path, columns["timestamp"], values, config.time_unit)
+    parts = [f"{_LONG_NAMES[form]}, {_DELIMITERS[delimiter]} between fields", *(["gzip"] * (sample.compression == "gzip"))]
+    return Source(path=path, format=form, columns=columns, column_names=tuple(names), time_unit=unit,
+                  delimiter=delimiter, quote='"' if quote else "", header=header, compression=sample.compression,
+                  note=f"{', '.join(parts)}; {_roles_note(columns)}; {times}")  # fmt: skip
+
+
+def _roles_note(columns: dict[str, str]) -> str:
+    return ", ".join(f"{role}={column}" if role != column else role for role, column in columns.items())
+
+
+def _layout(
+    path: str, sample: TextSample, asked: str | None, config: BuildConfig
+) -> tuple[Format, str, str, list[str]]:
+    """Format, delimiter, quote and column names of a text file; `asked` is the format the user wants, if any."""
+    first = sample.head[0]
+    for form in ("movietweetings", "movielens-dat", "movielens-100k"):
+        if asked == form or (asked is None and _is_headerless(form, sample)):
+            if len(first.split(_HEADERLESS[form])) != len(_RATING_COLUMNS):
+                raise ConfigError(
+                    f"{path}: {_LONG_NAMES[form]} has 4 fields separated by {_DELIMITERS[_HEADERLESS[form]]}; "
+                    f"its first line reads {first[:60]!r}; leave --format out"
+                )
+            return form, _HEADERLESS[form], "", list(_RATING_COLUMNS)
+    typed = [_TYPED.fullmatch(field) for field in first.split("\t")]
+    if asked in (None, "recbole") and all(typed):
+        return "recbole", "\t", "", [match["name"] for match in typed if match]
+    if asked == "recbole":
+        raise ConfigError(f"{path}: a RecBole file starts with typed names such as user_id:token; got {first[:60]!r}")
+    delimiter, quote, names = _header(path, sample, config)
+    form = "movielens-csv" if names == ["userId", "movieId", "rating", "timestamp"] else "csv"
+    if asked == "movielens-csv" and form != asked:
+        raise ConfigError(f"{path}: MovieLens ratings.csv starts with userId,movieId,rating,timestamp; got {first[:60]!r}")
+    return form, delimiter, "" if form == "movielens-csv" else quote, names
+
+
+def _is_headerless(form: Format, sample: TextSample) -> bool:
+    """Whether the first lines are rows of user, item, rating and time in the layout of `form`."""
+    rows = [line.split(_HEADERLESS[form]) for line in sample.head[:100]]
+    number = re.compile(r"-?\d+(\.\d+)?")
+    numeric = [len(row) == 4 and all(number.fullmatch(value) for value in row) for row in rows]
+    if sum(numeric) * 2 <= len(rows) or not numeric[0]:
+        return False
+    # IMDb ids have at least seven digits, zeros in front of the smaller ones.
+    imdb = all(len(row[1]) >= 7 for row, good in zip(rows, numeric, strict=True) if good)
+    return form == "movielens-100k" or imdb == (form == "movietweetings")
+
+
+def _header(path: str, sample: TextSample, config: BuildConfig) -> tuple[str, str, list[str]]:
+    """Delimiter, quote and column names of a file whose first line names its columns.
+
+    Of the delimiters that give every required role a column, the one with most columns; else the error that the
+    likeliest one leads to.
+    """
+    errors: list[tuple[int, ConfigError]] = []
+    found: list[tuple[int, str, str, list[str]]] = []
+    for delimiter in _DELIMITERS:
+        quote = _quote(delimiter, sample)
+        names = [name.strip() for name in split_line(sample.head[0], delimiter, quote)]
+        try:
+            find_roles(path, names, config.columns)
+            found.append((len(names), delimiter, quote, names))
+        except ConfigError as error:
+            errors.append((len(names), error))
+    if not found:
+        raise max(errors, key=lambda e: e[0])[1]
+    _, delimiter, quote, names = max(found, key=lambda f: f[0])
+    return delimiter, quote, names
+
+
+def _quote(delimiter: str, sample: TextSample) -> str:
+    """Comma, semicolon and pipe files quote fields as CSV does; tab-separated ones only where a line shows it."""
+    if delimiter == "::":
+        return ""
+    if delimiter != "\t":
+        return '"'
+    fields = (field for line in sample.head for field in line.split("\t"))
+    return '"' if any(len(field) > 1 and field[0] == field[-1] == '"' for field in fields) else ""

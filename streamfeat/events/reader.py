@@ -1,0 +1,93 @@
+"""Event files as batches of clean events: each row of a split kept, or rejected with its number and reason."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from streamfeat.errors import DataError
+from streamfeat.events.batches import EventBatch, Ids, Rejected, clean_batch
+from streamfeat.events.casts import MAX_VALUE_LEN, Kind, cast_query
+from streamfeat.events.parquet import column_kind, invalid_utf8_rows, read_row_groups, time_ticks
+from streamfeat.events.source import TICKS_PER_SECOND
+from streamfeat.events.splits import ROWS_PER_SPLIT, Split, plan_splits
+from streamfeat.events.text import lines_relation, write_batches
+
+__all__ = ["ROWS_PER_SPLIT", "EventBatch", "Ids", "Rejected", "Split", "plan_splits", "read_batches"]
+
+_MEMORY_LIMIT = "512MB"  # of DuckDB; what it needs for a batch is far below
+
+
+def read_batches(
+    split: Split, scratch: Path, default_medium: str, batch_rows: int = 500_000
+) -> Iterator[EventBatch]:
+    """The rows of `split`, in input order, in batches of up to `batch_rows` rows.
+
+    `scratch` is a folder for a temporary file (text sources), which is gone at the end; `default_medium` is the
+    medium of a source without that column. Memory is that of one batch. Raises DataError where the file is
+    damaged or has changed since it was planned, ConfigError where a Parquet column has a type that cannot serve.
+    """
+    connection = duckdb.connect(config={"threads": 1, "memory_limit": _MEMORY_LIMIT, "temp_directory": str(scratch)})
+    try:
+        # Pushed into the CSV reader, TRY_CAST becomes a cast that fails.
+        connection.execute("SET disabled_optimizers = 'type_pushdown'; SET TimeZone = 'UTC'")
+        read = _read_parquet if split.source.format == "parquet" else _read_text
+        num_rows = 0
+        for batch in read(connection, split, scratch, default_medium, batch_rows):
+            num_rows += batch.num_rows
+            yield batch
+    finally:
+        connection.close()
+    if num_rows != split.num_rows:
+        raise DataError(
+            f"{split.source.path}: {num_rows:,} rows from row {split.first_row:,} on, {split.num_rows:,} when it was "
+            "planned; do not change the file while it is read"
+        )
+
+
+def _read_text(
+    connection: duckdb.DuckDBPyConnection, split: Split, scratch: Path, default_medium: str, batch_rows: int
+) -> Iterator[EventBatch]:
+    source = split.source
+    kinds: dict[str, Kind] = dict.fromkeys(source.columns, "text")
+    file = scratch / f".split-{split.number:05d}.{os.getpid()}.lines.tmp"
+    query = cast_query(lines_relation(source, file), kinds, TICKS_PER_SECOND.get(source.time_unit))
+    first_row = split.first_row
+    try:
+        for lines in write_batches(split, file, batch_rows, MAX_VALUE_LEN):
+            table = connection.sql(query).to_arrow_table()
+            dropped = [
+                Rejected(first_row + row, reason, value.decode("utf-8", "backslashreplace"))
+                for row, reason, value in lines.bad
+            ]
+            yield clean_batch(table, first_row, lines.num_rows, dropped, default_medium)
+            first_row += lines.num_rows
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _read_parquet(
+    connection: duckdb.DuckDBPyConnection, split: Split, scratch: Path, default_medium: str, batch_rows: int
+) -> Iterator[EventBatch]:
+    source = split.source
+    ticks = time_ticks(source)
+    first_row = split.first_row
+    for raw in read_row_groups(source, split.first_row_group, split.num_row_groups, batch_rows):
+        kinds = {name: column_kind(raw.schema.field(name).type) for name in raw.column_names}
+        is_iso = source.time_unit == "iso" and kinds["timestamp"] == "text"
+        bad = invalid_utf8_rows(raw, [role for role, kind in kinds.items() if kind == "text"])
+        dropped = [Rejected(first_row + int(row), "invalid_utf8", "") for row in bad]
+        num_rows = raw.num_rows
+        if dropped:
+            good = np.ones(num_rows, np.bool_)
+            good[bad] = False
+            raw = raw.filter(pa.array(good))
+        connection.register("raw_rows", raw)
+        query = cast_query("FROM raw_rows", kinds, None if is_iso else ticks)
+        table = connection.sql(query).to_arrow_table()
+        connection.unregister("raw_rows")
+        yield clean_batch(table, first_row, num_rows, dropped, default_medium)
+        first_row += num_rows

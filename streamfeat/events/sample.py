@@ -1,0 +1,125 @@
+"""The first look at a file: what it is made of, and enough of its lines to recognise the rest."""
+
+import csv
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+from streamfeat.errors import ConfigError, DataError, StorageError
+from streamfeat.events.source import Compression
+from streamfeat.kernels.lines import MAX_LINE_LEN
+
+BOM = b"\xef\xbb\xbf"
+GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
+SAMPLE_BYTES = 1 << 18  # read from the head, from the middle and from the end
+SAMPLE_LINES = 2000  # of each of the three
+
+PARQUET_MAGIC = b"PAR1"
+_GZIP_MAGIC = b"\x1f\x8b"
+_OTHER_KINDS = {
+    b"(\xb5/\xfd": "compressed with zstd; decompress it or compress it with gzip",
+    b"BZh": "compressed with bzip2; decompress it or compress it with gzip",
+    b"\xfd7zXZ": "compressed with xz; decompress it or compress it with gzip",
+    b"PK\x03\x04": "a zip archive; unpack it and give the event file inside",
+    b"\xff\xfe": "UTF-16 text; convert it to UTF-8, for instance with iconv -f UTF-16 -t UTF-8",
+    b"\xfe\xff": "UTF-16 text; convert it to UTF-8, for instance with iconv -f UTF-16 -t UTF-8",
+}
+
+
+@dataclass(frozen=True)
+class TextSample:
+    """Lines of a text file without their ends, decoded for looking (invalid bytes replaced)."""
+
+    compression: Compression
+    head: list[str]  # from the first line on
+    rest: list[str]  # from the middle and the end, where the file is larger than the head and not compressed
+
+
+def kind_of(path: str) -> Literal["parquet", "gzip", "text"]:
+    """What the bytes of `path` are, whatever its name says.
+
+    Raises ConfigError for a folder, an absent file and kinds that are not read, DataError for an empty or
+    truncated file, StorageError for one that may not be read.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise ConfigError(f"{path}: a folder; give the event files themselves, for instance '{path}/*.csv'")
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(4096)
+            size = stream.seek(0, 2)
+            stream.seek(max(0, size - len(PARQUET_MAGIC)))
+            end = stream.read()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror}); grant access or give another file") from None
+    if not start:
+        raise DataError(f"{path}: the file is empty (0 bytes); leave it out, or write it again")
+    if start.startswith(PARQUET_MAGIC):
+        if end != PARQUET_MAGIC or size < 12:
+            raise DataError(f"{path}: a Parquet file without its end; it was cut short or is still being written")
+        return "parquet"
+    if start.startswith(_GZIP_MAGIC):
+        return "gzip"
+    if file.suffix.lower() in (".parquet", ".pq"):
+        raise DataError(f"{path}: named like a Parquet file but is none (starts with {start[:4]!r}); write it again")
+    for magic, what in _OTHER_KINDS.items():
+        if start.startswith(magic):
+            raise ConfigError(f"{path}: {what}")
+    if start.count(0) > len(start) // 100:
+        raise ConfigError(f"{path}: neither text nor Parquet (zero bytes in its first lines); convert it to one of them")
+    return "text"
+
+
+def open_text(path: str, compression: Compression) -> BinaryIO:
+    """The bytes of a text file, decompressed."""
+    return cast(BinaryIO, gzip.open(path, "rb")) if compression == "gzip" else Path(path).open("rb")
+
+
+def damaged_gzip(path: str, error: Exception) -> DataError:
+    """The error for a gzip file that does not decompress."""
+    return DataError(f"{path}: the gzip file is damaged or cut short ({error}); fetch or compress it again")
+
+
+def sample_text(path: str, compression: Compression) -> TextSample:
+    """Lines from the head of `path` and, where that costs nothing, from its middle and end."""
+    rest: list[str] = []
+    try:
+        with open_text(path, compression) as stream:
+            head = stream.read(SAMPLE_BYTES)
+            if head.startswith(PARQUET_MAGIC):
+                raise ConfigError(f"{path}: a Parquet file inside gzip; decompress it (Parquet compresses by itself)")
+            if compression == "none":
+                size = stream.seek(0, 2)
+                for start in (size // 2, size - SAMPLE_BYTES):
+                    if start >= SAMPLE_BYTES:
+                        stream.seek(start)
+                        rest += _lines(stream.read(SAMPLE_BYTES), cut_start=True, cut_end=start == size // 2)
+    except GZIP_ERRORS as error:
+        raise damaged_gzip(path, error) from None
+    lines = _lines(head.removeprefix(BOM), cut_start=False, cut_end=len(head) == SAMPLE_BYTES)
+    if not lines:
+        if len(head) == SAMPLE_BYTES:
+            raise ConfigError(f"{path}: its first line is longer than {SAMPLE_BYTES:,} bytes; that is no table of events")
+        raise DataError(f"{path}: the file holds no line; leave it out, or write it again")
+    return TextSample(compression, lines, rest)
+
+
+def _lines(data: bytes, *, cut_start: bool, cut_end: bool) -> list[str]:
+    """Whole lines of `data`; the first or last is dropped where it may be cut. Blank lines at the end are none."""
+    lines = data.split(b"\n")
+    lines = lines[1 if cut_start else 0 : len(lines) - 1 if cut_end else len(lines)]
+    while lines and not lines[-1].strip(b"\r"):
+        lines.pop()
+    return [line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines[:SAMPLE_LINES]]
+
+
+def split_line(line: str, delimiter: str, quote: str) -> list[str]:
+    """The fields of one line."""
+    if quote and quote in line and len(line) < MAX_LINE_LEN:
+        csv.field_size_limit(MAX_LINE_LEN)
+        return next(csv.reader([line], delimiter=delimiter, quotechar=quote), [""])
+    return line.split(delimiter)

@@ -1,0 +1,133 @@
+"""Delimited text: the good lines of a split, batch by batch, in a temporary file that DuckDB reads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.errors import DataError, StorageError
+from streamfeat.events.sample import BOM, GZIP_ERRORS, damaged_gzip, open_text
+from streamfeat.events.source import Source
+from streamfeat.events.splits import Split
+from streamfeat.kernels.lines import (
+    LINE_GOOD,
+    LINE_INVALID_UTF8,
+    LINE_MALFORMED,
+    MAX_LINE_LEN,
+    NO_QUOTE,
+    gather_lines,
+    scan_lines,
+)
+
+_BLOCK_BYTES = 1 << 22
+_BATCH_BYTES = 1 << 26  # a batch of very long lines ends early
+LINE_REASONS = {LINE_MALFORMED: "malformed_line", LINE_INVALID_UTF8: "invalid_utf8"}
+
+
+@dataclass
+class LineBatch:
+    """Consecutive lines of a file: the good ones in the temporary file, the others here."""
+
+    num_rows: int = 0
+    num_bytes: int = 0
+    bad: list[tuple[int, str, bytes]] = field(default_factory=list)  # (row within the batch, reason, line)
+
+
+def write_batches(split: Split, file: Path, batch_rows: int, max_value_len: int) -> Iterator[LineBatch]:
+    """Yield batches of up to `batch_rows` lines, the good ones each time in `file`, which is written anew.
+
+    Of a bad line `max_value_len` bytes are kept. Raises DataError where the file is not what was planned.
+    """
+    batch = LineBatch()
+    stream = file.open("wb")
+    try:
+        # DuckDB drops a byte order mark at the start of a file; this one, so that it never is a row's own.
+        stream.write(BOM)
+        for block, starts, stops, codes in _scanned_blocks(split):
+            first = 0
+            while first < len(starts):
+                last = min(len(starts), first + batch_rows - batch.num_rows)
+                _add(batch, stream, block, starts[first:last], stops[first:last], codes[first:last], max_value_len)
+                first = last
+                if batch.num_rows >= batch_rows or batch.num_bytes >= _BATCH_BYTES:
+                    stream.close()
+                    yield batch
+                    batch = LineBatch()
+                    stream = file.open("wb")
+                    stream.write(BOM)
+        stream.close()
+        if batch.num_rows:
+            yield batch
+    except OSError as error:
+        raise StorageError(f"{file}: cannot be written ({error.strerror}); make space or grant access") from None
+    finally:
+        stream.close()
+
+
+def _add(
+    batch: LineBatch, stream: BinaryIO, block: NDArray[np.uint8], starts: NDArray[np.int64],
+    stops: NDArray[np.int64], codes: NDArray[np.uint8], max_value_len: int,
+) -> None:  # fmt: skip
+    out = np.empty(int((stops - starts).sum()) + len(starts), np.uint8)
+    num_bytes = gather_lines(block, starts, stops, codes, out)
+    stream.write(memoryview(out[:num_bytes]))
+    for line in np.flatnonzero(codes != LINE_GOOD):
+        value = block[starts[line] : min(int(stops[line]), int(starts[line]) + max_value_len)].tobytes()
+        batch.bad.append((batch.num_rows + int(line), LINE_REASONS[int(codes[line])], value))
+    batch.num_rows += len(starts)
+    batch.num_bytes += num_bytes
+
+
+def _scanned_blocks(
+    split: Split,
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]]:
+    """Blocks of whole lines with the first byte, end and code of each line."""
+    source = split.source
+    delimiter = np.array(list(source.delimiter.encode("ascii")), np.uint8)
+    quote = ord(source.quote) if source.quote else NO_QUOTE
+    for data in _whole_lines(split):
+        block = np.frombuffer(data, np.uint8)
+        num = data.count(b"\n") + 1
+        starts, stops, codes = np.empty(num, np.int64), np.empty(num, np.int64), np.empty(num, np.uint8)
+        num = scan_lines(block, delimiter, quote, len(source.column_names), starts, stops, codes)
+        yield block, starts[:num], stops[:num], codes[:num]
+
+
+def _whole_lines(split: Split) -> Iterator[bytearray]:
+    """The bytes of a split in blocks that end with a line. An overlong line is cut to one byte above the limit."""
+    remaining = split.byte_end - split.byte_start
+    carry = bytearray()
+    try:
+        with open_text(split.source.path, split.source.compression) as stream:
+            stream.seek(split.byte_start)
+            while remaining:
+                data = stream.read(min(_BLOCK_BYTES, remaining))
+                if not data:
+                    raise DataError(f"{split.source.path}: shorter than when it was planned; do not change it while it is read")
+                remaining -= len(data)
+                carry += data
+                cut = carry.rfind(b"\n") + 1 if remaining else len(carry)
+                if cut:
+                    yield carry[:cut]
+                    carry = carry[cut:]
+                del carry[MAX_LINE_LEN + 1 :]
+    except GZIP_ERRORS as error:
+        raise damaged_gzip(split.source.path, error) from None
+    except OSError as error:
+        raise StorageError(f"{split.source.path}: cannot be read ({error.strerror}); check the disk and try again") from None
+
+
+def lines_relation(source: Source, file: Path) -> str:
+    """SQL that reads the good lines in `file`: a VARCHAR column per role, empty fields NULL, in file order."""
+    roles = {column: role for role, column in source.columns.items()}
+    names = [roles.get(column, f"unused_{i}") for i, column in enumerate(source.column_names)]
+    columns = ", ".join(f"'{name}': 'VARCHAR'" for name in names)
+    path = str(file).replace("'", "''")
+    return (
+        f"SELECT {', '.join(roles.values())} FROM read_csv('{path}', columns = {{{columns}}}, header = false, "
+        f"auto_detect = false, delim = '{source.delimiter}', quote = '{source.quote}', escape = '{source.quote}', "
+        f"nullstr = '', parallel = false, max_line_size = {2 * MAX_LINE_LEN})"
+    )

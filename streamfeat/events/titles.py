@@ -1,0 +1,65 @@
+"""Titles of items, from the file that known data sets ship beside their events."""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from streamfeat.errors import StorageError
+from streamfeat.events.source import Source
+
+_TITLE_NAMES = ("title", "movie_title", "name", "item_name")
+
+
+def read_titles(source: Source) -> dict[str, str]:
+    """Raw item id → title; {} where no such file lies beside the events.
+
+    MovieLens: u.item, movies.dat, movies.csv. MovieTweetings: movies_100K.dat beside ratings_100K.dat.
+    RecBole: NAME.item beside NAME.inter. Raises StorageError where the file may not be read.
+    """
+    events = Path(source.path.removesuffix(".gz"))
+    lines: Iterator[str]
+    if source.format == "movielens-100k":
+        return dict(_pairs(line.split("|") for line in _lines(events.with_name("u.item"))))
+    if source.format in ("movielens-dat", "movietweetings"):
+        name = re.sub("ratings", "movies", events.name)
+        lines = _lines(events.with_name(name)) if name != events.name else iter(())
+        return dict(_pairs(line.split("::") for line in lines))
+    if source.format == "movielens-csv":
+        rows = csv.reader(_lines(events.with_name("movies.csv")))
+        next(rows, None)
+        return dict(_pairs(rows))
+    if source.format == "recbole":
+        return dict(_recbole_pairs(_lines(events.with_suffix(".item"))))
+    return {}
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines without their ends, as UTF-8 where the file is that, else Latin-1 (older MovieLens). None if absent."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{path}: the titles cannot be read ({error.strerror}); grant access or move it away") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    for line in text.split("\n"):
+        if line.strip():
+            yield line.removesuffix("\r")
+
+
+def _pairs(rows: Iterable[list[str]]) -> Iterator[tuple[str, str]]:
+    """(id, title) of rows that begin with both."""
+    for row in rows:
+        if len(row) >= 2 and row[0] and row[1]:
+            yield row[0], row[1]
+
+
+def _recbole_pairs(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
+    names = [field.rpartition(":")[0] for field in next(lines, "").split("\t")]
+    place = next((names.index(name) for name in _TITLE_NAMES if name in names), 0)
+    if place:  # column 0 is the id
+        yield from _pairs([row[0], row[place]] for row in (line.split("\t") for line in lines) if len(row) == len(names))

@@ -1,0 +1,61 @@
+"""Dense numbers for integer keys: an open-addressing hash table, kept in arrays that the caller owns."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from streamfeat.kernels.draws import splitmix64
+
+
+@njit("int64(int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], int64, int64, int32[::1])",
+      cache=True, nogil=True)  # fmt: skip
+def code_keys(
+    keys: NDArray[np.int64],
+    tags: NDArray[np.int32],
+    unique_keys: NDArray[np.int64],
+    unique_tags: NDArray[np.int32],
+    slots: NDArray[np.int32],
+    num_unique: int,
+    first: int,
+    out: NDArray[np.int32],
+) -> int:
+    """out[i] = number of (keys[i], tags[i]) in order of first appearance, for i from `first` on.
+
+    `slots` holds numbers, -1 where free, and is a power of two long; `unique_*` hold the pair of each number.
+    Stops early when the table is half full. Returns num_unique_after * 2^32 + rows_done, so that the caller
+    can grow the table and go on.
+    """
+    mask = np.uint64(slots.shape[0] - 1)
+    limit = slots.shape[0] // 2
+    for i in range(first, keys.shape[0]):
+        slot = splitmix64(np.uint64(keys[i]) ^ (np.uint64(tags[i]) << np.uint64(56))) & mask
+        while True:
+            number = slots[slot]
+            if number < 0:
+                if num_unique >= limit:
+                    return (num_unique << 32) + i
+                number = np.int32(num_unique)
+                slots[slot] = number
+                unique_keys[number] = keys[i]
+                unique_tags[number] = tags[i]
+                num_unique += 1
+                break
+            if unique_keys[number] == keys[i] and unique_tags[number] == tags[i]:
+                break
+            slot = (slot + np.uint64(1)) & mask
+        out[i] = number
+    return (num_unique << 32) + int(keys.shape[0])
+
+
+@njit("void(int64[::1], int32[::1], int64, int32[::1])", cache=True, nogil=True)
+def rebuild_slots(
+    unique_keys: NDArray[np.int64], unique_tags: NDArray[np.int32], num_unique: int, slots: NDArray[np.int32]
+) -> None:
+    """Fill `slots` (all -1) with the numbers of the known pairs."""
+    mask = np.uint64(slots.shape[0] - 1)
+    for number in range(num_unique):
+        key = np.uint64(unique_keys[number]) ^ (np.uint64(unique_tags[number]) << np.uint64(56))
+        slot = splitmix64(key) & mask
+        while slots[slot] >= 0:
+            slot = (slot + np.uint64(1)) & mask
+        slots[slot] = np.int32(number)

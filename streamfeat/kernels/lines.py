@@ -1,0 +1,160 @@
+"""Lines of delimited text: where each one ends, whether it is a whole row, and the good ones copied together.
+
+A row is one physical line. Checking lines before a CSV parser sees them is what keeps one stray quote from
+swallowing the rows after it.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+LINE_GOOD = 0
+LINE_MALFORMED = 1  # unclosed quote, text after a closing quote, lone carriage return, wrong number of fields
+LINE_INVALID_UTF8 = 2
+
+MAX_LINE_LEN = 1 << 20  # bytes; a longer line is malformed
+NO_QUOTE = -1
+
+_LF = 10
+_CR = 13
+
+
+@njit("int64(uint8[::1], int64, int64)", cache=True, nogil=True)
+def utf8_sequence_len(block: NDArray[np.uint8], i: int, stop: int) -> int:
+    """Bytes of the UTF-8 sequence at `i`, 0 where it is none (Unicode 15, table 3-7: no overlongs, no surrogates)."""
+    lead = block[i]
+    if lead < 0x80:
+        return 1
+    low, high = 0x80, 0xBF
+    if 0xC2 <= lead <= 0xDF:
+        num = 2
+    elif 0xE0 <= lead <= 0xEF:
+        num = 3
+        if lead == 0xE0:
+            low = 0xA0
+        elif lead == 0xED:
+            high = 0x9F
+    elif 0xF0 <= lead <= 0xF4:
+        num = 4
+        if lead == 0xF0:
+            low = 0x90
+        elif lead == 0xF4:
+            high = 0x8F
+    else:
+        return 0
+    if i + num > stop or block[i + 1] < low or block[i + 1] > high:
+        return 0
+    for k in range(i + 2, i + num):
+        if block[k] < 0x80 or block[k] > 0xBF:
+            return 0
+    return num
+
+
+@njit("int64(uint8[::1], int64, int64, uint8[::1], int64, int64)", cache=True, nogil=True)
+def check_line(
+    block: NDArray[np.uint8], start: int, stop: int, delimiter: NDArray[np.uint8], quote: int, num_fields: int
+) -> int:
+    """LINE_GOOD, LINE_MALFORMED or LINE_INVALID_UTF8 for the line block[start:stop], its line end excluded.
+
+    `delimiter` has one or two bytes, of which the first match from the left counts. A quote opens a field only
+    as its first byte; doubled inside, it is a character (RFC 4180, within one line).
+    """
+    if stop - start > MAX_LINE_LEN:
+        return LINE_MALFORMED
+    delimiter_len = delimiter.shape[0]
+    code = LINE_GOOD
+    fields = 1
+    quoted = False
+    at_start = True  # of a field
+    closed = False  # the byte before closed a quoted field
+    i = start
+    while i < stop:
+        byte = block[i]
+        if byte >= 0x80:
+            num = utf8_sequence_len(block, i, stop)
+            if num == 0:
+                return LINE_INVALID_UTF8
+            if closed:
+                code = LINE_MALFORMED
+            at_start = closed = False
+            i += num
+            continue
+        if byte == _CR:
+            code = LINE_MALFORMED
+        if quoted:
+            if byte == quote:
+                if i + 1 < stop and block[i + 1] == quote:
+                    i += 1
+                else:
+                    quoted = False
+                    closed = True
+        elif byte == delimiter[0] and (delimiter_len == 1 or (i + 1 < stop and block[i + 1] == delimiter[1])):
+            fields += 1
+            i += delimiter_len
+            at_start = True
+            closed = False
+            continue
+        elif byte == quote and at_start:
+            quoted = True
+        elif closed:
+            code = LINE_MALFORMED
+        at_start = False
+        i += 1
+    if quoted or fields != num_fields:
+        return LINE_MALFORMED
+    return code
+
+
+@njit("int64(uint8[::1], uint8[::1], int64, int64, int64[::1], int64[::1], uint8[::1])", cache=True, nogil=True)
+def scan_lines(
+    block: NDArray[np.uint8],
+    delimiter: NDArray[np.uint8],
+    quote: int,
+    num_fields: int,
+    starts: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    out: NDArray[np.uint8],
+) -> int:
+    """Fill, for each line of `block`, its first byte, the byte after its last (line end excluded) and its code.
+
+    Lines end in LF or CRLF, the last one may end with the block. Returns their number, at most line feeds + 1.
+    """
+    num = 0
+    start = 0
+    while start < block.shape[0]:
+        end = start
+        while end < block.shape[0] and block[end] != _LF:
+            end += 1
+        stop = end
+        if stop > start and block[stop - 1] == _CR:
+            stop -= 1
+        starts[num] = start
+        stops[num] = stop
+        out[num] = check_line(block, start, stop, delimiter, quote, num_fields)
+        num += 1
+        start = end + 1
+    return num
+
+
+@njit("int64(uint8[::1], int64[::1], int64[::1], uint8[::1], uint8[::1])", cache=True, nogil=True)
+def gather_lines(
+    block: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    codes: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> int:
+    """Copy the good lines of `block` to `out`, each ended by LF. Returns the bytes written.
+
+    `out` holds at least one byte per line more than the lines have together.
+    """
+    num = 0
+    for line in range(starts.shape[0]):
+        if codes[line] != LINE_GOOD:
+            continue
+        for i in range(starts[line], stops[line]):
+            out[num] = block[i]
+            num += 1
+        out[num] = _LF
+        num += 1
+    return num

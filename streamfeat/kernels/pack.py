@@ -1,0 +1,58 @@
+"""Laying histories out end to end: which event each token of a window is."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+CLS_SOURCE = -1  # the source of a CLS token
+
+
+@njit(
+    "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64, int64, int64[::1], uint32[::1],"
+    "int64[::1])",
+    cache=True,
+    nogil=True,
+)
+def token_sources(
+    users: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    crops: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    first_events: NDArray[np.int64],
+    low: int,
+    window_len: int,
+    sources: NDArray[np.int64],
+    out_user: NDArray[np.uint32],
+    out_position: NDArray[np.int64],
+) -> None:
+    """Where the tokens low .. low + len(sources) - 1 of a packing's stream come from.
+
+    History k begins at stream place starts[k] with token crops[k] of (CLS, event 0, event 1, ...) and is
+    lengths[k] tokens long; its event 0 is first_events[k]. Sets sources (event, or CLS_SOURCE), user and
+    position of each token that one of these histories covers; the others are left as they are.
+    """
+    high = low + sources.shape[0]
+    for k in range(users.shape[0]):
+        begin, end = max(starts[k], low), min(starts[k] + lengths[k], high)
+        for t in range(begin, end):
+            place = crops[k] + t - starts[k]
+            out_user[t - low] = np.uint32(users[k])
+            if place == 0:
+                sources[t - low] = CLS_SOURCE
+                out_position[t - low] = window_len
+            else:
+                sources[t - low] = first_events[k] + place - 1
+                out_position[t - low] = (place - 1) % window_len
+
+
+@njit(cache=True, nogil=True)
+def gather_tokens(values: NDArray[Any], sources: NDArray[np.int64], base: int, cls: Any, out: NDArray[Any]) -> None:
+    """out[t] = values[sources[t] - base], or `cls` on a CLS token; tokens of other events are left alone."""
+    for t in range(sources.shape[0]):
+        source = sources[t]
+        if source == CLS_SOURCE:
+            out[t] = cls
+        elif base <= source < base + values.shape[0]:
+            out[t] = values[source - base]

@@ -1,0 +1,38 @@
+"""The one way to read something back from a file: frozen pydantic records that refuse unknown keys."""
+
+import difflib
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from streamfeat.errors import ConfigError
+
+
+class Frozen(BaseModel):
+    """Base of every record that is read back from a file: immutable, strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+FrozenT = TypeVar("FrozenT", bound=Frozen)
+
+
+def validated(model: type[FrozenT], values: dict[str, Any], where: str) -> FrozenT:
+    """`model(**values)`, its complaints turned into one `ConfigError` that names `where` and the remedy.
+
+    An unknown key is answered with the closest known one.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_complaint(model, where, e) for e in error.errors())) from None
+
+
+def _complaint(model: type[BaseModel], where: str, error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"]) or model.__name__
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, list(model.model_fields), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(model.model_fields))}"
+        return f"{where}: unknown key {name!r}; {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {name}: {message} (got {error['input']!r})"

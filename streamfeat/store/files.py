@@ -1,0 +1,168 @@
+"""Files below a folder: written whole and durably, opened without following a symbolic link on the way.
+
+A path is given as the folder (trusted, the user's own) and a name below it (`a/b/c`). Each step of the name is
+opened relative to the one before with O_NOFOLLOW, so that a link planted in a dataset leads nowhere.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from streamfeat.errors import DamagedError, StorageError, StreamfeatError
+
+STEP = re.compile(r"(?!\.{1,2}$)[a-z0-9_.-]{1,64}")  # one step of a name: lower case, no separator, not . or ..
+TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")  # .<name>.<pid>.<uuid>.tmp
+HASH_BLOCK = 1 << 20  # bytes read at once into reused memory
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: make space there and run the same command again",
+    errno.EDQUOT: "the disk quota is used up: make space there and run the same command again",
+    errno.EFBIG: "the file would exceed a size limit: raise `ulimit -f` and run the same command again",
+    errno.EACCES: "access is denied: grant this user access, or choose another folder",
+    errno.EPERM: "the operation is not permitted: grant this user access, or choose another folder",
+    errno.EROFS: "the file system is mounted read-only: choose another folder",
+    errno.EMFILE: "this process has too many files open: raise `ulimit -n`",
+    errno.ENFILE: "the machine has too many files open: close other programs, or raise fs.file-max",
+    errno.EIO: "the device failed: check the disk or the network, then try again",
+}
+
+
+def steps_of(name: str) -> list[str]:
+    """The steps of a name below a folder.
+
+    Raises DamagedError for a name that could lead elsewhere or that no dataset has: names come back from files.
+    """
+    steps = name.split("/")
+    if not all(STEP.fullmatch(step) for step in steps):
+        raise DamagedError(f"{name!r} cannot name a file of a dataset (each step matches {STEP.pattern})")
+    return steps
+
+
+def refusal(error: OSError, where: Path) -> StreamfeatError:
+    """What to raise where the system refused: names `where` and the remedy."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
+        return DamagedError(
+            f"{where}: a symbolic link stands on the way, or a file where a folder belongs (or the reverse); "
+            "links are never followed: remove it, then restore the file or build again"
+        )
+    remedy = _REMEDIES.get(error.errno or 0, "check the disk, then try again")
+    return StorageError(f"{where}: {error.strerror or error}; {remedy}")
+
+
+@contextlib.contextmanager
+def storage_errors(where: Path) -> Iterator[None]:
+    """Raise the `refusal` of what the system refuses inside; a missing file passes as it is."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise refusal(error, where) from error
+
+
+def write_durably(root: Path, name: str, parts: Iterable[bytes | bytearray | memoryview]) -> tuple[int, str]:
+    """Write `parts` one after the other as the file `name` below `root`; returns its size and SHA-256 in hex.
+
+    Readers see all of it or nothing, also after a power loss: temporary file, fsync, rename, fsync of the folder.
+    Missing folders below `root` are made. Raises StorageError where the system refuses, DamagedError at a link.
+    """
+    *folders, last = steps_of(name)
+    temporary = f".{last}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
+    with storage_errors(root / name), _opened_folder(root, folders) as folder:
+        try:
+            written = _write_parts(folder, temporary, parts)
+            os.rename(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+        os.fsync(folder)
+    return written
+
+
+def _write_parts(folder: int, temporary: str, parts: Iterable[bytes | bytearray | memoryview]) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb", buffering=HASH_BLOCK) as file:
+        for part in parts:
+            size += file.write(part)
+            digest.update(part)
+        file.flush()
+        os.fsync(file.fileno())
+    return size, digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _opened_folder(root: Path, steps: list[str]) -> Iterator[int]:
+    """A handle of the folder below `root`, made where it is missing (and its entry made durable)."""
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for step in steps:
+            try:
+                os.mkdir(step, dir_fd=here)
+            except FileExistsError:
+                pass
+            else:
+                os.fsync(here)
+            here = _step_into(here, step, os.O_DIRECTORY)
+        yield here
+    finally:
+        os.close(here)
+
+
+def _step_into(here: int, step: str, flags: int) -> int:
+    """Open `step` in the folder `here`, which is closed only when that succeeds."""
+    there = os.open(step, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=here)
+    os.close(here)
+    return there
+
+
+def open_below(root: Path, name: str) -> int:
+    """A read-only handle of the file `name` below `root`, opened without following a link; the caller closes it.
+
+    Raises FileNotFoundError where it is missing, DamagedError at a link, StorageError where the system refuses.
+    """
+    *folders, last = steps_of(name)
+    with storage_errors(root / name):
+        here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for step in folders:
+                here = _step_into(here, step, os.O_DIRECTORY)
+            # O_NONBLOCK: a named pipe planted in place of a file must not hang the reader.
+            here = _step_into(here, last, os.O_NONBLOCK)
+        except BaseException:
+            os.close(here)
+            raise
+    return here
+
+
+def size_and_digest(root: Path, name: str) -> tuple[int, str]:
+    """Size in bytes and SHA-256 in hex of the file `name` below `root`, read in blocks of reused memory.
+
+    Raises FileNotFoundError where it is missing, DamagedError at a link, StorageError where the system refuses.
+    """
+    digest, size = hashlib.sha256(), 0
+    block = memoryview(bytearray(HASH_BLOCK))
+    with storage_errors(root / name), os.fdopen(open_below(root, name), "rb", buffering=0) as file:
+        while num_read := file.readinto(block):
+            digest.update(block[:num_read])
+            size += num_read
+    return size, digest.hexdigest()
+
+
+def sweep_temporaries(root: Path) -> list[str]:
+    """Remove what killed writers left below `root`; returns their names. Only for the holder of the build's lock."""
+    swept = []
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if TEMPORARY.fullmatch(name):
+                path = Path(folder, name)
+                with storage_errors(path):
+                    path.unlink(missing_ok=True)
+                swept.append(str(path.relative_to(root)))
+    return sorted(swept)

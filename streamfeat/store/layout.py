@@ -1,0 +1,128 @@
+"""Where things lie in a dataset folder, and how its Zarr arrays are cut into shards and chunks.
+
+Array and group metadata are zarr-python's documents; shard files are written by `store.writer`.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamfeat.config import Compression
+from streamfeat.errors import ConfigError
+from streamfeat.store.files import write_durably
+
+MANIFEST = "dataset.json"
+ITEMS = "items.parquet"
+USERS = "users.parquet"
+HISTORIES = "histories.zarr"
+WINDOWS = "windows.zarr"
+RECEIPTS = "receipts"
+TEMPORARY = "tmp"
+REJECTED = "rejected.csv"
+METADATA = "zarr.json"
+
+MAX_CHUNK_BYTES = 2**30  # decoded; blosc itself ends at 2 GiB
+BLOSC_LEVEL = 5
+ZSTD_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One Zarr array, cut along its first axis only: (num_rows, *row_shape)."""
+
+    name: str
+    num_rows: int
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunk_rows: int
+    shard_rows: int  # a multiple of chunk_rows
+    fill_value: float | int
+    dimension_names: tuple[str, ...]
+    compression: Compression
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num_rows // self.shard_rows)
+
+    @property
+    def chunks_per_shard(self) -> int:
+        return self.shard_rows // self.chunk_rows
+
+    @property
+    def num_chunks(self) -> int:
+        return -(-self.num_rows // self.chunk_rows)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Decoded size of a chunk."""
+        return self.chunk_rows * math.prod(self.row_shape) * self.dtype.itemsize
+
+    def shard_file(self, shard: int) -> str:
+        """Path of a shard's file below its group."""
+        return "/".join([self.name, "c", str(shard), *("0" for _ in self.row_shape)])
+
+
+def create_group(path: Path, attributes: Mapping[str, Any] | None = None) -> None:
+    """Make `path` a Zarr v3 group; its parent must exist. Done again, it changes nothing."""
+    create_arrays(path, [], attributes)
+
+
+def create_arrays(group: Path, specs: Sequence[ArraySpec], attributes: Mapping[str, Any] | None = None) -> None:
+    """Make `group` a Zarr v3 group and write the metadata of `specs` in it, no chunk; its parent must exist.
+
+    zarr-python makes the documents, in memory; each is then written whole and durably. Done again, also after a
+    kill in between, it writes only what is missing or says something else. Raises ConfigError for chunks that are
+    too large.
+    """
+    import zarr
+    from zarr.core.buffer import Buffer
+    from zarr.storage import MemoryStore
+
+    documents: dict[str, Buffer] = {}
+    root = zarr.create_group(MemoryStore(documents), zarr_format=3, attributes=dict(attributes or {}))
+    for spec in specs:
+        if spec.chunk_bytes > MAX_CHUNK_BYTES:
+            raise ConfigError(
+                f"{group}/{spec.name}: a chunk would take {spec.chunk_bytes} bytes, at most {MAX_CHUNK_BYTES} are "
+                "possible; lower --chunk-windows or --window-len"
+            )
+        root.create_array(
+            spec.name,
+            shape=(spec.num_rows, *spec.row_shape),
+            dtype=spec.dtype,
+            chunks=(spec.chunk_rows, *spec.row_shape),
+            shards=(spec.shard_rows, *spec.row_shape),
+            compressors=_codecs(spec),
+            fill_value=spec.fill_value,
+            dimension_names=spec.dimension_names,
+            attributes=dict(spec.attributes),
+        )
+    for name, document in documents.items():
+        if not _says(group / name, document.to_bytes()):
+            write_durably(group.parent, f"{group.name}/{name}", [document.to_bytes()])
+
+
+def _codecs(spec: ArraySpec) -> list[Any]:
+    """What follows the `bytes` codec of a chunk."""
+    from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+    if spec.compression == "lz4":
+        blosc = BloscCodec(cname="lz4", clevel=BLOSC_LEVEL, shuffle="shuffle", typesize=spec.dtype.itemsize)
+        return [blosc, Crc32cCodec()]
+    if spec.compression == "zstd":
+        return [ZstdCodec(level=ZSTD_LEVEL, checksum=True), Crc32cCodec()]
+    return [Crc32cCodec()]
+
+
+def _says(file: Path, document: bytes) -> bool:
+    """Whether `file` holds a JSON document with the content of `document`."""
+    try:
+        return bool(json.loads(file.read_bytes()) == json.loads(document))
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
+        return False

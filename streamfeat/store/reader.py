@@ -1,0 +1,244 @@
+"""The direct reader: one array, whole chunks decoded into the caller's memory, every byte checked by a checksum.
+
+What zarr-python reads as fill values, an absent chunk or shard file, is an error here.
+"""
+
+import os
+import stat
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.config import Compression
+from streamfeat.errors import DamagedError, StreamfeatError
+from streamfeat.store.codecs import (
+    ABSENT,
+    CRC_BYTES,
+    ChunkError,
+    checked_payload,
+    crc32c,
+    decompress,
+    index_bytes,
+    max_encoded_bytes,
+    parse_index,
+)
+from streamfeat.store.files import open_below, refusal, storage_errors
+from streamfeat.store.layout import METADATA
+from streamfeat.store.metadata import parse_array
+
+MAX_OPEN_SHARDS = 64  # of one array; seven arrays stay well below the usual limit of 1,024 open files
+MAX_METADATA_BYTES = 2**20
+
+
+class ArrayReader:
+    """Reads one sharded array. Threads may share it: reads are positional, caches are guarded.
+
+    Decoding releases the GIL. Shard files are opened once and their indexes kept, the MAX_OPEN_SHARDS last used.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the array at `path`. Raises DamagedError where its `zarr.json` is missing, damaged or not of ours."""
+        self.path = Path(path)
+        self.spec = parse_array(_read_metadata(self.path), self.path.name, str(self.path / METADATA))
+        self.shape = (self.spec.num_rows, *self.spec.row_shape)
+        self.dtype = self.spec.dtype
+        self.chunk_rows = self.spec.chunk_rows
+        self.shard_rows = self.spec.shard_rows
+        self.num_chunks = self.spec.num_chunks
+        self.attributes = dict(self.spec.attributes)
+        self._shards: OrderedDict[int, _Shard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read_chunk(self, chunk: int, out: NDArray[Any]) -> None:
+        """Decode chunk number `chunk` into `out`: (rows of the chunk, *row shape) of the array's dtype, C-contiguous.
+
+        Nothing is allocated but in a thread's first reads. Raises DamagedError where the chunk is absent, truncated
+        or altered (`out` is then undefined), StorageError where the system refuses.
+        """
+        rows = min(self.chunk_rows, self.spec.num_rows - chunk * self.chunk_rows)
+        assert 0 <= chunk < self.num_chunks, (chunk, self.num_chunks)
+        assert out.shape == (rows, *self.spec.row_shape), (out.shape, rows, self.spec.row_shape)
+        assert out.dtype == self.dtype, (out.dtype, self.dtype)
+        assert out.flags.c_contiguous, out.strides
+        assert out.flags.writeable
+        if rows == self.chunk_rows:
+            self._decode(chunk, out)
+        else:
+            out[...] = self._decode_aside(chunk)[:rows]
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows `start` to `stop` (exclusive) in fresh memory: (stop - start, *row shape). Raises as `read_chunk`."""
+        if not 0 <= start <= stop <= self.spec.num_rows:
+            raise IndexError(f"{self.path}: rows {start} to {stop} of an array with {self.spec.num_rows}")
+        if start == stop:
+            return np.empty((0, *self.spec.row_shape), self.dtype)
+        # Every shard must be there before memory is taken for what metadata promises.
+        for shard in range(start // self.shard_rows, -(-stop // self.shard_rows)):
+            self._shard_of(shard * self.spec.chunks_per_shard)
+        out = np.empty((stop - start, *self.spec.row_shape), self.dtype)
+        for chunk in range(start // self.chunk_rows, -(-stop // self.chunk_rows)):
+            begin = chunk * self.chunk_rows
+            low, high = max(begin, start), min(begin + self.chunk_rows, stop)
+            if high - low == self.chunk_rows:
+                self._decode(chunk, out[low - start : high - start])
+            else:
+                out[low - start : high - start] = self._decode_aside(chunk)[low - begin : high - begin]
+        return out
+
+    def damage(self, shard: int) -> list[tuple[int | None, str]]:
+        """What is wrong with shard number `shard`: (chunk, what) pairs, chunk None where it is the whole file."""
+        found: list[tuple[int | None, str]] = []
+        try:
+            self._shard(shard)
+        except FileNotFoundError:
+            return [(None, "the shard file is missing")]
+        except ChunkError as error:
+            return [(None, str(error))]
+        first = shard * self.spec.chunks_per_shard
+        for chunk in range(first, min(first + self.spec.chunks_per_shard, self.num_chunks)):
+            try:
+                self._shard(shard).read(chunk - first, self.spec.compression, self._aside())
+            except ChunkError as error:
+                found.append((chunk, str(error)))
+        return found
+
+    def close(self) -> None:
+        """Let go of the open shard files; one that another thread is reading is closed when that read ends."""
+        with self._lock:
+            self._shards.clear()
+
+    def __enter__(self) -> "ArrayReader":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _decode(self, chunk: int, out: NDArray[Any]) -> None:
+        shard = self._shard_of(chunk)
+        try:
+            shard.read(chunk % self.spec.chunks_per_shard, self.spec.compression, out)
+        except (ChunkError, OSError) as error:
+            raise self._named(error, chunk) from None
+
+    def _decode_aside(self, chunk: int) -> NDArray[Any]:
+        """A whole chunk in this thread's memory, valid until its next read."""
+        aside = self._aside()
+        self._decode(chunk, aside)
+        return aside
+
+    def _aside(self) -> NDArray[Any]:
+        memory = _thread_memory("decoded", self.spec.chunk_bytes)
+        return memory.view(self.dtype).reshape(self.chunk_rows, *self.spec.row_shape)
+
+    def _named(self, error: ChunkError | OSError, chunk: int) -> StreamfeatError:
+        """What to raise for `error`: with the array, the chunk, the shard file and the remedy."""
+        file = self.path.parent / self.spec.shard_file(chunk // self.spec.chunks_per_shard)
+        if not isinstance(error, ChunkError | FileNotFoundError):
+            return refusal(error, file)
+        what = str(error) if isinstance(error, ChunkError) else "the shard file is missing"
+        return DamagedError(
+            f"array {self.path}, chunk {chunk}, shard file {file}: {what}; "
+            "run `verify` to see all damage, then restore the file or build again"
+        )
+
+    def _shard_of(self, chunk: int) -> "_Shard":
+        try:
+            return self._shard(chunk // self.spec.chunks_per_shard)
+        except (ChunkError, OSError) as error:
+            raise self._named(error, chunk) from None
+
+    def _shard(self, shard: int) -> "_Shard":
+        with self._lock:
+            found = self._shards.get(shard)
+            if found is not None:
+                self._shards.move_to_end(shard)
+                return found
+        opened = _Shard(open_below(self.path.parent, self.spec.shard_file(shard)), self.spec.chunks_per_shard)
+        with self._lock:
+            self._shards[shard] = opened
+            while len(self._shards) > MAX_OPEN_SHARDS:
+                self._shards.popitem(last=False)
+        return opened
+
+
+class _Shard:
+    """An open shard file with its index; the file is closed when nobody holds the shard any more."""
+
+    def __init__(self, file: int, num_chunks: int) -> None:
+        """Takes over the handle `file`. Raises ChunkError where it ends with no sound index."""
+        self.file = file
+        status = os.fstat(file)
+        body_bytes = status.st_size - index_bytes(num_chunks)
+        if not stat.S_ISREG(status.st_mode) or body_bytes < 0:
+            raise ChunkError(f"the file has {status.st_size} bytes, too few for the index of a shard")
+        tail = np.empty(index_bytes(num_chunks), np.uint8)
+        _read_exactly(file, [tail], body_bytes)
+        self.entries: list[list[int]] = parse_index(tail, num_chunks, body_bytes).tolist()
+
+    def read(self, inner: int, compression: Compression, out: NDArray[Any]) -> None:
+        """Decode the shard's chunk `inner` into `out`, which has exactly a chunk's size. Raises ChunkError."""
+        offset, nbytes = self.entries[inner]
+        if offset == ABSENT and nbytes == ABSENT:
+            raise ChunkError("the chunk is absent")
+        if nbytes > max_encoded_bytes(out.nbytes, compression):
+            raise ChunkError(f"the index gives the chunk {nbytes} bytes, too many for {out.nbytes} decoded ones")
+        if compression != "none":
+            encoded = _thread_memory("encoded", nbytes)
+            _read_exactly(self.file, [encoded], offset)
+            decompress(checked_payload(encoded), compression, out)
+            return
+        if nbytes != out.nbytes + CRC_BYTES:
+            raise ChunkError(f"the index gives the chunk {nbytes} bytes, not {out.nbytes + CRC_BYTES}")
+        checksum = _thread_memory("encoded", CRC_BYTES)
+        _read_exactly(self.file, [out.reshape(-1).view(np.uint8), checksum], offset)  # straight into its place
+        if crc32c(out) != checksum.tobytes():
+            raise ChunkError("the chunk does not match its crc32c")
+
+    def __del__(self) -> None:
+        os.close(self.file)
+
+
+_MEMORY = threading.local()
+
+
+def _thread_memory(purpose: str, num_bytes: int) -> NDArray[np.uint8]:
+    """(num_bytes,) uint8 of this thread's own memory, reused by its next call with the same purpose.
+
+    Fresh memory costs more than decoding: reading into reused memory is about four times as fast.
+    """
+    memory: NDArray[np.uint8] | None = getattr(_MEMORY, purpose, None)
+    if memory is None or memory.size < num_bytes:
+        memory = np.empty(num_bytes, np.uint8)
+        setattr(_MEMORY, purpose, memory)
+    return memory[:num_bytes]
+
+
+def _read_exactly(file: int, buffers: list[NDArray[np.uint8]], offset: int) -> None:
+    """Fill `buffers` one after the other from `offset` on. Raises ChunkError where the file ends before."""
+    views = [buffer.data for buffer in buffers]
+    while views:
+        num_read = os.preadv(file, views, offset)
+        if num_read == 0:
+            raise ChunkError("the file ends inside the chunk")
+        offset += num_read
+        while views and num_read >= len(views[0]):
+            num_read -= len(views.pop(0))
+        if num_read:
+            views[0] = views[0][num_read:]
+
+
+def _read_metadata(path: Path) -> bytes:
+    name = f"{path.name}/{METADATA}"
+    try:
+        with storage_errors(path / METADATA), os.fdopen(open_below(path.parent, name), "rb") as file:
+            document = file.read(MAX_METADATA_BYTES + 1)
+    except FileNotFoundError:
+        raise DamagedError(f"{path}: no array here ({METADATA} is missing); restore it or build again") from None
+    if len(document) > MAX_METADATA_BYTES:
+        raise DamagedError(f"{path / METADATA}: over {MAX_METADATA_BYTES} bytes; restore it or build again")
+    return document

@@ -1,0 +1,121 @@
+"""`items.parquet` and `users.parquet`: what the dense ids mean."""
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from streamfeat.errors import DamagedError
+from streamfeat.store.files import write_durably
+from streamfeat.store.layout import ITEMS, USERS
+from streamfeat.store.manifest import FileRecord
+from streamfeat.store.writer import write_whole
+
+ITEM_SCHEMA = pa.schema([
+    pa.field("id", pa.int64(), nullable=False),
+    pa.field("medium", pa.string(), nullable=False),
+    pa.field("raw_id", pa.string(), nullable=False),
+    pa.field("events", pa.int64(), nullable=False),  # all splits, planned included
+    pa.field("title", pa.string()),
+    pa.field("targets", pa.int64(), nullable=False),  # training events that are not planned: popularity
+])  # fmt: skip
+USER_SCHEMA = pa.schema([
+    pa.field("id", pa.int64(), nullable=False),
+    pa.field("raw_id", pa.string(), nullable=False),
+    pa.field("split", pa.string(), nullable=False),
+    pa.field("events", pa.int64(), nullable=False),
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Rows of `items.parquet`, row i describing item i."""
+
+    medium: list[str]
+    raw_id: list[str]
+    title: list[str | None]
+    events: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+
+def write_items(root: Path, columns: dict[str, Any]) -> FileRecord:
+    """Commit `items.parquet`; `columns` by name as in `ITEM_SCHEMA`."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=ITEM_SCHEMA), buffer)
+    return write_whole(root, ITEMS, buffer.getvalue())
+
+
+def write_users(root: Path, parts: Iterable[dict[str, Any]]) -> FileRecord:
+    """Commit `users.parquet`, one row group per part; a part's columns are as in `USER_SCHEMA`."""
+    size, sha256 = write_durably(root, USERS, _parquet_parts(parts))
+    return FileRecord(path=USERS, size=size, sha256=sha256)
+
+
+class _Drain(io.RawIOBase):
+    """A sink that is emptied while it is written, so that a table of any length needs little memory."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.parts.append(bytes(data))
+        self._size += len(self.parts[-1])
+        return len(self.parts[-1])
+
+    def tell(self) -> int:
+        return self._size
+
+    def take(self) -> list[bytes]:
+        parts, self.parts = self.parts, []
+        return parts
+
+
+def _parquet_parts(tables: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    drain = _Drain()
+    with pq.ParquetWriter(drain, USER_SCHEMA) as writer:
+        for table in tables:
+            writer.write_table(pa.table(table, schema=USER_SCHEMA))
+            yield from drain.take()
+    yield from drain.take()
+
+
+def read_items(root: str | Path) -> ItemTable:
+    """The item table of a dataset. Raises DamagedError where it cannot be read."""
+    table = _read(Path(root) / ITEMS)
+    return ItemTable(
+        medium=table["medium"].to_pylist(),
+        raw_id=table["raw_id"].to_pylist(),
+        title=table["title"].to_pylist(),
+        events=table["events"].to_numpy(),
+        targets=table["targets"].to_numpy(),
+    )
+
+
+def read_validation_users(root: str | Path) -> NDArray[np.bool_]:
+    """(num_users,) bool: which users are held out for validation."""
+    table = _read(Path(root) / USERS, ["split"])
+    return np.asarray(pc.equal(table["split"], "validation"))
+
+
+def read_user_ids(root: str | Path) -> list[str]:
+    """Raw ids in the order of dense user ids."""
+    ids: list[str] = _read(Path(root) / USERS, ["raw_id"])["raw_id"].to_pylist()
+    return ids
+
+
+def _read(path: Path, columns: list[str] | None = None) -> Any:
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise DamagedError(f"{path}: cannot be read ({error}); run verify, or build again") from None

@@ -1,0 +1,175 @@
+"""Recomputes every checksum of a dataset, and names what is missing, truncated, altered or foreign.
+
+Nothing is read through a symbolic link, and nothing is decompressed before its size is known to be right.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from streamfeat.errors import DamagedError
+from streamfeat.schema import EVENT_FIELDS
+from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
+from streamfeat.store.files import size_and_digest
+from streamfeat.store.layout import HISTORIES, MANIFEST, METADATA, RECEIPTS, TEMPORARY, WINDOWS
+from streamfeat.store.manifest import FileRecord, Manifest, load_manifest
+from streamfeat.store.reader import ArrayReader
+from streamfeat.store.writer import read_receipt, receipt_file
+
+SHARD_FILE = re.compile(r"(?P<array>.+)/c/(?P<shard>\d+)(/0)*")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file of the manifest has been read; its problems, if any, came before."""
+
+    file: str
+    size: int  # bytes, as the manifest has it
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it was committed. `foreign` harms no reader; every other kind is damage."""
+
+    kind: Literal["missing", "truncated", "altered", "foreign"]
+    array: str  # path of the array below the dataset, "" where the file belongs to none
+    file: str  # path below the dataset
+    chunk: int | None  # number of the chunk in the array, None where it is the whole file
+    what: str
+
+    def __str__(self) -> str:
+        where = f"array {self.array}, " if self.array else ""
+        chunk = "" if self.chunk is None else f", chunk {self.chunk}"
+        return f"{self.kind}: {where}{self.file}{chunk}: {self.what}"
+
+
+def verify(path: str | Path) -> Iterator[Checked | Problem]:
+    """Check the dataset at `path` against its manifest: every file, every array, every receipt, every name.
+
+    Yields a `Checked` after each file of the manifest (`load_manifest(path).files()`, in order), and a `Problem` for
+    each finding; no damage means a sound dataset. Raises as `load_manifest`, and StorageError where reading fails.
+    """
+    root = Path(path)
+    manifest = load_manifest(root)
+    owners = {record.sha256: record.path for record in manifest.files()}
+    for record in manifest.files():
+        yield from _check_file(root, record, owners)
+        yield Checked(record.path, record.size)
+    yield from _check_arrays(root, manifest)
+    yield from _check_receipts(root, manifest)
+    yield from _check_names(root, manifest)
+
+
+def _check_file(root: Path, record: FileRecord, owners: dict[str, str]) -> Iterator[Problem]:
+    match = SHARD_FILE.fullmatch(record.path)
+    array = match["array"] if match else ""
+    try:
+        size, sha256 = size_and_digest(root, record.path)
+    except FileNotFoundError:
+        yield Problem("missing", array, record.path, None, "the file is missing")
+        return
+    except DamagedError as error:
+        yield Problem("altered", array, record.path, None, str(error))
+        return
+    if (size, sha256) == (record.size, record.sha256):
+        return
+    kind: Literal["truncated", "altered"] = "truncated" if size < record.size else "altered"
+    if size != record.size:
+        what = f"{size} bytes, committed were {record.size}"
+    elif sha256 in owners:
+        what = f"holds what belongs into {owners[sha256]}"
+    else:
+        what = "its SHA-256 is not the committed one"
+    chunks = _damaged_chunks(root / array, int(match["shard"])) if match else []
+    if not any(chunk is not None for chunk, _ in chunks):
+        yield Problem(kind, array, record.path, None, "; ".join([what, *(reason for _, reason in chunks)]))
+        return
+    for chunk, reason in chunks:
+        yield Problem(kind, array, record.path, chunk, f"{reason} ({what})")
+
+
+def _damaged_chunks(array: Path, shard: int) -> list[tuple[int | None, str]]:
+    try:
+        with ArrayReader(array) as reader:
+            return reader.damage(shard) or [(None, "every chunk matches its own checksum: another file was put here")]
+    except DamagedError as error:
+        return [(None, f"its chunks cannot be told apart: {error}")]
+
+
+def _check_arrays(root: Path, manifest: Manifest) -> Iterator[Problem]:
+    """Every array is what the schema says, and the manifest lists each of its shards."""
+    matches = (SHARD_FILE.fullmatch(record.path) for record in manifest.files())
+    num_listed = Counter(match["array"] for match in matches if match)
+    expected = _expected_arrays(manifest)
+    for array in sorted(num_listed.keys() | expected.keys()):
+        file = f"{array}/{METADATA}"
+        try:
+            with ArrayReader(root / array) as reader:
+                spec, found = reader.spec, (reader.shape, reader.dtype)
+        except DamagedError as error:
+            yield Problem("altered", array, file, None, str(error))
+            continue
+        if array in expected and found != expected[array]:
+            what = "has shape {} of {}, the manifest says {} of {}".format(*found, *expected[array])
+            yield Problem("altered", array, file, None, what)
+        elif num_listed[array] != spec.num_shards:
+            what = f"has {spec.num_shards} shards, the manifest lists {num_listed[array]}"
+            yield Problem("missing", array, file, None, what)
+
+
+def _expected_arrays(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and dtype of each array, by its path."""
+    schema = manifest.schema_
+    arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+        f"{HISTORIES}/offsets": ((manifest.num_users + 1,), np.dtype(np.int64))
+    }
+    for name in EVENT_FIELDS:
+        arrays[f"{HISTORIES}/{name}"] = ((manifest.num_events,), schema.field(name).dtype)
+    for split, counts in manifest.splits.items():
+        for packing in range(counts.packings):
+            for field in schema.token_fields():
+                array = f"{WINDOWS}/{split}/{packing}/{field.name}"
+                arrays[array] = ((counts.windows, schema.window_len), field.dtype)
+    return arrays
+
+
+def _check_receipts(root: Path, manifest: Manifest) -> Iterator[Problem]:
+    """A receipt that stands beside the stores says what the manifest says."""
+    for receipt in manifest.receipts:
+        file = receipt_file(receipt.task)
+        if os.path.lexists(root / file) and read_receipt(root, receipt.task) != receipt:
+            yield Problem("altered", "", file, None, "the receipt is unreadable or differs from the manifest's")
+
+
+def _check_names(root: Path, manifest: Manifest) -> Iterator[Problem]:
+    """Links anywhere, and files that no record names."""
+    known = {record.path for record in manifest.files()} | {MANIFEST}
+    folders = {str(parent) for file in known for parent in Path(file).parents} | {RECEIPTS}
+    pending = [""]
+    while pending:
+        with os.scandir(root / pending.pop()) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                name = os.path.relpath(entry.path, root)
+                if entry.is_symlink():
+                    if name not in known:  # a known one has been named already
+                        yield Problem("altered", "", name, None, "a symbolic link; links are never followed: remove it")
+                elif entry.is_dir(follow_symlinks=False):
+                    if name in folders:
+                        pending.append(name)
+                    elif name != TEMPORARY:
+                        yield Problem("foreign", "", name, None, "the manifest lists nothing in this folder")
+                elif name not in known and not _is_receipt(root, name):
+                    left = TEMPORARY_FILE.fullmatch(entry.name)
+                    what = "left by a killed writer; the next build removes it" if left else "not in the manifest"
+                    yield Problem("foreign", "", name, None, what)
+
+
+def _is_receipt(root: Path, name: str) -> bool:
+    folder, _, last = name.rpartition("/")
+    return folder == RECEIPTS and last.endswith(".json") and read_receipt(root, last.removesuffix(".json")) is not None

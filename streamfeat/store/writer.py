@@ -1,0 +1,121 @@
+"""Writes what a task commits: shard files whole, then the receipt. Everything here may be done again."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.errors import ConfigError, DamagedError
+from streamfeat.records import validated
+from streamfeat.store.codecs import ABSENT, CRC_BYTES, crc32c, encode_chunk
+from streamfeat.store.files import open_below, size_and_digest, write_durably
+from streamfeat.store.layout import HISTORIES, METADATA, RECEIPTS, WINDOWS, ArraySpec
+from streamfeat.store.manifest import FileRecord, Receipt
+
+
+def write_shard(root: Path, group: str, spec: ArraySpec, shard: int, values: NDArray[Any]) -> FileRecord:
+    """Write shard number `shard` of the array `spec` in the group `group` below `root`.
+
+    `values` are all rows of the shard: (spec.shard_rows, *spec.row_shape), fewer rows in the last one. The same
+    values give the same bytes. One process owns a shard: nobody else may write it meanwhile.
+    """
+    first = shard * spec.shard_rows
+    rows = min(spec.num_rows, first + spec.shard_rows) - first
+    assert values.shape == (rows, *spec.row_shape), (values.shape, rows, spec)
+    assert values.dtype == spec.dtype, (values.dtype, spec)
+    path = f"{group}/{spec.shard_file(shard)}"
+    size, sha256 = write_durably(root, path, _shard_parts(spec, values))
+    return FileRecord(path=path, size=size, sha256=sha256)
+
+
+def _shard_parts(spec: ArraySpec, values: NDArray[Any]) -> Iterator[memoryview | bytes]:
+    """The bytes of a shard file in order: each chunk and its crc32c, then the index and its crc32c."""
+    values = np.ascontiguousarray(values, spec.dtype.newbyteorder("<"))
+    index = np.full((spec.chunks_per_shard, 2), ABSENT, "<u8")  # chunks beyond the array's end stay absent
+    offset = 0
+    for chunk, start in enumerate(range(0, len(values), spec.chunk_rows)):
+        rows = values[start : start + spec.chunk_rows]
+        if len(rows) < spec.chunk_rows:  # the array ends inside this chunk, which is stored whole
+            padded = np.full((spec.chunk_rows, *spec.row_shape), spec.fill_value, values.dtype)
+            padded[: len(rows)] = rows
+            rows = padded
+        encoded = encode_chunk(rows, spec.compression)
+        yield encoded.data
+        yield crc32c(encoded)
+        index[chunk] = offset, encoded.size + CRC_BYTES
+        offset += encoded.size + CRC_BYTES
+    tail = index.reshape(-1).view(np.uint8)
+    yield tail.data
+    yield crc32c(tail)
+
+
+def write_whole(root: Path, path: str, data: bytes | bytearray) -> FileRecord:
+    """Write a small file below `root`, durably and all or nothing; what stood there is replaced."""
+    size, sha256 = write_durably(root, path, [data])
+    return FileRecord(path=path, size=size, sha256=sha256)
+
+
+def record_of(root: Path, path: str) -> FileRecord:
+    """The record of a file that exists below `root`, hashed now. Raises FileNotFoundError where it does not."""
+    size, sha256 = size_and_digest(root, path)
+    return FileRecord(path=path, size=size, sha256=sha256)
+
+
+def metadata_records(root: Path) -> tuple[FileRecord, ...]:
+    """Records of every `zarr.json` of the dataset's stores, by path, for the manifest.
+
+    They are small but decide what every byte means (a changed scale factor changes ratings), so they are committed
+    like shards.
+    """
+    names = []
+    for store in (HISTORIES, WINDOWS):
+        for folder, folders, files in os.walk(root / store):
+            folders[:] = [name for name in folders if name != "c"]  # nothing but shards below
+            if METADATA in files:
+                names.append((Path(folder) / METADATA).relative_to(root).as_posix())
+    return tuple(record_of(root, name) for name in sorted(names))
+
+
+def receipt_file(task: str) -> str:
+    """Where the receipt of `task` lies below the dataset folder."""
+    return f"{RECEIPTS}/{task}.json"
+
+
+def commit_receipt(root: Path, receipt: Receipt) -> None:
+    """Commit a task whose files lie durably on disk.
+
+    A receipt that stands there already is replaced: it was void (its files did not match), or it says the same.
+    """
+    text = json.dumps(receipt.model_dump(mode="json"), indent=1, ensure_ascii=False, sort_keys=True)
+    write_durably(root, receipt_file(receipt.task), [text.encode() + b"\n"])
+
+
+def read_receipt(root: Path, task: str) -> Receipt | None:
+    """The receipt of `task`, or None where there is none that can be read: the task is then done again."""
+    name = receipt_file(task)
+    try:
+        with os.fdopen(open_below(root, name), "rb") as file:
+            values = json.load(file)
+        receipt = validated(Receipt, values, name)
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, ConfigError, DamagedError):
+        return None
+    return receipt if receipt.task == task else None
+
+
+def is_committed(root: Path, receipt: Receipt, *, full: bool = False) -> bool:
+    """Whether every file of the receipt stands below `root` with its size (and, if `full`, its checksum)."""
+    return all(_holds(root, record, full) for record in receipt.files)
+
+
+def _holds(root: Path, record: FileRecord, full: bool) -> bool:
+    try:
+        if full:
+            return record_of(root, record.path) == record
+        with os.fdopen(open_below(root, record.path), "rb", buffering=0) as file:
+            return file.seek(0, 2) == record.size
+    except (FileNotFoundError, IsADirectoryError, DamagedError):
+        return False
