@@ -50,8 +50,9 @@ def run_history(root: Path, task: HistoryTask) -> Receipt:
         for spec in history_specs(schema, task.num_events, task.config.compression)
     ]
     trained = is_training & (columns["status"] != PLANNED)
-    items, targets = np.unique(columns["item"][trained], return_counts=True)
-    files.append(write_arrays(root, f"tmp/{task.name}.targets", {"item": items, "targets": targets.astype(np.int64)}))
+    counts = np.bincount(columns["item"][trained])
+    items = np.flatnonzero(counts)
+    files.append(write_arrays(root, f"tmp/{task.name}.targets", {"item": items, "targets": counts[items]}))
     trained_times = time[is_training]
     facts = {
         "training_times": [int(trained_times.min()), int(trained_times.max())] if len(trained_times) else [],

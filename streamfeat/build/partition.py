@@ -12,6 +12,7 @@ from streamfeat.build.coding import IntCoder
 from streamfeat.build.tasks import KEPT_ITEMS_FILE, FilterTask, PartitionTask, local_map_file, spill_file
 from streamfeat.build.temporary import map_arrays, text_arrays, texts_of, write_arrays
 from streamfeat.errors import DataError
+from streamfeat.kernels.code import collect_levels
 from streamfeat.kernels.sort import count_ties_and_repeats, kept_starts, mark_duplicates, sort_histories
 from streamfeat.schema import PLANNED
 from streamfeat.store.manifest import Receipt
@@ -122,13 +123,14 @@ def _commit(
     root: Path, task: PartitionTask | FilterTask, columns: Columns, offsets: NDArray[np.int64],
     raw_ids: pa.StringArray, facts: dict[str, Any],
 ) -> Receipt:  # fmt: skip
-    items, counts = np.unique(columns["item"], return_counts=True)
+    counts = np.bincount(columns["item"])
+    items = np.flatnonzero(counts)
     tally = np.zeros(3, np.int64)
-    last_user = np.full(int(items[-1]) + 1 if len(items) else 0, -1, np.int32)
+    last_user = np.full(len(counts), -1, np.int32)
     count_ties_and_repeats(columns["item"], columns["time"], columns["status"], offsets, PLANNED, last_user, tally)
     file = write_arrays(root, task.output, {
         "offsets": offsets, **columns, **text_arrays("raw_id", raw_ids),
-        "counted_items": items, "item_events": counts.astype(np.int64),
+        "counted_items": items, "item_events": counts[items],
     })  # fmt: skip
     times = columns["time"]
     facts |= {
@@ -149,8 +151,6 @@ def _commit(
 
 def _levels(values: NDArray[np.float32]) -> list[float] | None:
     """The distinct values, or None where there are too many to be one byte."""
-    # A sample tells continuous columns cheaply; a full sort of a million floats would cost more than the rest.
-    if len(np.unique(values[: 4 * MAX_LEVELS])) > MAX_LEVELS:
-        return None
-    levels = np.unique(values[~np.isnan(values)])
-    return [float(level) for level in levels] if len(levels) <= MAX_LEVELS else None
+    levels = np.empty(MAX_LEVELS, np.float32)
+    num = collect_levels(np.ascontiguousarray(values), levels)
+    return None if num < 0 else [float(level) for level in levels[:num]]

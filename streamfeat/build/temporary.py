@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamfeat.store.files import write_durably
 from streamfeat.store.manifest import FileRecord
-from streamfeat.store.writer import write_whole
 
 _ALIGNMENT = 64
 
@@ -26,14 +26,16 @@ def write_arrays(root: Path, path: str, arrays: Mapping[str, NDArray[Any]]) -> F
     for name, array in arrays.items():
         header[name] = {"dtype": array.dtype.str, "length": len(array), "offset": offset}
         offset += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
-    line = json.dumps(header).encode()
-    start = -(-(len(line) + 1) // _ALIGNMENT) * _ALIGNMENT
-    data = bytearray(start + offset)
-    data[: len(line) + 1] = line + b"\n"
-    for name, array in arrays.items():
-        at = start + header[name]["offset"]
-        data[at : at + array.nbytes] = np.ascontiguousarray(array).view(np.uint8).data
-    return write_whole(root, path, data)
+    line = json.dumps(header).encode() + b"\n"
+    parts: list[bytes | NDArray[Any]] = [line, _padding(len(line))]
+    for array in arrays.values():
+        parts += [np.ascontiguousarray(array), _padding(array.nbytes)]
+    size, sha256 = write_durably(root, path, parts)
+    return FileRecord(path=path, size=size, sha256=sha256)
+
+
+def _padding(num_bytes: int) -> bytes:
+    return bytes(-num_bytes % _ALIGNMENT)
 
 
 def map_arrays(root: Path, path: str) -> dict[str, NDArray[Any]]:

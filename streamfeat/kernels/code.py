@@ -47,6 +47,34 @@ def code_keys(
     return (num_unique << 32) + int(keys.shape[0])
 
 
+@njit("int64(float32[::1], float32[::1])", cache=True, nogil=True)
+def collect_levels(values: NDArray[np.float32], levels: NDArray[np.float32]) -> int:
+    """Gather the distinct values, NaN left out, into `levels` in ascending order; returns how many there are.
+
+    Stops and returns -1 when there are more than `levels` holds. Faster than a sort while levels are few.
+    """
+    num = 0
+    for value in values:
+        if np.isnan(value):
+            continue
+        low, high = 0, num
+        while low < high:
+            middle = (low + high) // 2
+            if levels[middle] < value:
+                low = middle + 1
+            else:
+                high = middle
+        if low < num and levels[low] == value:
+            continue
+        if num == levels.shape[0]:
+            return -1
+        for k in range(num, low, -1):
+            levels[k] = levels[k - 1]
+        levels[low] = value
+        num += 1
+    return num
+
+
 @njit("void(int64[::1], int32[::1], int64, int32[::1])", cache=True, nogil=True)
 def rebuild_slots(
     unique_keys: NDArray[np.int64], unique_tags: NDArray[np.int32], num_unique: int, slots: NDArray[np.int32]

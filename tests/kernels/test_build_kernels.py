@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from streamfeat.build.coding import IntCoder
 from streamfeat.build.temporary import text_arrays, texts_of
+from streamfeat.kernels.code import collect_levels
 from streamfeat.kernels.draws import draw_state, draws, permutation, to_below, to_unit
 from streamfeat.kernels.pack import CLS_SOURCE, gather_tokens, token_sources
 from streamfeat.kernels.scatter import counting_sort, partition_of_ints, partition_of_texts, scatter_rows
@@ -152,3 +153,13 @@ def test_tokens_of_a_range_come_from_the_right_events(
     out = np.full(num_tokens, 9999, np.uint16)
     gather_tokens(values, sources, 0, np.uint16(7777), out)
     assert out.tolist() == [9999 if s == -2 else 7777 if s < 0 else s for s in sources.tolist()]
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(width=32, allow_infinity=False), max_size=60))
+def test_levels_are_the_distinct_values_or_too_many(values: list[float]) -> None:
+    """Ascending, NaN left out; -1 where there are more than the array holds."""
+    levels = np.empty(20, np.float32)
+    num = collect_levels(np.array(values, np.float32), levels)
+    expected = sorted({float(np.float32(v)) for v in values if v == v})
+    assert (levels[:num].tolist() == expected) if len(expected) <= 20 else num == -1
