@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, StreamfeatError
+from streamfeat.errors import ConfigError, DamagedError, StreamfeatError
 from streamfeat.records import validated
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -81,7 +82,11 @@ def build_shards(
     num_workers = workers or len(os.sched_getaffinity(0))
     steps = build_dataset(paths[:-1], paths[-1], config, workers=num_workers, overwrite=overwrite)
     finished = _with_bars(steps)
-    summary = _build_summary(finished, Path(paths[-1]))
+    summary = _dataset_summary(finished.manifest, Path(paths[-1])) | {
+        "result": finished.note,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in finished.seconds.items()},
+        "peak_memory_bytes": finished.peak_memory,
+    }
     _show(as_json, summary, lambda: _print_summary(summary))
 
 
@@ -109,44 +114,89 @@ def _with_bars(steps: Iterable[Any]) -> Any:
     raise AssertionError("a build ends with Finished")
 
 
-def _build_summary(finished: Any, root: Path) -> dict[str, Any]:
-    manifest = finished.manifest
+def _dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
     training, validation = manifest.splits["training"], manifest.splits["validation"]
     window_bytes = sum(file.size for file in manifest.files() if file.path.startswith("windows.zarr/training/0/"))
     num_tokens = max(training.windows * manifest.schema_.window_len, 1)
-    rejected = {name: number for name, number in manifest.cleaning.items() if name.startswith("rejected_")}
+    rejected = {name.removeprefix("rejected_"): number for name, number in manifest.cleaning.items()
+                if name.startswith("rejected_")}  # fmt: skip
+    left_out = {name: number for name, number in manifest.cleaning.items()
+                if number and name != "rows" and not name.startswith("rejected_")}  # fmt: skip
     return {
-        "dataset": str(root), "result": finished.note, "fingerprint": manifest.fingerprint,
-        "users": manifest.num_users, "training_users": training.users, "validation_users": validation.users,
+        "dataset": str(root),
+        "fingerprint": manifest.fingerprint,
+        "format_version": manifest.format_version,
+        "users": manifest.num_users,
+        "training_users": training.users,
+        "validation_users": validation.users,
         "items": {scale.medium: scale.items for scale in manifest.scales},
-        "events": manifest.num_events, "rows_read": manifest.cleaning["rows"],
-        "rejected": rejected, "rejected_file": str(root / "rejected.csv") if rejected else None,
-        "left_out": {name: number for name, number in manifest.cleaning.items()
-                     if number and name != "rows" and not name.startswith("rejected_")},
-        "tied_timestamps": manifest.tied_events, "repeat_share": manifest.repeat_share,
-        "packings": training.packings, "training_windows": training.windows,
-        "validation_windows": validation.windows, "chunk_windows": training.chunk_windows,
-        "fill_rate": training.tokens / num_tokens, "bytes_per_token": window_bytes / num_tokens,
-        "seconds": {stage: round(seconds, 3) for stage, seconds in finished.seconds.items()},
-        "peak_memory_bytes": finished.peak_memory,
-    }  # fmt: skip
+        "events": manifest.num_events,
+        "rows_read": manifest.cleaning["rows"],
+        "rejected_rows": rejected,
+        "rejected_file": str(root / "rejected.csv") if rejected else None,
+        "left_out": left_out,
+        "tied_timestamps": manifest.tied_events,
+        "tie_rule": manifest.tie_rule,
+        "repeat_share": manifest.repeat_share,
+        "window_len": manifest.schema_.window_len,
+        "packings": training.packings,
+        "training_windows": training.windows,
+        "validation_windows": validation.windows,
+        "chunk_windows": training.chunk_windows,
+        "shard_windows": training.shard_windows,
+        "fill_rate": training.tokens / num_tokens,
+        "bytes_per_token": window_bytes / num_tokens,
+    }
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
-    table = Table(title=f"{summary['dataset']}: {summary['result']}", show_header=False, title_justify="left")
+    title = ": ".join(summary[name] for name in ("dataset", "run", "result") if name in summary)
+    table = Table(title=title, show_header=False, title_justify="left")
     for name, value in summary.items():
-        if name in ("dataset", "result") or value is None or value == {}:
+        if name in ("dataset", "run", "result") or value is None or value == {}:
             continue
-        if isinstance(value, dict):
-            text = ", ".join(f"{key} {number:,}" for key, number in value.items())
-        elif name == "peak_memory_bytes":
-            name, text = "peak memory", f"{value / 1e6:,.0f} MB"
-        elif isinstance(value, float):
-            text = f"{value:.4g}"
-        else:
-            text = f"{value:,}" if isinstance(value, int) else str(value)
-        table.add_row(name.replace("_", " "), text)
+        label = name.removesuffix("_bytes").replace("_", " ")
+        table.add_row(label, f"{value / 1e6:,.0f} MB" if name.endswith("memory_bytes") else _readable(value))
     out.print(table)
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_readable(number)}" for key, number in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="OUT", help="Dataset to check.")],
+    as_json: Json = False,
+) -> None:
+    """Recompute every checksum of a dataset; names what is missing, truncated or altered, and exits 4."""
+    from streamfeat.store.manifest import load_manifest
+    from streamfeat.store.verify import Checked
+    from streamfeat.store.verify import verify as check
+
+    problems = []
+    with Progress(TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), console=err) as bar:
+        task = bar.add_task("", total=len(load_manifest(path).files()))
+        for step in check(path):
+            if isinstance(step, Checked):
+                bar.advance(task)
+            else:
+                problems.append(step)
+    damaged = [problem for problem in problems if problem.kind != "foreign"]
+    listed = [asdict(problem) for problem in problems]
+
+    def print_plainly() -> None:
+        for problem in problems:
+            out.print(str(problem), highlight=False, markup=False, soft_wrap=True)
+        out.print(f"{path}: {len(damaged)} damaged" if damaged else f"{path}: sound")
+
+    _show(as_json, {"dataset": str(path), "sound": not damaged, "problems": listed}, print_plainly)
+    if damaged:
+        raise typer.Exit(DamagedError.exit_code)
 
 
 @app.command()

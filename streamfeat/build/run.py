@@ -198,8 +198,9 @@ class _Build:
         targets = assemble.training_targets(root, histories, schema.num_items)
         tables = assemble.write_tables(root, self.plan, vocabulary, partitions, is_validation, targets)
         lasting = [_without_temporary(receipt) for receipt in histories]
+        metadata = assemble.commit_metadata(root, HISTORIES, digest)
         manifest = assemble.draft_manifest(
-            self.plan, schema, vocabulary, partitions, histories, targets, counts, [offsets, *lasting, tables]
+            self.plan, schema, vocabulary, partitions, histories, targets, counts, [offsets, *lasting, tables, metadata]
         )
         if rejected is None:
             return manifest
@@ -246,9 +247,12 @@ class _Build:
         sizes = [min(task.shard_windows, task.num_windows - task.shard * task.shard_windows)
                  for task in tasks if isinstance(task, WindowTask)]  # fmt: skip
         receipts = yield from self.stage("windows", "windows", tasks, sizes, WINDOW_RUN)
-        lasting = [receipt for receipt in manifest.receipts if receipt.kind != "window"]
+        metadata = assemble.commit_metadata(root, WINDOWS, manifest.fingerprint)
+        lasting = [
+            receipt for receipt in manifest.receipts if receipt.kind != "window" and receipt.task != metadata.task
+        ]
         manifest = manifest.model_copy(
-            update={"splits": splits, "config": self.config, "receipts": (*lasting, *receipts)}
+            update={"splits": splits, "config": self.config, "receipts": (*lasting, metadata, *receipts)}
         )
         write_whole(root, MANIFEST, manifest_json(manifest).encode())
         return manifest

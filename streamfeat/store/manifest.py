@@ -10,7 +10,7 @@ from streamfeat.records import Frozen, validated
 from streamfeat.schema import FORMAT_VERSION, Schema
 from streamfeat.store.layout import MANIFEST
 
-TaskKind = Literal["split", "partition", "history", "window", "tables"]
+TaskKind = Literal["split", "partition", "history", "window", "tables", "metadata"]
 
 
 class FileRecord(Frozen):

@@ -1,5 +1,8 @@
 """Kernels of the build equal their obvious twins."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import reference_build as reference
@@ -163,3 +166,15 @@ def test_levels_are_the_distinct_values_or_too_many(values: list[float]) -> None
     num = collect_levels(np.array(values, np.float32), levels)
     expected = sorted({float(np.float32(v)) for v in values if v == v})
     assert (levels[:num].tolist() == expected) if len(expected) <= 20 else num == -1
+
+
+def test_the_format_page_has_the_right_test_vectors() -> None:
+    """Other implementations check their draws against docs/format.md."""
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text("utf-8")
+    vectors = re.findall(r"^\| draw\(([^)]+)\).*\| (\d+) \|$", page, re.MULTILINE)
+    assert len(vectors) == 5
+    for counters, value in vectors:
+        seed, *rest = (int(c, 0) for c in counters.split(", "))
+        assert int(draw_state(seed, *rest)) == int(value)
+    assert "| permutation(20221221, 3, 0, 0) of 8 | 6 5 0 2 1 4 7 3 |" in page
+    assert permutation(20221221, 3, 0, 0, num=8).tolist() == [6, 5, 0, 2, 1, 4, 7, 3]
