@@ -169,6 +169,47 @@ def _readable(value: Any) -> str:
 
 
 @app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A dataset, or the folder of a run.")],
+    window: Annotated[int, typer.Option(help="Show the tokens of this window of the dataset.")] = -1,
+    objective: Annotated[str, typer.Option(help="causal or masked: whose targets and masks to show.")] = "causal",
+    mask_policy: Annotated[str, typer.Option(help="disjoint or seed (masked objective).")] = "disjoint",
+    split: Annotated[str, typer.Option(help="training or validation.")] = "training",
+    epoch: Annotated[int, typer.Option(help="Whose masks (and packing) to show.")] = 0,
+    seed: Annotated[int, typer.Option(help="The run's seed.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Print what a dataset or a run is; with --window, its tokens, segments, targets and masks with raw ids."""
+    from streamfeat.config import StreamConfig
+    from streamfeat.store.manifest import load_manifest
+
+    if (path / "config.json").is_file():
+        _inspect_run(path, as_json)
+        return
+    manifest = load_manifest(path)
+    if window == -1:
+        summary = _dataset_summary(manifest, path)
+        _show(as_json, summary, lambda: _print_summary(summary))
+        return
+    from streamfeat.stream.look import look_at_window
+
+    config = validated(StreamConfig, {"objective": objective, "mask_policy": mask_policy, "split": split,
+                                      "seed": seed, "batch_windows": 1}, "inspect")  # fmt: skip
+    tokens = look_at_window(path, window, config, epoch=epoch)
+    title = f"{path}: {split} window {window}, {objective}" + (f" ({mask_policy})" if objective == "masked" else "")
+    _show(as_json, {"dataset": str(path), "window": window, "tokens": tokens}, lambda: _print_rows(title, tokens))
+
+
+def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
+    """Rows of texts as aligned columns; plain text, so that it can be searched and cut."""
+    widths = {name: min(max(len(name), *(len(row[name]) for row in rows)), 32) for name in rows[0]}
+    lines = [{name: name for name in rows[0]}, *rows]
+    sys.stdout.write(title + "\n")
+    for row in lines:
+        sys.stdout.write("  ".join(row[name][:width].ljust(width) for name, width in widths.items()).rstrip() + "\n")
+
+
+@app.command()
 def verify(
     path: Annotated[Path, typer.Argument(metavar="OUT", help="Dataset to check.")],
     as_json: Json = False,

@@ -1,0 +1,95 @@
+"""One window as text, with raw ids: trust in packing and masks comes from seeing them."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.config import StreamConfig
+from streamfeat.errors import ConfigError
+from streamfeat.schema import STATUSES, SpecialTokens
+from streamfeat.store.layout import WINDOWS
+from streamfeat.store.manifest import Manifest, load_manifest
+from streamfeat.store.reader import ArrayReader
+from streamfeat.store.tables import ItemTable, read_items, read_user_ids
+from streamfeat.stream.featurize import Featurizer, allocate_buffers
+
+HIDDEN = "MASK"
+NOTHING = ""
+
+
+def look_at_window(path: str | Path, window: int, config: StreamConfig, *, epoch: int = 0) -> list[dict[str, str]]:
+    """The tokens of a window as the model gets them under `config` in `epoch`, one dict of texts per token.
+
+    Raises ConfigError for a window that the split does not have.
+    """
+    manifest = load_manifest(path)
+    num_windows = manifest.splits[config.split].windows
+    if not 0 <= window < num_windows:
+        raise ConfigError(f"--window {window}: the {config.split} split has windows 0 to {num_windows - 1}")
+    arrays = _featurized(Path(path), manifest, window, config, epoch)
+    texts = _Texts(manifest, read_items(path), read_user_ids(path))
+    return [texts.token(t, {name: values[0, t] for name, values in arrays.items()})
+            for t in range(manifest.schema_.window_len)]  # fmt: skip
+
+
+def _featurized(
+    root: Path, manifest: Manifest, window: int, config: StreamConfig, epoch: int
+) -> dict[str, NDArray[Any]]:
+    epoch = 0 if config.split == "validation" else epoch
+    packing = manifest.packing_of(config.split, epoch)
+    stored = {}
+    for field in manifest.schema_.token_fields():
+        with ArrayReader(root / WINDOWS / config.split / str(packing) / field.name) as reader:
+            stored[field.name] = reader.read_rows(window, window + 1)
+    buffers = allocate_buffers(1, manifest.schema_.window_len)
+    one = np.zeros(1, np.int64)
+    Featurizer(manifest, config).fill(stored, one, np.full(1, window), one, epoch, buffers)
+    return {name: values for name, values in buffers.arrays.items() if values.ndim == 2}
+
+
+class _Texts:
+    """Turns the values of a token into texts."""
+
+    def __init__(self, manifest: Manifest, items: ItemTable, users: list[str]) -> None:
+        self._schema, self._items, self._users = manifest.schema_, items, users
+
+    def token(self, place: int, values: dict[str, Any]) -> dict[str, str]:
+        """One row of the picture."""
+        schema = self._schema
+        special = _special(int(values["item"]), schema.item_tokens)
+        plain = special in (None, HIDDEN)
+        row = {
+            "token": str(place),
+            "segment": str(values["segment"]) if values["segment"] >= 0 else NOTHING,
+            "user": self._users[values["user"]] if values["user"] < schema.num_users else NOTHING,
+            "position": _special(int(values["position"]), schema.position_tokens) or str(values["position"]),
+            "time": self._time(values["time"], values["time_known"]) if plain else NOTHING,
+            "medium": _special(int(values["medium"]), schema.medium_tokens) or schema.media[values["medium"]],
+            "item": special or self._item(int(values["item"])),
+            "rating": f"{values['rating']:g}" if values["rating_known"] else NOTHING,
+            "status": _special(int(values["status"]), schema.status_tokens) or STATUSES[values["status"]],
+            "completion": f"{values['completion']:g}" if values["completion_known"] else NOTHING,
+        }
+        told = self._time(values["told_time"], True) if values["told_time_known"] else NOTHING
+        watched = self._item(int(values["target_item"])) if values["weight_item"] else NOTHING
+        rated = f"{values['target_rating']:g}" if values["weight_rating"] else NOTHING
+        of = f" of {self._item(int(values['target_item']))}" if values["weight_rating"] and not watched else NOTHING
+        return row | {"told time": told, "target item": watched, "target rating": rated + of}
+
+    def _item(self, item: int) -> str:
+        title = self._items.title[item]
+        return self._items.raw_id[item] + (f" {title}" if title else "")
+
+    def _time(self, seconds: int, known: bool) -> str:
+        if not known:
+            return HIDDEN
+        moment = datetime.fromtimestamp(self._schema.time_origin + int(seconds), UTC)
+        return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _special(value: int, tokens: SpecialTokens) -> str | None:
+    """The name of a special token, None for an ordinary value."""
+    return {number: name.upper() for name, number in tokens._asdict().items()}.get(value)

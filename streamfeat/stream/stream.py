@@ -1,0 +1,198 @@
+"""`WindowStream`: batches of a built dataset for a training loop, resumable at any batch."""
+
+import contextlib
+import weakref
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig
+from streamfeat.errors import ConfigError
+from streamfeat.records import Frozen, validated
+from streamfeat.store.manifest import load_manifest
+from streamfeat.stream.chunks import ChunkPool
+from streamfeat.stream.featurize import Allocate, Arrays, Featurizer, allocate_buffers
+from streamfeat.stream.order import EpochOrder, lanes_of_rank, steps_per_epoch
+from streamfeat.stream.plan import EpochPlan
+from streamfeat.stream.prefetch import Prefetcher
+
+
+class StreamState(Frozen):
+    """Where a stream stands, and what makes it this stream: another one refuses the state."""
+
+    format: Literal[1] = 1
+    fingerprint: str  # the dataset's
+    split: SplitName
+    objective: Objective
+    mask_policy: MaskPolicy  # counts under the masked objective only
+    seed: int
+    batch_windows: int
+    packings: int = Field(ge=1)  # of training; a run keeps the number it began with
+    position: int = Field(ge=0)  # global batches delivered in all
+
+
+class WindowStream:
+    """Shuffled batches of windows, decoded and masked in background threads.
+
+        with WindowStream("OUT", objective="causal", batch_windows=64) as stream:
+            for batch in stream:  # one epoch
+                batch["item"], batch["target_item"]  # (rows, window_len)
+
+    Iterating yields the rest of the current epoch, as dicts of NumPy arrays (`featurize.TOKEN_ARRAYS` and
+    `WINDOW_ARRAYS` list them), and leaves the position at the next epoch's first batch. Order and masks are pure
+    functions of (seed, epoch, window, token): the same for any number of threads and ranks. An iteration ends
+    the one before. Validation reads the same batches in every epoch.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        objective: Objective,
+        mask_policy: MaskPolicy = "disjoint",
+        batch_windows: int,
+        seed: int = 0,
+        split: SplitName = "training",
+        rank: int = 0,
+        world_size: int = 1,
+        threads: int = 1,
+        copy: bool = False,
+        allocate: Allocate | None = None,
+    ) -> None:
+        """Open the dataset at `path`.
+
+        batch_windows: windows of a global batch; each of `world_size` ranks gets its share of them.
+        copy: yield fresh arrays; otherwise a batch is valid until the next one is asked for.
+        allocate: (shape, dtype) → array, for the reused memory of batches, for instance pinned; np.empty if None.
+
+        Raises ConfigError where the arguments are wrong or the ranks cannot share a batch, and what
+        `load_manifest` raises.
+        """
+        options: dict[str, Any] = {
+            "objective": objective, "mask_policy": mask_policy, "batch_windows": batch_windows, "seed": seed,
+            "split": split, "rank": rank, "world_size": world_size, "threads": threads,
+        }  # fmt: skip
+        self.config = validated(StreamConfig, options, "WindowStream")
+        self.manifest = load_manifest(path)
+        self.schema = self.manifest.schema_
+        self._lanes = lanes_of_rank(batch_windows, rank, world_size)
+        self._root = Path(path)
+        self._copy = copy
+        self._allocate: Allocate = np.empty if allocate is None else allocate
+        self._packings = self.manifest.splits["training"].packings
+        self._position = 0
+        self._prefetcher: Prefetcher | None = None
+        self._pool: ChunkPool | None = None
+        self._iteration: weakref.ref[Generator[Arrays]] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global batches of an epoch, for every rank the same."""
+        return steps_per_epoch(self.manifest.splits[self.config.split].windows, self.config.batch_windows)
+
+    @property
+    def position(self) -> int:
+        """Global batches delivered in all, over all epochs."""
+        return self._position
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the consumer has waited for batches, in all."""
+        return self._prefetcher.wait_s if self._prefetcher else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes up again: JSON-able, counts delivered batches only."""
+        return self._state().model_dump(mode="json")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after exactly the batches that were delivered when `state` was taken, on any rank and world size.
+
+        Raises ConfigError where it is no state, or the state of another stream: both values are named.
+        """
+        saved = validated(StreamState, state, "stream state")
+        here = self._state()
+        names = ["fingerprint", "split", "objective", "seed", "batch_windows"]
+        if here.objective == "masked":
+            names.append("mask_policy")
+        differing = [name for name in names if getattr(saved, name) != getattr(here, name)]
+        if differing:
+            pairs = ", ".join(f"{name} {getattr(saved, name)!r} (here {getattr(here, name)!r})" for name in differing)
+            raise ConfigError(f"the stream state was saved with {pairs}; resume with the same values and dataset")
+        available = self.manifest.splits["training"].packings
+        if saved.packings > available:
+            raise ConfigError(
+                f"the stream state was saved with {saved.packings} packings (here {available}); "
+                f"build the dataset with --packings {saved.packings}"
+            )
+        self._end_iteration()
+        self._packings = saved.packings
+        self._position = saved.position
+
+    def __iter__(self) -> Iterator[Arrays]:
+        self._end_iteration()
+        iteration = self._rest_of_epoch()
+        self._iteration = weakref.ref(iteration)
+        return iteration
+
+    def close(self) -> None:
+        """End the iteration, if one is under way, and close all files. Iterating again opens them again."""
+        self._end_iteration()
+        if self._pool is not None:
+            self._pool.close()
+
+    def __enter__(self) -> "WindowStream":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _rest_of_epoch(self) -> Generator[Arrays]:
+        if not self.steps_per_epoch:
+            return
+        epoch, first_step = divmod(self._position, self.steps_per_epoch)
+        packing = epoch % self._packings
+        if self.config.split == "validation":  # read in the same way whenever it is read
+            epoch = packing = 0
+        plan = EpochPlan(self._order(epoch), self._lanes)
+        prefetcher, pool = self._opened(plan.num_slots)
+        pool.open(packing)
+        with contextlib.closing(prefetcher.batches(plan, first_step, epoch)) as batches:
+            for buffers in batches:
+                self._position += 1
+                yield {name: array.copy() if self._copy else array for name, array in buffers.arrays.items()}
+
+    def _order(self, epoch: int) -> EpochOrder:
+        counts = self.manifest.splits[self.config.split]
+        return EpochOrder(
+            seed=self.config.seed, split=self.config.split, epoch=epoch, num_windows=counts.windows,
+            chunk_windows=counts.chunk_windows, shard_windows=counts.shard_windows,
+            batch_windows=self.config.batch_windows,
+        )  # fmt: skip
+
+    def _opened(self, num_slots: int) -> tuple[Prefetcher, ChunkPool]:
+        """The threads' memory, taken at the first batch and kept."""
+        if self._prefetcher is None or self._pool is None:
+            rows = self.config.batch_windows // self.config.world_size
+            # One batch is with the consumer, one ready, one under each thread's hands.
+            ring = [
+                allocate_buffers(rows, self.schema.window_len, self._allocate) for _ in range(self.config.threads + 2)
+            ]
+            self._pool = ChunkPool(self._root, self.manifest, self.config.split, num_slots)
+            self._prefetcher = Prefetcher(self._pool, Featurizer(self.manifest, self.config), ring, self.config.threads)
+        return self._prefetcher, self._pool
+
+    def _state(self) -> StreamState:
+        return StreamState(
+            fingerprint=self.manifest.fingerprint, split=self.config.split, objective=self.config.objective,
+            mask_policy=self.config.mask_policy, seed=self.config.seed, batch_windows=self.config.batch_windows,
+            packings=self._packings, position=self._position,
+        )  # fmt: skip
+
+    def _end_iteration(self) -> None:
+        iteration = self._iteration() if self._iteration is not None else None
+        if iteration is not None:
+            iteration.close()
