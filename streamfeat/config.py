@@ -73,8 +73,8 @@ class BuildConfig(Frozen):
             share = float(value)
         except ValueError:
             share = -1.0
-        if kind != "users" or not 0 <= share < 1:
-            raise ValueError(f"split must be users:F with 0 <= F < 1, for instance users:0.01; got {self.split!r}")
+        if kind != "users" or not 0 < share < 1:
+            raise ValueError(f"split must be users:F with 0 < F < 1, for instance users:0.01; got {self.split!r}")
         return share
 
     @property
