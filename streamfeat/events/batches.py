@@ -66,7 +66,7 @@ def clean_batch(
 ) -> EventBatch:
     """The batch made from `table`, the result of `casts.cast_query` over rows first_row … first_row + num_rows - 1.
 
-    `dropped` are the rows, in order, that were taken out before the casts.
+    Its medium and status may be dictionaries. `dropped` are the rows, in order, taken out before the casts.
     """
     assert len(table) + len(dropped) == num_rows, f"of {num_rows} rows {len(dropped)} were dropped, {len(table)} cast"
     labels = {role: _looked_up(table, role) for role in ("medium", "status") if role in table.column_names}
@@ -81,14 +81,14 @@ def clean_batch(
     status = labels["status"].codes[keep].astype(np.uint8) if "status" in labels else None
     num = len(table)
     return EventBatch(
-        user=Ids(table["user_number"].to_numpy(), _texts(table["user_text"])),
-        item=Ids(table["item_number"].to_numpy(), _texts(table["item_text"])),
+        user=_ids(table, "user"),
+        item=_ids(table, "item"),
         medium=np.zeros(num, np.int32) if medium is None else medium,
         media=media if num else (),
         time=table["time"].to_numpy(),
-        rating=table["rating"].to_numpy(),
+        rating=_floats(table, "rating", np.nan),
         status=np.full(num, COMPLETED, np.uint8) if status is None else status,
-        completion=table["completion"].to_numpy(),
+        completion=_floats(table, "completion", 1),
         title=_string_array(table["title"]) if "title" in table.column_names else None,
         num_rows=num_rows,
         rejected=rejected,
@@ -116,7 +116,8 @@ def _status_of(value: str | None) -> tuple[str, str]:
 def _looked_up(table: pa.Table, role: str) -> _Labels:
     """Each distinct value is looked at once."""
     look_up: Callable[[str | None], tuple[str, str]] = _medium_of if role == "medium" else _status_of
-    encoded = table[role].combine_chunks().dictionary_encode()
+    column = table[role].combine_chunks()
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     found = [look_up(value) for value in [*encoded.dictionary.to_pylist(), None]]
     names = STATUSES if role == "status" else tuple(sorted({name for name, reason in found if not reason}))
     code_of = {name: code for code, name in enumerate(names)}
@@ -131,7 +132,7 @@ def _compact(label: _Labels, keep: NDArray[np.bool_]) -> tuple[tuple[str, ...], 
     used = np.flatnonzero(np.bincount(codes, minlength=len(label.names)))
     place = np.zeros(len(label.names), np.int32)
     place[used] = np.arange(len(used))
-    return tuple(label.names[code] for code in used), place[codes]
+    return tuple(label.names[code] for code in used.tolist()), place[codes]
 
 
 def _rejections(
@@ -152,8 +153,15 @@ def _rejections(
     return [Rejected(row, reason, value or "") for row, reason, value in zip(rows, reasons, values, strict=True)]
 
 
-def _texts(column: pa.ChunkedArray) -> pa.StringArray | None:
-    return None if column.null_count == len(column) else _string_array(column)
+def _ids(table: pa.Table, role: str) -> Ids:
+    number = table[f"{role}_number"].to_numpy()
+    text = table[f"{role}_text"] if f"{role}_text" in table.column_names else None
+    return Ids(number, None if text is None or text.null_count == len(text) else _string_array(text))
+
+
+def _floats(table: pa.Table, role: str, missing: float) -> NDArray[np.float32]:
+    values = np.full(len(table), missing, np.float32)
+    return table[role].to_numpy() if role in table.column_names else values
 
 
 def _string_array(column: pa.ChunkedArray) -> pa.StringArray:

@@ -41,10 +41,10 @@ _MAX_INT64 = 2**63 - 1
 def cast_query(relation: str, kinds: Mapping[str, Kind], ticks_per_second: int | None) -> str:
     """SQL over `relation`, which has a column per role of `kinds`; None ticks: timestamps are ISO text.
 
-    Columns of the result: user_number, item_number (int64, 0 where the text counts), user_text, item_text (null
-    where the id is the canonical decimal of an int64), time (int64, Unix seconds, floored), rating (float32, NaN
-    where missing), completion (float32, 1 where missing), reason (uint8, index into REASONS), value (text of what
-    was rejected), and medium, status and title as text where `kinds` has them.
+    Columns of the result: user_number, item_number (int64), user_text, item_text (where ids can be text; a row has
+    either), time (int64, Unix seconds, floored), rating and completion where `kinds` has them (float32, NaN and 1
+    where missing), reason (uint8, index into REASONS), value (text of what was rejected), and medium, status and
+    title as text where `kinds` has them. Rows with a reason may hold nulls, the others only in text columns.
     """
     labels = [role for role in ("medium", "status", "title") if role in kinds]
     parsed = [
@@ -52,22 +52,22 @@ def cast_query(relation: str, kinds: Mapping[str, Kind], ticks_per_second: int |
         *_id_columns("item", kinds["item"]),
         '"timestamp"',
         f"{_seconds(kinds['timestamp'], ticks_per_second)} AS seconds",
-        *_number_columns("rating", kinds.get("rating")),
-        *_number_columns("completion", kinds.get("completion")),
+        *(part for role in ("rating", "completion") if role in kinds for part in _number_columns(role, kinds[role])),
         *labels,
     ]
     value = " ".join(
-        f"WHEN {REASONS.index(reason)} THEN left(CAST(\"{role}\" AS VARCHAR), {MAX_VALUE_LEN})"
+        f'WHEN {REASONS.index(reason)} THEN left(CAST("{role}" AS VARCHAR), {MAX_VALUE_LEN})'
         for reason, role in _ROLE_OF_REASON.items()
         if role in kinds
     )
     clean = [
-        "user_number", "user_text", "item_number", "item_text",
-        "CAST(coalesce(seconds, 0) AS BIGINT) AS time",
-        "CAST(CASE WHEN reason = 0 THEN coalesce(rating_value, 'nan') ELSE 'nan' END AS FLOAT) AS rating",
-        "CAST(CASE WHEN reason = 0 THEN coalesce(completion_value, 1) ELSE 1 END AS FLOAT) AS completion",
+        *_id_names("user", kinds["user"]),
+        *_id_names("item", kinds["item"]),
+        "seconds AS time",
         "CAST(reason AS UTINYINT) AS reason",
         f"CASE reason {value} END AS value",
+        *(f"coalesce(TRY_CAST({role}_value AS FLOAT), {missing}) AS {role}"
+          for role, missing in (("rating", "'nan'::FLOAT"), ("completion", "1::FLOAT")) if role in kinds),
         *(f"CAST({label} AS VARCHAR) AS {label}" for label in labels),
     ]  # fmt: skip
     tried = ["*", *_tried("user", kinds["user"]), *_tried("item", kinds["item"])]
@@ -81,30 +81,32 @@ def cast_query(relation: str, kinds: Mapping[str, Kind], ticks_per_second: int |
 
 def _tried(role: str, kind: Kind) -> list[str]:
     # A failing TRY_CAST costs four times a comparison, and most text ids are no numbers: those below ':' may be.
-    return [f"CASE WHEN \"{role}\" < ':' THEN TRY_CAST(\"{role}\" AS BIGINT) END AS {role}_try"] if kind == "text" else []
+    return [f'CASE WHEN "{role}" < \':\' THEN TRY_CAST("{role}" AS BIGINT) END AS {role}_try'] if kind == "text" else []
 
 
 def _id_columns(role: str, kind: Kind) -> list[str]:
     """An id as a number where that is exact, else as text; floats are text, so that no digit is lost."""
+    raw = f'"{role}"'
+    missing = f"{raw} IS NULL"
     if kind == "integer":
-        number, text, missing = f'CAST("{role}" AS BIGINT)', "CAST(NULL AS VARCHAR)", f'"{role}" IS NULL'
-    elif kind == "unsigned":
-        small = f'"{role}" <= {_MAX_INT64}'
-        number = f'CASE WHEN {small} THEN CAST("{role}" AS BIGINT) END'
-        text, missing = f'CASE WHEN NOT {small} THEN CAST("{role}" AS VARCHAR) END', f'"{role}" IS NULL'
+        return [f"CAST({raw} AS BIGINT) AS {role}_number", f"({missing}) AS {role}_missing"]
+    if kind == "unsigned":
+        exact, number, text = f"{raw} <= {_MAX_INT64}", f"CAST({raw} AS BIGINT)", f"CAST({raw} AS VARCHAR)"
     elif kind == "floating":
-        number, text = "0", f'CAST("{role}" AS VARCHAR)'
-        missing = f'"{role}" IS NULL OR isnan("{role}")'
+        exact, number, text = "false", "0::BIGINT", f"CAST({raw} AS VARCHAR)"
+        missing += f" OR isnan({raw})"
     else:
-        canonical = f'CAST({role}_try AS VARCHAR) = "{role}"'
-        number = f"CASE WHEN {canonical} THEN {role}_try END"
-        text = f'CASE WHEN coalesce({canonical}, false) THEN NULL ELSE "{role}" END'
-        missing = f"\"{role}\" IS NULL OR \"{role}\" = ''"
+        exact, number, text = f"coalesce(CAST({role}_try AS VARCHAR) = {raw}, false)", f"{role}_try", raw
+        missing += f" OR {raw} = ''"
     return [
-        f"coalesce({number}, 0) AS {role}_number",
-        f"{text} AS {role}_text",
+        f"CASE WHEN {exact} THEN {number} ELSE 0 END AS {role}_number",
+        f"CASE WHEN NOT {exact} THEN {text} END AS {role}_text",
         f"({missing}) AS {role}_missing",
     ]
+
+
+def _id_names(role: str, kind: Kind) -> list[str]:
+    return [f"{role}_number"] if kind == "integer" else [f"{role}_number", f"{role}_text"]
 
 
 def _seconds(kind: Kind, ticks_per_second: int | None) -> str:
@@ -142,21 +144,21 @@ def _instant(raw: str) -> str:
     )
 
 
-def _number_columns(role: str, kind: Kind | None) -> list[str]:
-    """The raw column and its value as DOUBLE, NULL where it is missing or no number."""
-    if kind is None:
-        return [f"CAST(NULL AS DOUBLE) AS {role}_value"]
-    raw = f"nullif(\"{role}\", '')" if kind == "text" else f'"{role}"'
+def _number_columns(role: str, kind: Kind) -> list[str]:
+    """The raw column and its value, NULL where it is missing or no number."""
+    raw = f'"{role}"'
+    if kind != "text":
+        return [raw, f"{raw} AS {role}_value"]
     # An underscore is a digit separator to DuckDB.
-    value = f"CASE WHEN NOT contains({raw}, '_') THEN TRY_CAST({raw} AS DOUBLE) END" if kind == "text" else raw
-    return [f'{raw} AS "{role}"', f"CAST({value} AS DOUBLE) AS {role}_value"]
+    value = f"CASE WHEN NOT contains({raw}, '_') THEN TRY_CAST({raw} AS DOUBLE) END"
+    return [f"nullif({raw}, '') AS {raw}", f"{value} AS {role}_value"]
 
 
 def _reason(kinds: Mapping[str, Kind]) -> str:
     tests = {
         "missing_user": "user_missing",
         "missing_item": "item_missing",
-        "missing_time": "\"timestamp\" IS NULL" + (" OR \"timestamp\" = ''" if kinds["timestamp"] == "text" else ""),
+        "missing_time": '"timestamp" IS NULL' + (" OR \"timestamp\" = ''" if kinds["timestamp"] == "text" else ""),
         "unparsable_time": "seconds IS NULL",
         "negative_time": "seconds < 0",
         "time_out_of_range": f"seconds > {_LAST_SECOND}",

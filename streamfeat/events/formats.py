@@ -11,7 +11,7 @@ from streamfeat.errors import ConfigError, DataError
 from streamfeat.events.parquet import parquet_columns, sample_times
 from streamfeat.events.roles import check_roles, find_roles
 from streamfeat.events.sample import TextSample, kind_of, sample_text, split_line
-from streamfeat.events.source import FORMATS, Format, Source
+from streamfeat.events.source import FORMATS, Format, Source, SourceTimeUnit
 from streamfeat.events.times import recognise_times
 from streamfeat.events.titles import read_titles
 
@@ -41,7 +41,9 @@ def expand(events: Sequence[str]) -> list[str]:
             continue
         found = sorted(name for name in glob.glob(pattern, recursive=True) if not Path(name).is_dir())  # noqa: PTH207
         if not found:
-            raise ConfigError(f"{pattern}: matches no file; check the path, and quote the pattern if the shell expands it")
+            raise ConfigError(
+                f"{pattern}: matches no file; check the path, and quote the pattern if the shell expands it"
+            )
         files += found
     if not files:
         raise ConfigError("no event files given; name at least one file or glob")
@@ -73,8 +75,9 @@ def _recognise_parquet(path: str, config: BuildConfig) -> Source:
     names = parquet_columns(path)
     columns = find_roles(path, names, config.columns)
     sample = sample_times(path, columns["timestamp"])
+    unit: SourceTimeUnit = "timestamp"
     if isinstance(sample, str):
-        unit, times = "timestamp", sample
+        times = sample
     else:
         unit, times = recognise_times(path, columns["timestamp"], sample, config.time_unit)
     return Source(path=path, format="parquet", columns=columns, column_names=tuple(names), time_unit=unit,
@@ -95,7 +98,10 @@ def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Sourc
             f"the second reads {sample.head[-1][:60]!r}; give the file one delimiter throughout"
         )
     unit, times = recognise_times(path, columns["timestamp"], values, config.time_unit)
-    parts = [f"{_LONG_NAMES[form]}, {_DELIMITERS[delimiter]} between fields", *(["gzip"] * (sample.compression == "gzip"))]
+    parts = [
+        f"{_LONG_NAMES[form]}, {_DELIMITERS[delimiter]} between fields",
+        *(["gzip"] * (sample.compression == "gzip")),
+    ]
     return Source(path=path, format=form, columns=columns, column_names=tuple(names), time_unit=unit,
                   delimiter=delimiter, quote='"' if quote else "", header=header, compression=sample.compression,
                   note=f"{', '.join(parts)}; {_roles_note(columns)}; {times}")  # fmt: skip
@@ -110,23 +116,25 @@ def _layout(
 ) -> tuple[Format, str, str, list[str]]:
     """Format, delimiter, quote and column names of a text file; `asked` is the format the user wants, if any."""
     first = sample.head[0]
-    for form in ("movietweetings", "movielens-dat", "movielens-100k"):
-        if asked == form or (asked is None and _is_headerless(form, sample)):
-            if len(first.split(_HEADERLESS[form])) != len(_RATING_COLUMNS):
+    for known, delimiter in _HEADERLESS.items():
+        if asked == known or (asked is None and _is_headerless(known, sample)):
+            if len(first.split(delimiter)) != len(_RATING_COLUMNS):
                 raise ConfigError(
-                    f"{path}: {_LONG_NAMES[form]} has 4 fields separated by {_DELIMITERS[_HEADERLESS[form]]}; "
+                    f"{path}: {_LONG_NAMES[known]} has 4 fields separated by {_DELIMITERS[delimiter]}; "
                     f"its first line reads {first[:60]!r}; leave --format out"
                 )
-            return form, _HEADERLESS[form], "", list(_RATING_COLUMNS)
+            return known, delimiter, "", list(_RATING_COLUMNS)
     typed = [_TYPED.fullmatch(field) for field in first.split("\t")]
     if asked in (None, "recbole") and all(typed):
         return "recbole", "\t", "", [match["name"] for match in typed if match]
     if asked == "recbole":
         raise ConfigError(f"{path}: a RecBole file starts with typed names such as user_id:token; got {first[:60]!r}")
     delimiter, quote, names = _header(path, sample, config)
-    form = "movielens-csv" if names == ["userId", "movieId", "rating", "timestamp"] else "csv"
+    form: Format = "movielens-csv" if names == ["userId", "movieId", "rating", "timestamp"] else "csv"
     if asked == "movielens-csv" and form != asked:
-        raise ConfigError(f"{path}: MovieLens ratings.csv starts with userId,movieId,rating,timestamp; got {first[:60]!r}")
+        raise ConfigError(
+            f"{path}: MovieLens ratings.csv starts with userId,movieId,rating,timestamp; got {first[:60]!r}"
+        )
     return form, delimiter, "" if form == "movielens-csv" else quote, names
 
 

@@ -11,13 +11,21 @@ from streamfeat.errors import ConfigError, DataError
 from streamfeat.events.casts import Kind
 from streamfeat.events.source import TICKS_PER_SECOND, Source
 
+LABEL_ROLES = ("medium", "status")  # text of few distinct values
 _SAMPLE_ROWS = 4000  # of the first and of the last row group
 _BUFFER_BYTES = 1 << 20  # a column chunk is read piecewise, so that a huge row group costs no memory
 
 
-def _open(path: str) -> pq.ParquetFile:
+def _open(path: str, as_labels: Sequence[str] = ()) -> pq.ParquetFile:
+    """The file; text columns `as_labels` are read as dictionaries."""
     try:
-        return pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        return pq.ParquetFile(
+            path,
+            buffer_size=_BUFFER_BYTES,
+            pre_buffer=False,
+            read_dictionary=list(as_labels),
+            page_checksum_verification=True,  # where the writer left checksums
+        )
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
 
@@ -61,9 +69,11 @@ def sample_times(path: str, column: str) -> list[str] | str:
 def read_row_groups(source: Source, first: int, num: int, batch_rows: int) -> Iterator[pa.Table]:
     """Tables of up to `batch_rows` rows with one column per role, in file order, in types that `column_kind` knows.
 
+    Of LABEL_ROLES text comes as dictionaries (int32 → string).
+
     Raises ConfigError where a column's type cannot play its role, DataError where the file is damaged.
     """
-    with _open(source.path) as file:
+    with _open(source.path, [source.columns[role] for role in LABEL_ROLES if role in source.columns]) as file:
         schema = file.schema_arrow
         for role, column in source.columns.items():
             _check_type(source.path, role, column, schema.field(column).type)
@@ -112,6 +122,8 @@ def _check_type(path: str, role: str, column: str, kind: pa.DataType) -> None:
 def _plain(column: pa.Array, role: str) -> pa.Array:
     """The column as text, integers or floats; timestamps as the integers that lie behind them."""
     if pa.types.is_dictionary(column.type):
+        if role in LABEL_ROLES:
+            return column.cast(pa.dictionary(pa.int32(), pa.string()))
         column = column.dictionary_decode()
     kind = column.type
     if role == "timestamp" and pa.types.is_date(kind):

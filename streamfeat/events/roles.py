@@ -9,12 +9,18 @@ from streamfeat.events.source import REQUIRED_ROLES, ROLES
 
 # Names as they come after lower-casing and dropping all but letters and digits; the first that is there counts.
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "user": ("user", "userid", "uid", "username", "useridx", "member", "memberid", "profileid", "customerid",
-             "visitorid", "reviewerid"),
-    "item": ("item", "itemid", "iid", "movieid", "movie", "animeid", "mangaid", "mediaid", "bookid", "gameid", "trackid",
-             "songid", "artistid", "showid", "videoid", "productid", "asin", "isbn", "contentid", "articleid", "imdbid"),
-    "timestamp": ("timestamp", "time", "ts", "datetime", "date", "unixseconds", "unixtime", "unixtimestamp",
-                  "unixreviewtime", "eventtime", "eventtimestamp", "createdat", "updatedat", "lastupdated", "watchedat"),
+    "user": (
+        "user", "userid", "uid", "username", "useridx", "member", "memberid", "profileid", "customerid", "visitorid",
+        "reviewerid",
+    ),
+    "item": (
+        "item", "itemid", "iid", "movieid", "movie", "animeid", "mangaid", "mediaid", "bookid", "gameid", "trackid",
+        "songid", "artistid", "showid", "videoid", "productid", "asin", "isbn", "contentid", "articleid", "imdbid",
+    ),
+    "timestamp": (
+        "timestamp", "time", "ts", "datetime", "date", "unixseconds", "unixtime", "unixtimestamp", "unixreviewtime",
+        "eventtime", "eventtimestamp", "createdat", "updatedat", "lastupdated", "watchedat",
+    ),
     "medium": ("medium", "media", "mediatype"),
     "rating": ("rating", "score", "stars", "userrating"),
     "status": ("status", "watchstatus", "watchingstatus"),
@@ -81,7 +87,9 @@ def _no_column(path: str, names: Sequence[str], role: str) -> str:
     named = f"--columns {role}={best[0] or 'NAME'}"
     closest = f"the closest is {best[0]!r}; " if best[0] else ""
     headerless = all(re.fullmatch(r"[\d.:+\- TZ]*", name) for name in names)
-    remedy = "its first line looks like data: add a line that names the columns" if headerless else f"name it with {named}"
+    remedy = (
+        "its first line looks like data: add a line that names the columns" if headerless else f"name it with {named}"
+    )
     return f"{path}: no column for {role}; found {_listed(names)}; {closest}{remedy}"
 
 
@@ -91,7 +99,9 @@ def _check_distinct(path: str, names: Sequence[str], columns: Mapping[str, str])
         if list(names).count(column) > 1:
             raise ConfigError(f"{path}: two columns are called {column!r}; rename one of them")
         if column in role_of:
-            raise ConfigError(f"{path}: column {column!r} is given as {role_of[column]} and as {role}; name another for one")
+            raise ConfigError(
+                f"{path}: column {column!r} is given as {role_of[column]} and as {role}; name another for one"
+            )
         role_of[column] = role
 
 

@@ -69,8 +69,10 @@ def kind_of(path: str) -> Literal["parquet", "gzip", "text"]:
     for magic, what in _OTHER_KINDS.items():
         if start.startswith(magic):
             raise ConfigError(f"{path}: {what}")
-    if start.count(0) > len(start) // 100:
-        raise ConfigError(f"{path}: neither text nor Parquet (zero bytes in its first lines); convert it to one of them")
+    if start.count(0) > len(start) // 5:
+        raise ConfigError(
+            f"{path}: neither text nor Parquet (zero bytes in its first lines); convert it to one of them"
+        )
     return "text"
 
 
@@ -103,7 +105,9 @@ def sample_text(path: str, compression: Compression) -> TextSample:
     lines = _lines(head.removeprefix(BOM), cut_start=False, cut_end=len(head) == SAMPLE_BYTES)
     if not lines:
         if len(head) == SAMPLE_BYTES:
-            raise ConfigError(f"{path}: its first line is longer than {SAMPLE_BYTES:,} bytes; that is no table of events")
+            raise ConfigError(
+                f"{path}: its first line is longer than {SAMPLE_BYTES:,} bytes; that is no table of events"
+            )
         raise DataError(f"{path}: the file holds no line; leave it out, or write it again")
     return TextSample(compression, lines, rest)
 
@@ -121,5 +125,8 @@ def split_line(line: str, delimiter: str, quote: str) -> list[str]:
     """The fields of one line."""
     if quote and quote in line and len(line) < MAX_LINE_LEN:
         csv.field_size_limit(MAX_LINE_LEN)
-        return next(csv.reader([line], delimiter=delimiter, quotechar=quote), [""])
+        try:
+            return next(csv.reader([line], delimiter=delimiter, quotechar=quote), [""])
+        except csv.Error:  # a lone carriage return: no row, to be rejected when it is read
+            return []
     return line.split(delimiter)

@@ -35,7 +35,11 @@ def plan_splits(sources: Sequence[Source], rows_per_split: int = ROWS_PER_SPLIT)
     """
     splits: list[Split] = []
     for source in sources:
-        parts = _parquet_parts(source, rows_per_split) if source.format == "parquet" else _text_parts(source, rows_per_split)
+        parts = (
+            _parquet_parts(source, rows_per_split)
+            if source.format == "parquet"
+            else _text_parts(source, rows_per_split)
+        )
         splits += [Split(number=len(splits) + i, source=source, **part) for i, part in enumerate(parts)]
     return splits
 
@@ -58,7 +62,7 @@ def _text_parts(source: Source, rows_per_split: int) -> list[dict[str, int]]:
     starts, num_lines, content_end = _find_lines(source, first_line, rows_per_split)
     if source.compression == "gzip":
         starts = starts[:1]
-    ends = [*starts[1:], content_end]
+    ends = [*starts[1:], content_end][: len(starts)]
     parts = []
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
         first = first_line + i * rows_per_split

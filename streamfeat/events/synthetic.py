@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from streamfeat.errors import ConfigError
 from streamfeat.schema import COMPLETED, PLANNED, STATUSES
 
-NUM_TASTES = 12
+NUM_TASTES = 8
 MAX_SERIES_LEN = 6
 FOLLOW_SHARE = 0.45  # chance that the next event is the next item of the series, where there is one
 PLANNED_SHARE = 0.08  # of all events
-OFF_TASTE = 0.02  # weight of an item of another taste
+OFF_TASTE = 0.03  # weight of an item of another taste
 DAY = 86_400
 FIRST_DAY = 16_436  # 2015-01-01
 NUM_DAYS = 2_500  # over which users begin
@@ -46,7 +46,7 @@ class _Catalogue:
 
 def write_synthetic(
     path: Path, *, num_users: int, num_events: int, seed: int, media: Sequence[str] = ("anime", "manga"),
-    items_per_medium: int = 400,
+    items_per_medium: int = 500,
 ) -> None:  # fmt: skip
     """Write `num_events` invented events of `num_users` users to `path`, a .csv or .parquet file.
 
@@ -89,7 +89,8 @@ def _open_writer(path: Path) -> tuple[Callable[[pa.Table], None], Callable[[], N
 
 
 def _invent_catalogue(rng: np.random.Generator, num_media: int, items_per_medium: int) -> _Catalogue:
-    ends, tastes, qualities, raw_ids, cumulative = [], [], [], [], []
+    ends, tastes, qualities, raw_ids = [], [], [], []
+    cumulative: list[Floats] = []
     for medium in range(num_media):
         lengths = rng.integers(1, MAX_SERIES_LEN + 1, items_per_medium)
         series = np.repeat(np.arange(items_per_medium), lengths)[:items_per_medium]
@@ -101,9 +102,9 @@ def _invent_catalogue(rng: np.random.Generator, num_media: int, items_per_medium
         rank = rng.permutation(items_per_medium)[series]
         weight = (rank + 5.0) ** -0.8 * np.where(index == first, 1.0, 0.1)
         by_taste = weight * np.where(taste == np.arange(NUM_TASTES)[:, None], 1.0, OFF_TASTE)
-        edges = np.cumsum(by_taste, axis=1)
+        edges: Floats = np.cumsum(by_taste, axis=1)
         edges /= edges[:, -1:]
-        cumulative.append(medium * NUM_TASTES + np.arange(NUM_TASTES)[:, None] + edges)
+        cumulative.append(edges + (medium * NUM_TASTES + np.arange(NUM_TASTES)[:, None]))
         tastes.append(taste)
         qualities.append(rng.normal(0, 0.8, items_per_medium)[series] + rng.normal(0, 0.4, items_per_medium))
         raw_ids.append(rng.permutation(items_per_medium) + 1)
@@ -115,7 +116,7 @@ def _invent_catalogue(rng: np.random.Generator, num_media: int, items_per_medium
 
 def _history_lengths(rng: np.random.Generator, num_users: int, num_events: int, num_items: int) -> Ints:
     """(users,) events of each user, at least one, skewed as in a real log; their sum is `num_events`."""
-    activity = np.minimum(rng.lognormal(0, 1, num_users), 8.0)
+    activity = np.minimum(rng.lognormal(0, 0.8, num_users), 6.0)
     share = np.minimum(activity / activity.sum(), num_items / (4 * num_events)) if num_users > 1 else activity
     return 1 + rng.multinomial(num_events - num_users, share / share.sum())
 
@@ -175,14 +176,14 @@ def _watched_items(
 ) -> tuple[Ints, Ints]:
     """User (its place in the chunk) and item of each watch, user by user, oldest first; an item rarely twice."""
     num_users = len(num_watched)
-    drawn = num_watched + num_watched // 2 + 8  # more than are kept, since repeats are passed over
+    drawn = 3 * num_watched + 16  # more than are kept, since repeats are passed over
     starts = np.cumsum(drawn) - drawn
     user = np.repeat(np.arange(num_users), drawn)
     age = (np.arange(len(user)) - starts[user]) / drawn[user]
     tastes = rng.integers(0, NUM_TASTES, (num_users, 2))
     late = rng.random(len(user)) < age
     taste = tastes[user, late.astype(np.int64)]
-    leaning = rng.beta(0.6, 0.6, num_users)  # to the first medium
+    leaning = rng.beta(1.2, 1.2, num_users)  # to the first medium
     medium = np.where(rng.random(len(user)) < leaning[user], 0, rng.integers(0, num_media, len(user)))
     group = medium * NUM_TASTES + taste
     per_medium = len(catalogue.taste) // num_media
@@ -229,7 +230,8 @@ def _times(rng: np.random.Generator, user: Ints, num_watched: Ints) -> Ints:
     zone = rng.choice(np.array([-8, -5, 0, 1, 9]), num_users)
     first_day = FIRST_DAY + rng.integers(0, NUM_DAYS, num_users)
     clock = ((evening - zone[user]) * 3600).astype(np.int64) + minutes * 60 + rng.integers(0, 60, len(user))
-    return (first_day[user] + days) * DAY + clock
+    seconds: Ints = (first_day[user] + days) * DAY + clock
+    return seconds
 
 
 def _reactions(

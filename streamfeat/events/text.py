@@ -23,6 +23,7 @@ from streamfeat.kernels.lines import (
 )
 
 _BLOCK_BYTES = 1 << 22
+_BUFFER_BYTES = 1 << 22  # of DuckDB: 32 MB by default, which cost more than a small batch
 _BATCH_BYTES = 1 << 26  # a batch of very long lines ends early
 LINE_REASONS = {LINE_MALFORMED: "malformed_line", LINE_INVALID_UTF8: "invalid_utf8"}
 
@@ -73,7 +74,7 @@ def _add(
 ) -> None:  # fmt: skip
     out = np.empty(int((stops - starts).sum()) + len(starts), np.uint8)
     num_bytes = gather_lines(block, starts, stops, codes, out)
-    stream.write(memoryview(out[:num_bytes]))
+    stream.write(out[:num_bytes].data)
     for line in np.flatnonzero(codes != LINE_GOOD):
         value = block[starts[line] : min(int(stops[line]), int(starts[line]) + max_value_len)].tobytes()
         batch.bad.append((batch.num_rows + int(line), LINE_REASONS[int(codes[line])], value))
@@ -106,7 +107,9 @@ def _whole_lines(split: Split) -> Iterator[bytearray]:
             while remaining:
                 data = stream.read(min(_BLOCK_BYTES, remaining))
                 if not data:
-                    raise DataError(f"{split.source.path}: shorter than when it was planned; do not change it while it is read")
+                    raise DataError(
+                        f"{split.source.path}: shorter than when it was planned; do not change it while it is read"
+                    )
                 remaining -= len(data)
                 carry += data
                 cut = carry.rfind(b"\n") + 1 if remaining else len(carry)
@@ -117,7 +120,9 @@ def _whole_lines(split: Split) -> Iterator[bytearray]:
     except GZIP_ERRORS as error:
         raise damaged_gzip(split.source.path, error) from None
     except OSError as error:
-        raise StorageError(f"{split.source.path}: cannot be read ({error.strerror}); check the disk and try again") from None
+        raise StorageError(
+            f"{split.source.path}: cannot be read ({error.strerror}); check the disk and try again"
+        ) from None
 
 
 def lines_relation(source: Source, file: Path) -> str:
@@ -129,5 +134,5 @@ def lines_relation(source: Source, file: Path) -> str:
     return (
         f"SELECT {', '.join(roles.values())} FROM read_csv('{path}', columns = {{{columns}}}, header = false, "
         f"auto_detect = false, delim = '{source.delimiter}', quote = '{source.quote}', escape = '{source.quote}', "
-        f"nullstr = '', parallel = false, max_line_size = {2 * MAX_LINE_LEN})"
+        f"nullstr = '', parallel = false, max_line_size = {2 * MAX_LINE_LEN}, buffer_size = {_BUFFER_BYTES})"
     )

@@ -41,7 +41,9 @@ def _lines(path: Path) -> Iterator[str]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StorageError(f"{path}: the titles cannot be read ({error.strerror}); grant access or move it away") from None
+        raise StorageError(
+            f"{path}: the titles cannot be read ({error.strerror}); grant access or move it away"
+        ) from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -62,4 +64,6 @@ def _recbole_pairs(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
     names = [field.rpartition(":")[0] for field in next(lines, "").split("\t")]
     place = next((names.index(name) for name in _TITLE_NAMES if name in names), 0)
     if place:  # column 0 is the id
-        yield from _pairs([row[0], row[place]] for row in (line.split("\t") for line in lines) if len(row) == len(names))
+        yield from _pairs(
+            [row[0], row[place]] for row in (line.split("\t") for line in lines) if len(row) == len(names)
+        )

@@ -108,7 +108,7 @@ def mark_tokens(
 ) -> None:
     """What follows from `item` and `user` before anything is masked: medium, segment, and whether it has a time.
 
-    A segment begins where the user changes and at a CLS token; segments count from 0 in each window, PAD is -1.
+    A segment begins where the user changes; segments count from 0 in each window, PAD is -1.
     Events have a time, special tokens none. CLS and PAD tokens have the media n and n + 1.
     """
     num_media = medium_offsets.shape[0] - 1
@@ -129,7 +129,7 @@ def mark_tokens(
             if token == num_items + 1:
                 out_segment[r, t] = -1
                 continue
-            if token == num_items or user[r, t] != last_user:
+            if user[r, t] != last_user:
                 segment += 1
                 last_user = user[r, t]
             out_segment[r, t] = segment

@@ -2,8 +2,8 @@
 
 All arrays are (windows, tokens) as a batch holds them, C-contiguous; `window` (windows,) numbers the rows and
 `segment` is -1 on PAD tokens. A token has an item target if it is an event that is not planned, and a rating
-target if it has a rating too. A draw of a token is keyed by its purpose's state, its window and its place in
-the window, so masks hang on nothing else.
+target if it has a rating too; `target_item` is the item that either of them is about. A draw of a token is keyed
+by its purpose's state, its window and its place in the window, so masks hang on nothing else.
 """
 
 import numpy as np
@@ -49,19 +49,22 @@ def ask_next(
         state = fold(hide_state, np.uint64(window[r]))
         hidden = False
         for t in range(num_tokens):
-            if segment[r, t] >= 0 and (t == 0 or segment[r, t] != segment[r, t - 1]):
+            here = segment[r, t]
+            if here >= 0 and (t == 0 or here != segment[r, t - 1]):
                 hidden = to_unit(fold(state, np.uint64(t))) < hide_share
-            after = t + 1
-            follows = after < num_tokens and segment[r, t] >= 0 and segment[r, after] == segment[r, t]
-            told = follows and time_known[r, after] and not hidden
-            wants = follows and item[r, after] < num_items and status[r, after] != PLANNED
-            wants_rating = wants and rating_known[r, after]
-            out_told_time[r, t] = time[r, after] if told else 0
+            after = min(t + 1, num_tokens - 1)
+            follows = t + 1 < num_tokens and here >= 0 and segment[r, after] == here
+            # Loaded whether wanted or not, so that the choices below need no branch.
+            next_item, next_rating, next_time = item[r, after], rating[r, after], time[r, after]
+            told = follows & time_known[r, after] & (not hidden)
+            wants = follows & (next_item < num_items) & (status[r, after] != PLANNED)
+            wants_rating = wants & rating_known[r, after]
+            out_told_time[r, t] = next_time if told else 0
             out_told_time_known[r, t] = told
-            out_target_item[r, t] = item[r, after] if wants else 0
-            out_weight_item[r, t] = 1.0 if wants else 0.0
-            out_target_rating[r, t] = rating[r, after] if wants_rating else np.float32(0.0)
-            out_weight_rating[r, t] = 1.0 if wants_rating else 0.0
+            out_target_item[r, t] = next_item if wants else 0
+            out_weight_item[r, t] = wants
+            out_target_rating[r, t] = next_rating if wants_rating else np.float32(0.0)
+            out_weight_rating[r, t] = wants_rating
 
 
 @njit(
@@ -101,7 +104,7 @@ def mask_disjoint(
             wants = has_item and to_unit(fold(for_item, np.uint64(t))) < share
             has_rating = has_item and not wants and rating_known[r, t]
             wants_rating = has_rating and to_unit(fold(for_rating, np.uint64(t))) < share
-            out_target_item[r, t] = item[r, t] if wants else 0
+            out_target_item[r, t] = item[r, t] if wants or wants_rating else 0
             out_weight_item[r, t] = 1.0 if wants else 0.0
             out_target_rating[r, t] = rating[r, t] if wants_rating else np.float32(0.0)
             out_weight_rating[r, t] = 1.0 if wants_rating else 0.0
@@ -292,30 +295,30 @@ def disturb_times(
                 time[r, t] = np.int64(np.floor(time_min + share * (time_max - time_min)))
 
 
-@njit("void(int32[:, ::1], int32[:, ::1], int64, int64, float32[:, ::1])", cache=True, nogil=True)
+@njit("void(int32[:, ::1], int32[:, ::1], int64, int64[::1], float32[:, ::1])", cache=True, nogil=True)
 def share_weights(
     medium: NDArray[np.int32],
     segment: NDArray[np.int32],
     shift: int,
-    num_media: int,
+    counts: NDArray[np.int64],
     weight: NDArray[np.float32],
 ) -> None:
     """Divide each weight of 1 by the number of targets of its segment and medium, so that they sum to 1.
 
     The target of token t is of the medium of token t + shift: 1 under the causal objective, else 0.
+    `counts` is scratch memory, (media,).
     """
     num_tokens = weight.shape[1]
     for r in range(weight.shape[0]):
         start = 0
         while start < num_tokens:
-            stop = start + 1
+            counts[:] = 0
+            stop = start
             while stop < num_tokens and segment[r, stop] == segment[r, start]:
+                if weight[r, stop] > 0:
+                    counts[medium[r, stop + shift]] += 1
                 stop += 1
-            for m in range(num_media):
-                count = 0
-                for t in range(start, stop - shift):
-                    count += weight[r, t] > 0 and medium[r, t + shift] == m
-                for t in range(start, stop - shift):
-                    if weight[r, t] > 0 and medium[r, t + shift] == m:
-                        weight[r, t] = 1.0 / count
+            for t in range(start, stop):
+                if weight[r, t] > 0:
+                    weight[r, t] = 1.0 / counts[medium[r, t + shift]]
             start = stop

@@ -76,9 +76,7 @@ def max_encoded_bytes(num_bytes: int, compression: Compression) -> int:
 
 
 def checked_payload(encoded: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`encoded` without its crc32c. Raises ChunkError where that differs."""
-    if encoded.size < CRC_BYTES:
-        raise ChunkError(f"{encoded.size} bytes are too few for a chunk")
+    """`encoded` (over CRC_BYTES long) without its crc32c. Raises ChunkError where that differs."""
     payload = encoded[:-CRC_BYTES]
     if crc32c(payload) != encoded[-CRC_BYTES:].tobytes():
         raise ChunkError("the chunk does not match its crc32c")

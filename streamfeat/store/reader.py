@@ -185,8 +185,8 @@ class _Shard:
         offset, nbytes = self.entries[inner]
         if offset == ABSENT and nbytes == ABSENT:
             raise ChunkError("the chunk is absent")
-        if nbytes > max_encoded_bytes(out.nbytes, compression):
-            raise ChunkError(f"the index gives the chunk {nbytes} bytes, too many for {out.nbytes} decoded ones")
+        if not CRC_BYTES < nbytes <= max_encoded_bytes(out.nbytes, compression):
+            raise ChunkError(f"the index gives the chunk {nbytes} bytes, impossible for {out.nbytes} decoded ones")
         if compression != "none":
             encoded = _thread_memory("encoded", nbytes)
             _read_exactly(self.file, [encoded], offset)
@@ -213,7 +213,7 @@ def _thread_memory(purpose: str, num_bytes: int) -> NDArray[np.uint8]:
     """
     memory: NDArray[np.uint8] | None = getattr(_MEMORY, purpose, None)
     if memory is None or memory.size < num_bytes:
-        memory = np.empty(num_bytes, np.uint8)
+        memory = np.empty(1 << (num_bytes - 1).bit_length(), np.uint8)  # compressed sizes vary: grow rarely
         setattr(_MEMORY, purpose, memory)
     return memory[:num_bytes]
 

@@ -32,7 +32,7 @@ TOKEN_ARRAYS: dict[str, type[np.generic]] = {
     "rating_known": np.bool_,
     "completion": np.float32,
     "completion_known": np.bool_,
-    "target_item": np.int32,  # 0 where weight_item is 0
+    "target_item": np.int32,  # the item that the target is about, a rating's too; 0 where there is no target
     "target_rating": np.float32,
     "weight_item": np.float32,
     "weight_rating": np.float32,
@@ -57,11 +57,11 @@ class BatchBuffers:
     """Reusable memory of one batch."""
 
     arrays: Arrays  # as delivered
-    picked: NDArray[np.bool_]  # policy `seed`: which tokens are masked
+    picked: NDArray[np.bool_]  # scratch: which tokens the `seed` policy masks
 
 
 def allocate_buffers(num_windows: int, window_len: int, allocate: Allocate = np.empty) -> BatchBuffers:
-    """Memory of a batch, uninitialised, from `allocate` (shape, dtype)."""
+    """Memory of a batch, uninitialised, its arrays from `allocate` (shape, dtype)."""
     shape = (num_windows, window_len)
     arrays = {name: allocate(shape, np.dtype(dtype)) for name, dtype in TOKEN_ARRAYS.items()}
     arrays |= {name: allocate(shape[:1], np.dtype(dtype)) for name, dtype in WINDOW_ARRAYS.items()}
@@ -103,11 +103,10 @@ class Featurizer:
             mask = self._mask_disjoint if self._config.mask_policy == "disjoint" else self._mask_seed
             mask(windows, epoch, out)
         if self._config.split == "validation":
+            counts = np.empty(len(self._schema.media), np.int64)
             shift = int(self._config.objective == "causal")
             for weight in ("weight_item", "weight_rating"):
-                objectives.share_weights(
-                    out.arrays["medium"], out.arrays["segment"], shift, len(self._schema.media), out.arrays[weight]
-                )
+                objectives.share_weights(out.arrays["medium"], out.arrays["segment"], shift, counts, out.arrays[weight])
 
     def _gather(self, stored: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], out: Arrays) -> None:
         for name, pad in self._pads.items():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from reference_lines import line_code, lines_of
 
 from streamfeat.kernels.lines import (
     LINE_GOOD,
@@ -15,10 +16,24 @@ from streamfeat.kernels.lines import (
     scan_lines,
     utf8_sequence_len,
 )
-from tests.reference_lines import line_code, lines_of
 
 # Few bytes, so that delimiters, quotes, line ends and broken UTF-8 meet often.
-PIECES = [b"a", b"7", b",", b":", b"::", b'"', b'""', b"\r", b"\n", b"\r\n", "é".encode(), "😀".encode(), b"\xff", b"\xe9"]
+PIECES = [
+    b"a",
+    b"7",
+    b",",
+    b":",
+    b"::",
+    b'"',
+    b'""',
+    b"\r",
+    b"\n",
+    b"\r\n",
+    "é".encode(),
+    "😀".encode(),
+    b"\xff",
+    b"\xe9",
+]
 blocks = st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join)
 
 

@@ -1,0 +1,240 @@
+"""Event files are recognised by what they hold, and what is wrong with one is said with its remedy."""
+
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from read_all import Row, read_all
+
+from streamfeat.config import BuildConfig
+from streamfeat.errors import ConfigError, DataError, StreamfeatError
+from streamfeat.events.formats import expand, read_titles, recognise
+from streamfeat.events.reader import plan_splits
+
+MOVIETWEETINGS = Path(__file__).parents[3] / "shared/data/movietweetings"
+
+ROWS = [Row("196", "242", 881250949, 3.0), Row("186", "302", 891717742, 3.5), Row("196", "51", 881250949, 1.0)]
+COLUMNS = [(r.user, r.item, f"{r.rating:g}", str(r.time)) for r in ROWS]
+
+
+def lines(delimiter: str, header: str = "", end: str = "\n") -> bytes:
+    body = [delimiter.join(row) for row in COLUMNS]
+    return (end.join([*([header] if header else []), *body]) + end).encode()
+
+
+FILES = {
+    "u.data": ("movielens-100k", lines("\t")),
+    "ratings.dat": ("movielens-dat", lines("::")),
+    "ratings.csv": ("movielens-csv", lines(",", "userId,movieId,rating,timestamp")),
+    "ml-100k.inter": ("recbole", lines("\t", "user_id:token\titem_id:token\trating:float\ttimestamp:float")),
+    "comma.csv": ("csv", lines(",", "user,item,rating,timestamp")),
+    "quoted-header.csv": ("csv", lines(",", '"user","item","rating","timestamp"')),
+    "tab.tsv": ("csv", lines("\t", "uid\tiid\tscore\tts")),
+    "quoted-header.tsv": ("csv", lines("\t", '"uid"\t"iid"\t"score"\t"ts"')),
+    "semicolon.csv": ("csv", lines(";", "User ID;Anime ID;Stars;Unix_Seconds")),
+    "pipe.txt": ("csv", lines("|", "user_id|item_id|rating|time")),
+    "colons.txt": ("csv", lines("::", "user::movie_id::rating::datetime")),
+    "crlf.csv": ("csv", lines(",", "user,item,rating,timestamp", end="\r\n")),
+    "bom.csv": ("csv", b"\xef\xbb\xbf" + lines(",", "user,item,rating,timestamp")),
+    "bom.dat": ("movielens-dat", b"\xef\xbb\xbf" + lines("::")),
+    "no-last-end.csv": ("csv", lines(",", "user,item,rating,timestamp").rstrip()),
+    "blank-end.csv": ("csv", lines(",", "user,item,rating,timestamp") + b"\n\r\n\n"),
+    "spaces.csv": ("csv", lines(",", " user , item , rating , timestamp ")),
+    "events.csv.gz": ("csv", gzip.compress(lines(",", "user,item,rating,timestamp"))),
+    "gzip-by-content.dat": ("movielens-dat", gzip.compress(lines("::"))),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_same_events_come_out_of_every_text_format(tmp_path, name):
+    """Layout, delimiter, byte order mark, line ends and gzip are recognised from the content alone."""
+    form, data = FILES[name]
+    path = tmp_path / name
+    path.write_bytes(data)
+    read = read_all(path)
+    assert read.source.format == form
+    assert read.rows == ROWS
+    assert read.rejected == []
+    assert "times in seconds" in read.source.note
+
+
+@pytest.mark.parametrize("ids", [pa.int64(), pa.int32(), pa.uint64(), pa.string(), pa.large_string(), "dictionary"])
+@pytest.mark.parametrize("rating", [pa.float64(), pa.float32(), pa.string()])
+def test_the_same_events_come_out_of_parquet_of_every_type(tmp_path, ids, rating):
+    """Integers, text and dictionaries are the same ids."""
+    kind = pa.string() if ids == "dictionary" else ids
+    columns = {
+        "rating": pa.array([f"{r.rating:g}" for r in ROWS]).cast(rating),
+        "userId": pa.array([r.user for r in ROWS]).cast(kind),
+        "item": pa.array([r.item for r in ROWS]).cast(kind),
+        "ts": pa.array([r.time for r in ROWS]),
+        "other": pa.array([[1], None, [2, 3]]),
+    }
+    if ids == "dictionary":
+        columns["item"] = columns["item"].dictionary_encode()
+    pq.write_table(pa.table(columns), tmp_path / "events.parquet")
+    read = read_all(tmp_path / "events.parquet")
+    assert read.source.format == "parquet"
+    assert read.rows == ROWS
+
+
+def test_imdb_ids_tell_movietweetings_from_movielens(tmp_path):
+    """Both separate with '::'; IMDb ids have seven digits, leading zeros kept."""
+    path = tmp_path / "ratings.dat"
+    path.write_text("1::0104257::8::1364690142\n2::1853728::9::1364690143\n")
+    read = read_all(path)
+    assert read.source.format == "movietweetings"
+    assert [row.item for row in read.rows] == ["0104257", "1853728"]
+    assert read.source.note.startswith("MovieTweetings")
+
+
+@pytest.mark.skipif(not MOVIETWEETINGS.is_dir(), reason="MovieTweetings is not here (../shared/data/movietweetings)")
+def test_movietweetings_is_read_whole_with_its_titles(tmp_path):
+    """100,000 rows of 16,554 users and 10,506 items, none rejected, every item with its title."""
+    read = read_all(MOVIETWEETINGS / "ratings_100K.dat", scratch=tmp_path)
+    assert (len(read.rows), read.rejected) == (100_000, [])
+    assert len({row.user for row in read.rows}) == 16_554
+    items = {row.item for row in read.rows}
+    assert len(items) == 10_506
+    assert items == set(read_titles(read.source))
+    lines = (MOVIETWEETINGS / "ratings_100K.dat").read_text("utf-8").splitlines()
+    assert [f"{row.user}::{row.item}::{row.rating:.0f}::{row.time}" for row in read.rows] == lines
+
+
+def test_columns_are_taken_as_named_before_synonyms(tmp_path):
+    """`--columns role=column`; an empty column leaves its role out."""
+    path = tmp_path / "a.csv"
+    path.write_text("user,who,what,rating,when,status\nx,1,7,3,881250949,shipped\n")
+    columns = {"user": "who", "item": "what", "timestamp": "when", "status": ""}
+    assert read_all(path, columns=columns).rows == [Row("1", "7", 881250949, 3.0)]
+    assert read_all(path, columns={"item": "what", "timestamp": "when", "status": ""}).rows[0].user == "x"
+
+
+def test_all_roles_are_read(tmp_path):
+    """Medium, status in any case or as 0 to 4, completion, title; missing ones have their defaults."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "user,item,media,time,score,status,progress,title\n"
+        'u,1,Anime,10,7.5,Completed,0.5,"One, the ""first"""\nu,2,manga,11,,4,,\nu,3,manga,12,1,,1,Three\n'
+    )
+    assert read_all(path).rows == [
+        Row("u", "1", 10, 7.5, "anime", "completed", 0.5, 'One, the "first"'),
+        Row("u", "2", 11, None, "manga", "dropped", 1.0, None),
+        Row("u", "3", 12, 1.0, "manga", "completed", 1.0, "Three"),
+    ]
+
+
+ERRORS = {
+    "missing column": (b"user,itm,ts\n1,2,3\n", {}, ConfigError, ["'user', 'itm', 'ts'", "closest is 'itm'"]),
+    "no header": (b"1,2,3,881250949\n1,2,3,4\n", {}, ConfigError, ["no column for user", "looks like data"]),
+    "unknown role": (b"user,item,ts\n", {"columns": {"usr": "user"}}, ConfigError, ["'usr'", "mean 'user'"]),
+    "override missing": (
+        b"user,item,timestamp\n", {"columns": {"item": "itme"}}, ConfigError, ["no column 'itme'", "closest is 'item'"],
+    ),
+    "one column twice": (b"a,item,ts\n", {"columns": {"user": "a", "rating": "a"}}, ConfigError, ["as user and"]),
+    "same name twice": (b"user,item,item,ts\n", {}, ConfigError, ["two columns are called 'item'"]),
+    "other delimiter below": (b"user,item,ts\n1;2;3\n", {}, ConfigError, ["no line has the 3 fields"]),
+    "empty": (b"", {}, DataError, ["empty"]),
+    "blank": (b"\n\n", {}, DataError, ["holds no line"]),
+    "utf-16": ("user,item,ts\n".encode("utf-16"), {}, ConfigError, ["UTF-16", "iconv"]),
+    "zstd": (b"(\xb5/\xfd....", {}, ConfigError, ["zstd"]),
+    "binary": (b"\x01\x00\x00\x00" * 99, {}, ConfigError, ["neither text nor Parquet"]),
+    "cut gzip": (gzip.compress(b"user,item,ts\n1,2,3\n" * 999)[:-20], {}, DataError, ["gzip file is damaged"]),
+    "cut parquet": (b"PAR1" + b"x" * 99, {}, DataError, ["without its end"]),
+    "asked for parquet": (b"user,item,ts\n", {"format": "parquet"}, DataError, ["no Parquet file"]),
+    "asked for dat": (b"user,item,ts\n", {"format": "movielens-dat"}, ConfigError, ["4 fields separated by '::'"]),
+    "asked for recbole": (b"user,item,ts\n", {"format": "recbole"}, ConfigError, ["user_id:token"]),
+    "unknown format": (b"user,item,ts\n", {"format": "parqet"}, ConfigError, ["did you mean 'parquet'"]),
+    "no time": (b"user,item,ts\n1,2,yesterday\n", {}, ConfigError, ["'yesterday'", "ISO"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_unusable_file_is_refused_with_the_remedy(tmp_path, name):
+    """What, where, got, and what to do; planning may be what finds a damaged end."""
+    data, config, error, words = ERRORS[name]
+    path = tmp_path / "events.txt"
+    path.write_bytes(data)
+    with pytest.raises(error) as caught:
+        plan_splits([recognise(str(path), BuildConfig(**config))])
+    for word in [*words, *(["events.txt"] if name not in ("unknown role", "unknown format") else [])]:
+        assert word in str(caught.value)
+
+
+def test_a_file_named_parquet_that_is_none_is_refused(tmp_path):
+    """Never read as text by accident."""
+    path = tmp_path / "events.parquet"
+    path.write_text("user,item,timestamp\n1,2,3\n")
+    with pytest.raises(DataError, match="named like a Parquet file"):
+        recognise(str(path), BuildConfig())
+
+
+def test_a_folder_and_an_absent_file_are_refused(tmp_path):
+    """The remedy names a glob."""
+    with pytest.raises(ConfigError, match=r"\*\.csv"):
+        recognise(str(tmp_path), BuildConfig())
+    with pytest.raises(ConfigError, match="no such file"):
+        recognise(str(tmp_path / "absent.csv"), BuildConfig())
+
+
+def test_a_parquet_column_of_a_type_that_cannot_serve_is_refused(tmp_path):
+    """Lists are no ids."""
+    table = pa.table({"user": [[1]], "item": [1], "timestamp": [1]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"'user' is of type list.*--columns user=NAME"):
+        read_all(tmp_path / "a.parquet")
+
+
+def test_a_damaged_parquet_file_is_an_error_that_names_it(tmp_path):
+    """Bits altered in a page (found where the writer left page checksums) and in the footer."""
+    path = tmp_path / "a.parquet"
+    table = pa.table({"user": range(5000), "item": range(5000), "timestamp": range(5000)})
+    pq.write_table(table, path, write_page_checksum=True)
+    good = path.read_bytes()
+    for place in (200, len(good) // 2, len(good) - 60):
+        path.write_bytes(good[:place] + bytes(32) + good[place + 32 :])
+        with pytest.raises(StreamfeatError, match=r"a\.parquet"):
+            read_all(path)
+
+
+def test_a_file_with_a_header_only_has_no_split(tmp_path):
+    """Nothing to read is no error of this file; the build says that no user is left."""
+    path = tmp_path / "a.csv"
+    for text in ("user,item,timestamp\n", "user,item,timestamp", "user,item,timestamp\n\n\n"):
+        path.write_text(text)
+        assert plan_splits([recognise(str(path), BuildConfig())]) == []
+
+
+def test_events_are_expanded_in_order_with_sorted_globs(tmp_path):
+    """Files in the order given, the matches of a glob sorted, names with brackets taken as they are."""
+    for name in ("b.csv", "a.csv", "z.dat", "x[1].csv"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "folder.csv").mkdir()
+    files = expand([f"{tmp_path}/z.dat", f"{tmp_path}/[ab]*.csv", f"{tmp_path}/x[1].csv"])
+    assert [Path(file).name for file in files] == ["z.dat", "a.csv", "b.csv", "x[1].csv"]
+    with pytest.raises(ConfigError, match="matches no file"):
+        expand([f"{tmp_path}/*.parquet"])
+    with pytest.raises(ConfigError, match="at least one"):
+        expand([])
+
+
+TITLES = {
+    "u.data": ("u.item", "242|Café (1997)|x\n51|Legends|y\n".encode("latin-1")),
+    "ratings.dat": ("movies.dat", "242::Café (1997)::Drama\n51::Legends::War\n".encode()),
+    "ratings.csv": ("movies.csv", 'movieId,title,genres\r\n242,"Café (1997)",Drama\r\n51,Legends,War\r\n'.encode()),
+    "ml-100k.inter": ("ml-100k.item", "item_id:token\tmovie_title:token_seq\n242\tCafé (1997)\n51\tLegends\n".encode()),
+    "comma.csv": ("movies.csv", b"movieId,title\n242,no\n"),
+}
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_titles_come_from_the_file_beside(tmp_path, name):
+    """Each known data set ships its titles in a file of its own; a generic source has none."""
+    other, data = TITLES[name]
+    (tmp_path / name).write_bytes(FILES[name][1])
+    source = recognise(str(tmp_path / name), BuildConfig())
+    assert read_titles(source) == {}
+    (tmp_path / other).write_bytes(data)
+    assert read_titles(source) == ({"242": "Café (1997)", "51": "Legends"} if name != "comma.csv" else {})

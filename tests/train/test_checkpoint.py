@@ -1,0 +1,242 @@
+"""Checkpoints: whole or not there, checked on reading, the last two kept."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from streamfeat.errors import DamagedError, FormatVersionError
+from train.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
+from train.config import TrainConfig
+from train.optim import make_optimizer
+
+FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
+
+
+class Small(nn.Module):
+    """A model with a part that no gradient reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 4)
+        self.out = nn.Linear(4, 3)
+        self.unused = nn.Linear(2, 2)
+
+
+def new(seed: int) -> tuple[Small, torch.optim.AdamW]:
+    torch.manual_seed(seed)
+    model = Small()
+    return model, make_optimizer(model, TrainConfig())
+
+
+def learn(model: Small, optimizer: torch.optim.AdamW, steps: int) -> None:
+    for step in range(steps):
+        optimizer.zero_grad()
+        model.out(model.table(torch.tensor([step % 5, 1]))).square().sum().backward()
+        optimizer.step()
+
+
+def state(step: int) -> TrainState:
+    return TrainState(
+        step=step, bad_steps=0, stream={"position": step}, config=TrainConfig(), fingerprint="f", versions={}
+    )
+
+
+def saved(run: Path, *steps: int) -> Checkpoints:
+    """A run with checkpoints at `steps`, each of other weights."""
+    checkpoints = Checkpoints(run)
+    model, optimizer = new(0)
+    for step in steps:
+        learn(model, optimizer, 1)
+        checkpoints.save(state(step), model, optimizer)
+    return checkpoints
+
+
+def test_a_restored_model_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """Weights, both moments and the step counts come back, for a parameter without gradients too."""
+    model, optimizer = new(0)
+    learn(model, optimizer, 3)
+    Checkpoints(tmp_path).save(state(3), model, optimizer)
+    learn(model, optimizer, 4)
+
+    other, other_optimizer = new(1)
+    learn(other, other_optimizer, 2)
+    checkpoint, problems = Checkpoints(tmp_path).load_newest()
+    assert checkpoint is not None
+    assert not problems
+    checkpoint.restore(other, other_optimizer)
+    learn(other, other_optimizer, 4)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, other.state_dict()[name]), name
+    assert checkpoint.state == state(3)
+
+
+def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:
+    """Safetensors and JSON only: the optimizer's entries are named by parameter."""
+    saved(tmp_path, 1)
+    folder = tmp_path / "checkpoints/step-00000001"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    names = set(safetensors.torch.load_file(folder / "optimizer.safetensors"))
+    assert {"table.weight.exp_avg", "table.weight.exp_avg_sq", "table.weight.step"} <= names
+    assert (tmp_path / "latest").read_text() == "checkpoints/step-00000001\n"
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    """Older ones go, and no temporary folder stays."""
+    checkpoints = saved(tmp_path, 1, 2, 3, 4)
+    assert checkpoints.steps() == [3, 4]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000003", "step-00000004"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("harm", ["delete", "truncate", "empty", "flip"])
+def test_a_damaged_newest_one_falls_back_to_the_one_before(tmp_path: Path, name: str, harm: str) -> None:
+    """Any file deleted, cut or with one flipped bit: the checkpoint before is taken, and the file is named."""
+    saved(tmp_path, 1, 2)
+    path = tmp_path / "checkpoints/step-00000002" / name
+    content = bytearray(path.read_bytes())
+    if harm == "delete":
+        path.unlink()
+    elif harm == "flip":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    else:
+        path.write_bytes(content[: 0 if harm == "empty" else len(content) - 1])
+    checkpoint, problems = Checkpoints(tmp_path).load_newest()
+    assert checkpoint is not None
+    assert checkpoint.state.step == 1
+    assert len(problems) == 1
+    assert str(path) in problems[0]
+
+
+def test_no_flipped_bit_passes(tmp_path: Path) -> None:
+    """Every byte of every file, one bit flipped: an error, or the same content as before."""
+    saved(tmp_path, 1)
+    folder = tmp_path / "checkpoints/step-00000001"
+    before = read_checkpoint(folder)
+    rng = random.Random(0)
+    silent = []
+    for name in FILES:
+        content = (folder / name).read_bytes()
+        for place in range(len(content)):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << rng.randrange(8)
+            (folder / name).write_bytes(flipped)
+            try:
+                after = read_checkpoint(folder)
+            except DamagedError:
+                continue
+            if not same(before, after):
+                silent.append((name, place))
+        (folder / name).write_bytes(content)
+    assert silent == []
+
+
+def same(a: Checkpoint, b: Checkpoint) -> bool:
+    return a.state == b.state and all(
+        mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
+        for mine, theirs in ((a.weights, b.weights), (a.optimizer, b.optimizer))
+    )
+
+
+def test_damaged_checkpoints_alone_are_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
+    """A run never starts over silently because its checkpoints broke."""
+    assert Checkpoints(tmp_path).load_newest() == (None, [])
+    saved(tmp_path, 1, 2)
+    for step in (1, 2):
+        (tmp_path / f"checkpoints/step-0000000{step}/state.json").unlink()
+    with pytest.raises(DamagedError, match="no checkpoint is whole"):
+        Checkpoints(tmp_path).load_newest()
+
+
+def test_a_damaged_one_never_counts_as_one_of_the_two(tmp_path: Path) -> None:
+    """The one that a run resumed from stays until two later good ones are there, whatever lies between."""
+    saved(tmp_path, 1, 2)
+    (tmp_path / "checkpoints/step-00000002/model.safetensors").write_bytes(b"")
+    checkpoints = Checkpoints(tmp_path)
+    checkpoint, _ = checkpoints.load_newest()
+    assert checkpoint is not None
+    model, optimizer = new(0)
+    checkpoints.save(state(2), model, optimizer)  # takes the damaged one's place
+    assert checkpoints.steps() == [1, 2]
+    assert read_checkpoint(checkpoints.path(2)).state.step == 2
+    checkpoints.save(state(3), model, optimizer)
+    assert checkpoints.steps() == [2, 3]
+
+
+def test_a_failed_save_leaves_what_was_there(tmp_path: Path) -> None:
+    """An error half way: no trace of the new one, the old one is still the newest."""
+    checkpoints = saved(tmp_path, 1)
+    model, optimizer = new(0)
+    model.register_buffer("twice", model.table.weight)  # safetensors refuses tensors that share memory
+    with pytest.raises(RuntimeError):
+        checkpoints.save(state(2), model, optimizer)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+    assert (tmp_path / "latest").read_text() == "checkpoints/step-00000001\n"
+
+
+def test_what_a_killed_save_left_is_swept(tmp_path: Path) -> None:
+    """Temporary names only; what else lies there is left alone."""
+    saved(tmp_path, 1)
+    leftover = tmp_path / f"checkpoints/.step-00000002.123.{'a' * 32}.tmp"
+    leftover.mkdir()
+    (leftover / "model.safetensors").write_bytes(b"half")
+    (tmp_path / f".latest.123.{'b' * 32}.tmp").write_bytes(b"half")
+    (tmp_path / "checkpoints/notes.txt").write_text("mine")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.steps() == [1]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["notes.txt", "step-00000001"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "latest"]
+
+
+def test_a_newer_format_is_refused_as_such(tmp_path: Path) -> None:
+    """Upgrading is the remedy, not restoring: no fallback to the checkpoint before."""
+    checkpoints = Checkpoints(tmp_path)
+    model, optimizer = new(0)
+    checkpoints.save(state(1), model, optimizer)
+    checkpoints.save(state(2).model_copy(update={"format_version": 99}), model, optimizer)
+    with pytest.raises(FormatVersionError, match="99"):
+        checkpoints.load_newest()
+
+
+KILLED = """
+    import sys
+    from pathlib import Path
+    sys.path.insert(0, {tests!r})
+    from test_checkpoint import Checkpoints, learn, new, state
+    checkpoints = Checkpoints(Path(sys.argv[1]))
+    model, optimizer = new(0)
+    print("ready", flush=True)
+    for step in range(1, 100_000):
+        learn(model, optimizer, 1)
+        checkpoints.save(state(step), model, optimizer)
+"""
+
+
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(s, marks=pytest.mark.slow) for s in range(2, 12))])
+def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path, seed: int) -> None:
+    """A process that does nothing but save is killed: the newest checkpoint is whole and is nothing skipped."""
+    script = textwrap.dedent(KILLED.format(tests=str(Path(__file__).parent)))
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(0.2 + random.Random(seed).random() / 5)
+        os.kill(child.pid, signal.SIGKILL)
+    checkpoint, problems = Checkpoints(tmp_path).load_newest()
+    assert checkpoint is not None
+    assert problems == []
+    newest = int((tmp_path / "latest").read_text().strip()[-8:])
+    assert checkpoint.state.step in (newest, newest + 1)
+    model, optimizer = new(0)
+    for _ in range(checkpoint.state.step):
+        learn(model, optimizer, 1)
+    assert torch.equal(model.out.weight, checkpoint.weights["out.weight"])

@@ -1,0 +1,104 @@
+"""On CUDA: the same numbers as on a CPU, from one compiled graph."""
+
+import pytest
+import torch
+
+from train.batches import to_batch
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+OBJECTIVES = [("causal", "disjoint"), ("masked", "disjoint"), ("masked", "seed")]
+
+
+@pytest.fixture(autouse=True)
+def _exact_products():
+    """float32 products in float32, and every test's graphs its own."""
+    torch.compiler.reset()
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def invent(invented_batch, objective, policy, seed=0):
+    return invented_batch(
+        objective=objective, policy=policy, num_windows=4, window_len=256, mean_len=40, items=(300, 200), seed=seed
+    )
+
+
+def batch_on(device, invented):
+    return to_batch(invented.arrays, invented.rows, invented.facts, device)
+
+
+def losses_and_gradients(model, loss_sums, batch):
+    model.zero_grad()
+    sums = loss_sums(batch)
+    sum(sums.values()).backward()
+    gradients = {name: parameter.grad.cpu() for name, parameter in model.named_parameters()}
+    return {task: value.detach().cpu() for task, value in sums.items()}, gradients
+
+
+@pytest.mark.parametrize(("objective", "policy"), OBJECTIVES)
+def test_losses_and_gradients_on_cuda_equal_those_on_a_cpu(invented_batch, objective, policy):
+    """FlexAttention against attention by segments, a, b and z included; forward and backward in one graph."""
+    invented = invent(invented_batch, objective, policy)
+    model = invented.model(width=64)
+    wanted, wanted_gradients = losses_and_gradients(model, model.loss_sums, batch_on(CPU, invented))
+    model = model.to(CUDA)
+    compiled = torch.compile(model.loss_sums, fullgraph=True)
+    found, gradients = losses_and_gradients(model, compiled, batch_on(CUDA, invented))
+    for task in wanted:
+        torch.testing.assert_close(found[task], wanted[task], rtol=1e-4, atol=1e-3)
+    for name, gradient in gradients.items():
+        assert (gradient - wanted_gradients[name]).norm() <= 1e-3 * wanted_gradients[name].norm(), name
+
+
+@pytest.mark.parametrize("objective", ["causal", "masked"])
+def test_another_number_of_targets_does_not_compile_again(invented_batch, objective):
+    """Trap 7: shapes do not follow the batch."""
+    batches = [invent(invented_batch, objective, "disjoint", seed) for seed in range(4)]
+    model = batches[0].model(width=64, dropout=0.1).to(CUDA)
+    compiled = torch.compile(model.loss_sums, fullgraph=True)
+    losses_and_gradients(model, compiled, batch_on(CUDA, batches[0]))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for invented in batches[1:]:
+            losses_and_gradients(model, compiled, batch_on(CUDA, invented))
+
+
+def test_bfloat16_stays_close(invented_batch):
+    """Under autocast, as a run does it; the softmax is float32."""
+    invented = invent(invented_batch, "causal", "disjoint")
+    model = invented.model(width=64).to(CUDA)
+    wanted, _ = losses_and_gradients(model, torch.compile(model.loss_sums), batch_on(CUDA, invented))
+    with torch.autocast("cuda", torch.bfloat16):
+        found, _ = losses_and_gradients(model, torch.compile(model.loss_sums), batch_on(CUDA, invented))
+    for task in wanted:
+        torch.testing.assert_close(found[task], wanted[task], rtol=2e-2, atol=0)
+
+
+def test_validation_losses_agree(invented_batch):
+    """Not compiled as a whole, with the exact number of targets."""
+    invented = invent(invented_batch, "causal", "disjoint")
+    model = invented.model(width=64).eval()
+    wanted = model.target_losses(batch_on(CPU, invented))
+    batch = to_batch(invented.arrays, invented.rows, invented.facts, CUDA, split="validation")
+    found = model.to(CUDA).target_losses(batch)
+    for task, (loss, user) in wanted.items():
+        torch.testing.assert_close(found[task][0], loss, rtol=1e-3, atol=1e-3)
+        assert torch.equal(found[task][1], user)
+
+
+def test_a_batch_is_whole_even_if_the_stream_writes_its_buffers_again_at_once(invented_batch):
+    """Copies are asynchronous, from pinned memory that is not the stream's."""
+    invented = invent(invented_batch, "causal", "disjoint")
+    wanted = batch_on(CPU, invented.changed(lambda arrays: None))
+    torch.cuda._sleep(50_000_000)  # the device is busy, so copies wait
+    batch = batch_on(CUDA, invented)
+    for array in invented.arrays.values():
+        array.fill(0)
+    for name in ("item_BT", "value_BTC", "gap_BT", "segment_BT", "time_BT"):
+        assert torch.equal(getattr(batch, name).cpu(), getattr(wanted, name))

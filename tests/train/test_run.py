@@ -1,0 +1,217 @@
+"""The folder of a run: whose it is, what may go on in it, and what is refused with both values."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, LockedError, StreamfeatError
+from streamfeat.store.layout import MANIFEST
+from streamfeat.store.manifest import load_manifest
+from streamfeat.store.tables import read_items
+from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig
+from train.run import new_config, open_run, read_record, resumed_config
+
+OTHER = {  # another value of each field than any preset has
+    "objective": "masked", "mask_policy": "seed", "preset": "base", "layers": 3, "width": 96, "heads": 1,
+    "feed_forward": 3.0, "dropout": 0.55, "batch_tokens": 77, "micro_batch_tokens": 33, "steps": 7, "epochs": 9,
+    "learning_rate": 0.5, "beta_1": 0.5, "beta_2": 0.5, "weight_decay": 0.5, "clip": 0.5,
+    "final_learning_rate": 0.5, "validate_every": 3, "checkpoint_every": 3, "seed": 5, "threads": 2,
+}  # fmt: skip
+
+
+def start(dataset: Path, run: Path, **given: Any) -> None:
+    with open_run(dataset, run, given):
+        pass
+
+
+def test_the_record_is_there_before_anything_else_happens(tmp_path: Path, tiny_dataset: Path) -> None:
+    """config.json holds the configuration, the dataset's place and its fingerprint."""
+    with open_run(tiny_dataset, tmp_path / "run", {"seed": 3, "layers": 1}) as run:
+        record = read_record(run.path)
+    assert record.train == run.config
+    assert (record.train.seed, record.train.model.layers) == (3, 1)
+    assert record.dataset == str(tiny_dataset.resolve())
+    assert record.fingerprint == load_manifest(tiny_dataset).fingerprint
+
+
+def test_a_run_needs_its_dataset_no_more_to_know_its_items(tmp_path: Path, tiny_dataset: Path) -> None:
+    """The manifest (without receipts) and the table of items are copied."""
+    start(tiny_dataset, tmp_path / "run")
+    copied, original = load_manifest(tmp_path / "run/dataset"), load_manifest(tiny_dataset)
+    assert copied == original.model_copy(update={"receipts": ()})
+    assert read_items(tmp_path / "run/dataset").raw_id == read_items(tiny_dataset).raw_id
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_overridden_by_what_is_given(preset: str) -> None:
+    """Every field can be given; what is not given is the preset's."""
+    assert new_config({"preset": preset}).model.width == PRESETS[preset]["width"]  # type: ignore[index]
+    config = new_config({"preset": preset, "learning_rate": 0.5, "layers": 3})
+    assert (config.learning_rate, config.model.layers) == (0.5, 3)
+    assert config.model.heads == PRESETS[preset]["heads"]  # type: ignore[index]
+
+
+def test_the_list_of_other_values_covers_every_option() -> None:
+    """A new field must be added to the tests below."""
+    assert OTHER.keys() == (TrainConfig.model_fields.keys() - {"model"}) | ModelConfig.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"preset": "huge"}, "tiny, small, base"),
+        ({"steps": 5, "epochs": 2}, "contradict"),
+        ({"heads": 3}, "multiple of heads"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"learning_rate": -1}, "learning_rate"),
+        ({"learnign_rate": 1}, "did you mean 'learning_rate'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
+    """With the name, what was given, and what would do."""
+    with pytest.raises(ConfigError, match=message):
+        new_config(given)
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_another_value_on_resume_is_refused_with_both_or_free(tmp_path: Path, name: str) -> None:
+    """Whatever changes a number is refused; what changes none is taken."""
+    saved = new_config({})
+    flat = {**saved.model_dump(), **saved.model.model_dump()}
+    if name in FREE_ON_RESUME:
+        assert getattr(resumed_config(tmp_path, saved, {name: OTHER[name]}), name) == OTHER[name]
+        return
+    option = "--" + name.replace("_", "-")
+    with pytest.raises(ConfigError) as error:
+        resumed_config(tmp_path, saved, {name: OTHER[name]})
+    assert f"{option}: saved {flat[name]}, given {OTHER[name]}" in str(error.value)
+
+
+def test_the_same_value_on_resume_is_fine(tmp_path: Path) -> None:
+    """A command that is repeated with --resume added goes on, whatever the preset's defaults are."""
+    given = {"preset": "small", "width": 96, "heads": 3, "steps": 10}
+    saved = new_config(given)
+    assert resumed_config(tmp_path, saved, given) == saved
+    assert resumed_config(tmp_path, saved, {"heads": 3}) == saved
+    assert resumed_config(tmp_path, saved, {}) == saved
+
+
+def test_what_is_free_is_saved_anew(tmp_path: Path, tiny_dataset: Path) -> None:
+    """The record says how the run goes on, too."""
+    start(tiny_dataset, tmp_path / "run", seed=3)
+    with open_run(tiny_dataset, tmp_path / "run", {"threads": 2}, resume=True) as run:
+        assert run.resumed
+        assert (run.config.threads, run.config.seed) == (2, 3)
+    assert read_record(tmp_path / "run").train == run.config
+
+
+def test_a_folder_that_holds_a_run_is_refused_without_resume_or_overwrite(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Both remedies are named, and nothing changes."""
+    start(tiny_dataset, tmp_path / "run", seed=3)
+    before = (tmp_path / "run/config.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"--resume.*--overwrite"):
+        start(tiny_dataset, tmp_path / "run")
+    assert (tmp_path / "run/config.json").read_bytes() == before
+    with pytest.raises(ConfigError, match="one of them"), open_run(
+        tiny_dataset, tmp_path / "run", {}, resume=True, overwrite=True
+    ):  # fmt: skip
+        pass
+
+
+def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Checkpoints and metrics of the old run would be taken for the new one's."""
+    run = tmp_path / "run"
+    start(tiny_dataset, run, seed=3)
+    (run / "checkpoints/step-00000001").mkdir(parents=True)
+    for name in ("metrics.jsonl", "latest", "notes.txt"):
+        (run / name).write_text("old")
+    with open_run(tiny_dataset, run, {"seed": 4}, overwrite=True) as opened:
+        assert not opened.resumed
+    assert sorted(path.name for path in run.iterdir()) == [".lock", "config.json", "dataset", "notes.txt"]
+    assert read_record(run).train.seed == 4
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_something_else_is_left_alone(
+    tmp_path: Path, tiny_dataset: Path, resume: bool, overwrite: bool
+) -> None:
+    """Not even --overwrite deletes what no run wrote; checkpoints without config.json are not ours to judge."""
+    for name in ("thesis.tex", "checkpoints"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text("years of work")
+        with pytest.raises(ConfigError, match=r"is not empty|one of them"), open_run(
+            tiny_dataset, folder, {}, resume=resume, overwrite=overwrite
+        ):  # fmt: skip
+            pass
+        assert [path.name for path in folder.iterdir()] == [name]
+    with pytest.raises(ConfigError, match="is a file"):
+        start(tiny_dataset, tmp_path / "thesis.tex/thesis.tex")
+
+
+def test_resuming_nothing_starts_a_run(tmp_path: Path, tiny_dataset: Path) -> None:
+    """The same command line serves the first start and every later one."""
+    with open_run(tiny_dataset, tmp_path / "run", {"seed": 3}, resume=True) as run:
+        assert not run.resumed
+        assert run.config.seed == 3
+
+
+def test_another_dataset_is_refused_with_both_fingerprints_and_what_differs(tmp_path: Path, tiny_dataset: Path) -> None:
+    """The position in the data would mean other events. A dataset that moved is the same."""
+    start(tiny_dataset, tmp_path / "run")
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_dataset, moved)
+    with open_run(moved, tmp_path / "run", {}, resume=True) as run:
+        assert run.resumed
+    manifest = json.loads((moved / MANIFEST).read_text())
+    before = manifest["fingerprint"]
+    manifest["fingerprint"], manifest["num_events"] = "0" * 64, manifest["num_events"] + 1
+    (moved / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError) as error, open_run(moved, tmp_path / "run", {}, resume=True):
+        pass
+    assert f"fingerprint: saved {before}, now {'0' * 64}" in str(error.value)
+    assert f"num_events: saved {manifest['num_events'] - 1}, now {manifest['num_events']}" in str(error.value)
+
+
+def test_two_processes_never_train_in_one_folder(tmp_path: Path, tiny_dataset: Path) -> None:
+    """The second is told whose it is, and the lock of a process that was killed is free."""
+    code = (
+        "import os, sys; from train.run import open_run\n"
+        "with open_run(sys.argv[1], sys.argv[2], {}):\n"
+        "    print(os.getpid(), flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tiny_dataset), str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        pid = int(child.stdout.readline())
+        with pytest.raises(LockedError, match=f"process {pid} "):
+            start(tiny_dataset, tmp_path / "run")
+        child.kill()
+    with open_run(tiny_dataset, tmp_path / "run", {}, resume=True) as run:
+        assert run.resumed
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"", DamagedError),
+        (b"{", DamagedError),
+        (b"[]", DamagedError),
+        (b'{"format_version": 1}', DamagedError),
+        (b'{"format_version": 99}', FormatVersionError),
+    ],
+)
+def test_a_damaged_record_is_an_error_that_names_it(
+    tmp_path: Path, tiny_dataset: Path, content: bytes, error: type[StreamfeatError]
+) -> None:
+    """Never a run from step 0 because its record broke."""
+    start(tiny_dataset, tmp_path / "run")
+    (tmp_path / "run/config.json").write_bytes(content)
+    with pytest.raises(error, match=r"config\.json"), open_run(tiny_dataset, tmp_path / "run", {}, resume=True):
+        pass

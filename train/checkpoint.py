@@ -1,0 +1,258 @@
+"""Checkpoints: everything a run needs to go on, whole or not there at all, checked when it is read.
+
+`RUN/checkpoints/step-00000100/` holds safetensors and JSON only, nothing that runs code when it is read:
+
+- `model.safetensors`: weights by parameter name
+- `optimizer.safetensors`: AdamW's state, `<parameter name>.<exp_avg, exp_avg_sq or step>`
+- `state.json`: step, position in the data, configuration, versions
+- `manifest.json`: size and SHA-256 of each, written last
+
+The folder is written under a temporary name, made durable and renamed; `RUN/latest` names it afterwards.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
+from streamfeat.records import Frozen, validated
+from streamfeat.store.files import TEMPORARY, storage_errors, sweep_temporaries
+from streamfeat.store.manifest import FileRecord
+from streamfeat.store.writer import write_whole
+from train.config import TrainConfig
+
+CHECKPOINTS = "checkpoints"
+LATEST = "latest"
+CHECKPOINT_VERSION = 1
+
+_KEPT = 2  # checkpoints known to be good
+_NAME = re.compile(r"step-(\d{8,})")
+_MODEL, _OPTIMIZER, _STATE, _MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+
+
+class TrainState(Frozen):
+    """`state.json`: where a run stands, beside weights and optimizer."""
+
+    format_version: int = CHECKPOINT_VERSION
+    step: int  # optimizer updates done, those not applied counted too
+    bad_steps: int  # the last so many in a row were not finite
+    stream: dict[str, Any]  # the position in the data, as WindowStream.state_dict gives it
+    config: TrainConfig
+    fingerprint: str  # of the dataset
+    versions: dict[str, str]
+
+
+class _Manifest(Frozen):
+    files: tuple[FileRecord, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and found whole. Tensors lie on the CPU."""
+
+    path: Path
+    state: TrainState
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Bring `model` and its `optimizer` to this state, on their own devices."""
+        model.load_state_dict(self.weights)
+        _restore_optimizer(model, optimizer, self.optimizer)
+
+
+class Checkpoints:
+    """The checkpoints of one run. Only the process that holds the run's lock may make one of these."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.folder = run / CHECKPOINTS
+        self._good: set[int] = set()  # steps whose files this process wrote, or read and found whole
+        with storage_errors(self.folder):
+            self.folder.mkdir(exist_ok=True)
+            sweep_temporaries(run)
+            for entry in self.folder.iterdir():
+                if TEMPORARY.fullmatch(entry.name):
+                    shutil.rmtree(entry)
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, ascending, whole or damaged."""
+        names = (_NAME.fullmatch(entry.name) for entry in self.folder.iterdir() if entry.is_dir())
+        return sorted(int(name[1]) for name in names if name)
+
+    def path(self, step: int) -> Path:
+        """The folder of a step's checkpoint."""
+        return self.folder / f"step-{step:08d}"
+
+    def save(self, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
+        """Write a checkpoint and forget those before the last two; returns its folder.
+
+        Raises StorageError where the disk refuses; what was saved before stays.
+        """
+        final = self.path(state.step)
+        temporary = self._temporary(final.name)
+        with storage_errors(final):
+            temporary.mkdir()
+            try:
+                _write(temporary, state, model, optimizer)
+                self._publish(temporary, final)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+        write_whole(self.run, LATEST, f"{CHECKPOINTS}/{final.name}\n".encode())
+        self._good.add(state.step)
+        self._forget_old()
+        return final
+
+    def load_newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint that is whole, None where there is none at all; and what was wrong with newer ones.
+
+        Raises DamagedError where there are checkpoints and none is whole.
+        """
+        problems = []
+        for step in reversed(self.steps()):
+            try:
+                checkpoint = read_checkpoint(self.path(step))
+            except DamagedError as error:
+                problems.append(str(error))
+                continue
+            self._good.add(step)
+            return checkpoint, problems
+        if problems:
+            raise DamagedError(
+                "\n".join(problems)
+                + f"\n{self.run}: no checkpoint is whole; restore one, or start anew with --overwrite"
+            )
+        return None, problems
+
+    def _publish(self, temporary: Path, final: Path) -> None:
+        if final.exists():  # only a damaged one can be there: a run that goes on from a good one is past it
+            aside = self._temporary(final.name)
+            final.rename(aside)
+            temporary.rename(final)
+            shutil.rmtree(aside)
+        else:
+            temporary.rename(final)
+        _fsync_folder(self.folder)
+
+    def _forget_old(self) -> None:
+        kept = sorted(self._good)[-_KEPT:]
+        if len(kept) < _KEPT:
+            return
+        for step in self.steps():
+            if step < kept[-1] and step not in kept:
+                # Renamed first: a kill in between leaves no folder that looks like a damaged checkpoint.
+                aside = self._temporary(self.path(step).name)
+                self.path(step).rename(aside)
+                shutil.rmtree(aside)
+        self._good.intersection_update(kept)
+
+    def _temporary(self, name: str) -> Path:
+        return self.folder / f".{name}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read the checkpoint in the folder `path`, every byte checked against its SHA-256.
+
+    Raises DamagedError where a file is missing or altered, FormatVersionError for a newer format.
+    """
+    content = _read_verified(path)
+    state = _json(path / _STATE, content[_STATE])
+    version = state.get("format_version")
+    if isinstance(version, int) and version > CHECKPOINT_VERSION:
+        raise FormatVersionError(
+            f"{path}: written in checkpoint format {version}, this version reads up to {CHECKPOINT_VERSION}; "
+            "upgrade streamfeat"
+        )
+    try:
+        return Checkpoint(
+            path=path,
+            state=validated(TrainState, state, str(path / _STATE)),
+            weights=safetensors.torch.load(content[_MODEL]),
+            optimizer=safetensors.torch.load(content[_OPTIMIZER]),
+        )
+    except (ConfigError, safetensors.SafetensorError) as error:
+        raise DamagedError(f"{path}: {error}") from None
+
+
+def _write(folder: Path, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    files = (
+        write_whole(folder, _MODEL, _tensor_bytes(model.state_dict())),
+        write_whole(folder, _OPTIMIZER, _tensor_bytes(_optimizer_tensors(model, optimizer))),
+        write_whole(folder, _STATE, state.model_dump_json(indent=1).encode()),
+    )
+    write_whole(folder, _MANIFEST, _Manifest(files=files).model_dump_json(indent=1).encode())
+
+
+def _read_verified(path: Path) -> dict[str, bytes]:
+    """File name → content, each as the manifest says."""
+    with storage_errors(path):
+        try:
+            manifest = path / _MANIFEST
+            records = validated(_Manifest, _json(manifest, manifest.read_bytes()), str(manifest)).files
+            content = {name: (path / name).read_bytes() for name in (_MODEL, _OPTIMIZER, _STATE)}
+        except FileNotFoundError as error:
+            raise DamagedError(f"{error.filename}: is missing") from None
+        except ConfigError as error:
+            raise DamagedError(str(error)) from None
+    expected = {record.path: (record.size, record.sha256) for record in records}
+    for name, data in content.items():
+        if expected.get(name) != (len(data), hashlib.sha256(data).hexdigest()):
+            raise DamagedError(f"{path / name}: is not as it was written ({len(data):,} bytes); its SHA-256 differs")
+    return content
+
+
+def _json(where: Path, text: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DamagedError(f"{where}: not readable as JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise DamagedError(f"{where}: holds no JSON object")
+    return values
+
+
+def _tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """`<parameter name>.<entry>` → tensor. A parameter that never had a gradient has no entry."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[parameter]}.{entry}": value
+        for parameter, entries in optimizer.state.items()
+        for entry, value in entries.items()
+    }
+
+
+def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    ordered = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+    entries: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, _, entry = key.rpartition(".")
+        entries.setdefault(name, {})[entry] = value
+    # Through load_state_dict, which knows on which device each entry belongs.
+    state = {index: entries[name] for index, name in enumerate(ordered) if name in entries}
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,78 @@
+"""What a training run tells while it goes on. The library yields these and prints nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+Losses = dict[str, float | None]  # by task; None: no target, or not finite
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the user should read; a `warning` is something that went wrong."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """Before the first step."""
+
+    run: Path
+    device: str
+    num_parameters: int
+    step: int  # steps done already
+    num_steps: int
+    steps_per_epoch: int
+    window_len: int
+    batch_windows: int  # of a global batch, what --batch-tokens was rounded to
+    micro_batch_windows: int
+    baselines: Losses  # loss of popularity and of the mean rating on validation
+    validation_users: dict[str, int]  # users that have a target, by task
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """One optimizer update."""
+
+    step: int  # steps done
+    loss: float | None
+    losses: Losses
+    learning_rate: float
+    tokens_per_s: float
+    wait_share: float  # share of the time that was spent waiting for data
+
+
+@dataclass(frozen=True)
+class Validated:
+    """One pass over the validation split."""
+
+    step: int
+    loss: float | None
+    losses: Losses
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The end of a run that was asked to stop before its end; what it did is saved."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of a run that made all of its steps."""
+
+    step: int
+    validated: Validated | None  # the last validation; None where the split has no window
+
+
+Progress = Note | Started | Stepped | Validated | Saved | Stopped | Finished

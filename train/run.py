@@ -1,0 +1,272 @@
+"""The folder of a run: what it was asked, on which data, and who may go on with it.
+
+RUN/
+  config.json      this page's record, written before the first step
+  dataset/         dataset.json (without receipts) and items.parquet: with a checkpoint, all that the model needs
+  metrics.jsonl    see metrics.py
+  checkpoints/ latest    see checkpoint.py
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, LockedError
+from streamfeat.records import Frozen, validated
+from streamfeat.store.files import storage_errors
+from streamfeat.store.layout import ITEMS, MANIFEST
+from streamfeat.store.manifest import Manifest, load_manifest, manifest_json
+from streamfeat.store.writer import write_whole
+from train.checkpoint import CHECKPOINTS, LATEST, Checkpoint
+from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig
+from train.metrics import METRICS
+
+RUN_CONFIG = "config.json"
+RUN_DATASET = "dataset"
+TENSORBOARD = "tensorboard"
+RUN_VERSION = 1
+
+_LOCK = ".lock"
+# In the order in which --overwrite deletes them: config.json last, so that a kill in between leaves a run.
+_OURS = (CHECKPOINTS, LATEST, METRICS, TENSORBOARD, RUN_DATASET, RUN_CONFIG)
+
+
+class RunRecord(Frozen):
+    """`config.json`."""
+
+    format_version: int = RUN_VERSION
+    dataset: str  # where the dataset lay
+    fingerprint: str  # of the dataset
+    train: TrainConfig
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that this process holds the lock of."""
+
+    path: Path
+    dataset: Path
+    manifest: Manifest
+    config: TrainConfig
+    resumed: bool
+
+
+@contextlib.contextmanager
+def open_run(
+    dataset: str | Path, path: str | Path, given: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
+) -> Iterator[Run]:
+    """Make `path` a run on `dataset`, or take up the one that is there, and hold its lock.
+
+    `given` are the options that were given explicitly: fields of `TrainConfig` and `ModelConfig` by name.
+    Raises ConfigError where `path` holds a run and neither `resume` nor `overwrite` is set, where it holds
+    something else, and where a resumed run was asked something else or saw other data; LockedError where
+    another process trains there.
+    """
+    dataset, path = Path(dataset), Path(path)
+    if resume and overwrite:
+        raise ConfigError("--resume goes on with a run and --overwrite deletes it: give one of them")
+    manifest = load_manifest(dataset)
+    with storage_errors(path):
+        _check_ours(path)
+        path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        resumed = (path / RUN_CONFIG).exists()
+        if resumed and not resume and not overwrite:
+            raise ConfigError(
+                f"{path}: holds a run already; "
+                "go on with it (--resume), start anew (--overwrite), or give another folder"
+            )
+        if resumed and resume:
+            record = read_record(path)
+            _check_same_data(path, record, dataset, manifest)
+            config = resumed_config(path, record.train, given)
+        else:
+            resumed = False
+            config = new_config(given)
+            _clear(path)
+        _write_record(path, dataset, manifest, config)
+        yield Run(path, dataset, manifest, config, resumed)
+
+
+def new_config(given: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of a new run: the preset's, then what was `given`. Raises ConfigError."""
+    preset = given.get("preset", TrainConfig.model_fields["preset"].default)
+    if preset not in PRESETS:
+        raise ConfigError(f"--preset {preset!r}: is none of {', '.join(PRESETS)}")
+    if given.get("steps") and "epochs" in given:
+        raise ConfigError(f"--steps {given['steps']} and --epochs {given['epochs']} contradict: give one of them")
+    values = {**PRESETS[preset], **given}
+    model = {name: values.pop(name) for name in ModelConfig.model_fields if name in values}
+    return validated(TrainConfig, {**values, "model": model}, "train")
+
+
+def resumed_config(path: Path, saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """The saved configuration, with what was `given` of `FREE_ON_RESUME`.
+
+    Raises ConfigError, with both values, for anything else that was given and differs.
+    """
+    flat = _flat(saved)
+    differing = [name for name, value in given.items() if name not in FREE_ON_RESUME and value != flat[name]]
+    if differing:
+        lines = [f"  {_option(name)}: saved {flat[name]}, given {given[name]}" for name in differing]
+        raise ConfigError(
+            f"{path}: the run was started with other options:\n" + "\n".join(lines)
+            + "\nleave them out to go on with the saved ones, or start anew (--overwrite, or another folder)"
+        )  # fmt: skip
+    free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
+    return validated(TrainConfig, {**saved.model_dump(), **free}, "train")
+
+
+def check_checkpoint(run: Run, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint of another configuration or other data than its run's, with a table of differences."""
+    state = checkpoint.state
+    here, there = _flat(run.config), _flat(state.config)
+    lines = [
+        f"  {_option(name)}: config.json {value}, checkpoint {there[name]}"
+        for name, value in here.items()
+        if name not in FREE_ON_RESUME and value != there[name]
+    ]
+    if state.fingerprint != run.manifest.fingerprint:
+        lines.append(f"  dataset: config.json {run.manifest.fingerprint}, checkpoint {state.fingerprint}")
+    if lines:
+        raise ConfigError(
+            f"{checkpoint.path}: is of another run:\n" + "\n".join(lines)
+            + "\nput the checkpoints and config.json that belong together back, or start anew (--overwrite)"
+        )  # fmt: skip
+
+
+def read_record(path: str | Path) -> RunRecord:
+    """`config.json` of the run at `path`.
+
+    Raises ConfigError where there is no run, DamagedError where it cannot be read, FormatVersionError where a
+    newer version wrote it.
+    """
+    file = Path(path) / RUN_CONFIG
+    if not file.exists():
+        raise ConfigError(f"{path}: no run here ({RUN_CONFIG} is missing)")
+    try:
+        values = json.loads(file.read_bytes())
+        found = values["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{file}: not readable ({error}); restore it, or start anew with --overwrite") from None
+    if isinstance(found, int) and found > RUN_VERSION:
+        raise FormatVersionError(
+            f"{file}: written in run format {found}, this version reads up to {RUN_VERSION}; upgrade streamfeat"
+        )
+    try:
+        return validated(RunRecord, values, str(file))
+    except ConfigError as error:
+        raise DamagedError(f"{error}; restore {RUN_CONFIG}, or start anew with --overwrite") from None
+
+
+def versions() -> dict[str, str]:
+    """What decides numbers beside the configuration."""
+    return {name: version(name) for name in ("streamfeat", "torch", "numpy")}
+
+
+def _check_ours(path: Path) -> None:
+    """Refuse a folder that holds something and no run: nothing of the user's is ever written over."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ConfigError(f"{path}: is a file; give a folder for the run")
+    names = {entry.name for entry in path.iterdir() if not (entry.name.startswith(".") and entry.name.endswith(".tmp"))}
+    if RUN_CONFIG in names:
+        return
+    if foreign := sorted(names - {_LOCK, RUN_DATASET}):
+        raise ConfigError(
+            f"{path}: is not empty and holds no run ({RUN_CONFIG} is missing, {foreign[0]} is there); "
+            "give an empty or new folder (nothing was changed)"
+        )
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the run's lock, which the kernel frees however the process ends."""
+    with storage_errors(path):
+        file = (path / _LOCK).open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise LockedError(
+                f"{path}: process {file.read().strip() or 'unknown'} trains here; wait or stop it"
+            ) from None
+        with storage_errors(path):
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+        yield
+
+
+def _clear(path: Path) -> None:
+    """Delete what a run wrote, and nothing else."""
+    with storage_errors(path):
+        for entry in (path / name for name in _OURS):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+
+
+def _write_record(path: Path, dataset: Path, manifest: Manifest, config: TrainConfig) -> None:
+    """The data's side first: config.json makes the folder a run."""
+    if not (path / RUN_DATASET / ITEMS).exists():
+        facts = manifest.model_copy(update={"receipts": ()})
+        write_whole(path, f"{RUN_DATASET}/{MANIFEST}", manifest_json(facts).encode())
+        with storage_errors(dataset / ITEMS):
+            items = (dataset / ITEMS).read_bytes()
+        write_whole(path, f"{RUN_DATASET}/{ITEMS}", items)
+    record = RunRecord(
+        dataset=str(dataset.resolve()), fingerprint=manifest.fingerprint, train=config, versions=versions()
+    )
+    write_whole(path, RUN_CONFIG, (record.model_dump_json(indent=1) + "\n").encode())
+
+
+def _check_same_data(path: Path, record: RunRecord, dataset: Path, manifest: Manifest) -> None:
+    if record.fingerprint == manifest.fingerprint:
+        return
+    there, here = _facts(load_manifest(path / RUN_DATASET)), _facts(manifest)
+    lines = [
+        f"  {name}: saved {there.get(name)}, now {here.get(name)}"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+    raise ConfigError(
+        f"{path}: the run saw other data than {dataset} holds now:\n"
+        f"  fingerprint: saved {record.fingerprint}, now {manifest.fingerprint}\n" + "\n".join(lines[:20])
+        + "\ngive the dataset that the run was started on, or start anew (--overwrite, or another folder)"
+    )  # fmt: skip
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    """What a user can understand of a dataset, by dotted name; not where its files lay, nor digests."""
+    return _leaves(manifest.model_dump(mode="json", exclude={"fingerprint", "plan", "receipts", "sources"}))
+
+
+def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix.removesuffix("."): values}
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= _leaves(value, f"{prefix}{key}.")
+    return leaves
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    values = config.model_dump()
+    model = values.pop("model")
+    return {**values, **model}
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

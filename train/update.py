@@ -1,0 +1,131 @@
+"""One optimizer update: the loss of a global batch, its gradient in micro-batches, and the step.
+
+Loss sums are divided by the weight sums of the whole global batch, which the host knows before the first
+micro-batch, so that neither accumulation nor ranks change the number.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamfeat.errors import ConfigError
+from streamfeat.kernels.draws import DROPOUT, draws
+from streamfeat.store.manifest import Manifest
+from train.batches import Batch, BatchFacts, to_batch
+from train.config import TrainConfig
+from train.model import EventTransformer
+from train.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
+from train.progress import Losses
+from train.targets import Arrays, weight_sums
+
+
+@dataclass(frozen=True)
+class Update:
+    """What came of a batch."""
+
+    losses: Losses  # by task, unscaled
+    loss: float | None
+    learning_rate: float
+    finite: bool  # False: loss or gradient was not, and nothing was applied
+
+
+class Updater:
+    """A model under training with its optimizer."""
+
+    def __init__(self, model: EventTransformer, manifest: Manifest, config: TrainConfig, num_steps: int) -> None:
+        self.model = model
+        self.optimizer = make_optimizer(model, config)
+        self.config = config
+        self.num_steps = num_steps
+        self.facts = BatchFacts.of(manifest, config)
+        self.scales = task_scales(manifest)
+        self.micro_windows = config.micro_batch_windows(manifest.schema_.window_len)
+        self.device = next(model.parameters()).device
+        self._loss_sums: Callable[[Batch], dict[str, Tensor]] = model.loss_sums
+        if self.device.type == "cuda":
+            self._loss_sums = torch.compile(model.loss_sums)
+
+    def apply(self, arrays: Arrays, step: int) -> Update:
+        """Update `step` (from 0) from the global batch `arrays`; one without any target changes nothing."""
+        rate = self.rate_of(step)
+        divisors = {task: total for task, total in weight_sums(arrays, self.facts.schema).items() if total}
+        losses: Losses = dict.fromkeys(self.scales)
+        if not divisors:
+            return Update(losses, None, rate, finite=True)
+        self.optimizer.zero_grad()
+        if self.device.type == "cuda":
+            _seed_native_dropout(self.config.seed, step)
+        sums = [self._backward(arrays, rows, divisors, step) for rows in micro_batches(arrays, self.micro_windows)]
+        norm = clip_gradients(self.model, self.config.clip)
+        *totals, norm_value = self._on_host(sums, norm)
+        losses |= {task: total / divisors[task] for task, total in zip(divisors, totals, strict=True)}
+        loss = scaled_sum(losses, self.scales)
+        finite = loss is not None and math.isfinite(loss) and math.isfinite(norm_value)
+        if finite:
+            set_learning_rate(self.optimizer, rate)
+            self.optimizer.step()
+        return Update(losses, loss, rate, finite)
+
+    def rate_of(self, step: int) -> float:
+        """The learning rate of update `step` (from 0)."""
+        return learning_rate(self.config, step, self.num_steps)
+
+    def _backward(self, arrays: Arrays, rows: slice, divisors: dict[str, float], step: int) -> Tensor:
+        """Add the gradients of one micro-batch; returns its loss sums, (tasks,) in the order of `divisors`."""
+        try:
+            batch = to_batch(arrays, rows, self.facts, self.device, step=step)
+            with autocast(self.device):
+                sums = self._loss_sums(batch)
+            total = torch.stack([sums[task] / (divisors[task] * self.scales[task]) for task in divisors]).sum()
+            total.backward()  # type: ignore[no-untyped-call]
+        except torch.OutOfMemoryError as error:
+            window_len, shape = arrays["item"].shape[1], self.config.model
+            raise ConfigError(
+                f"the device is out of memory with {rows.stop - rows.start} windows of {window_len} tokens in one "
+                f"forward pass of {shape.layers} layers × {shape.width}; "
+                f"lower --micro-batch-tokens (now {self.micro_windows * window_len:,}), which changes no number"
+            ) from error
+        return torch.stack([sums[task].detach() for task in divisors])
+
+    def _on_host(self, sums: list[Tensor], norm: Tensor) -> list[float]:
+        """Loss sums added up in float64, then the norm: the one time in a step that the host waits."""
+        totals = torch.stack(sums).double().sum(0)
+        values: list[float] = torch.cat((totals, norm.double().reshape(1))).tolist()
+        return values
+
+
+def _seed_native_dropout(seed: int, step: int) -> None:
+    """Native dropout draws from torch's generator: seeded per step, a resumed run sees the same masks."""
+    torch.cuda.manual_seed(int(draws(seed, DROPOUT, first=step, num=1)[0] >> np.uint64(1)))
+
+
+def task_scales(manifest: Manifest) -> dict[str, float]:
+    """Task → what its loss is divided by: entropy of popularity, variance of ratings; 1 in place of 0."""
+    scales = {}
+    for medium in manifest.scales:
+        scales[f"{medium.medium}_watch"] = medium.watch_entropy or 1.0
+        scales[f"{medium.medium}_rating"] = medium.rating_variance or 1.0
+    return scales
+
+
+def scaled_sum(losses: Losses, scales: dict[str, float]) -> float | None:
+    """Σ task loss / scale over the tasks that have a loss; None where none has."""
+    terms = [loss / scales[task] for task, loss in losses.items() if loss is not None]
+    return sum(terms) if terms else None
+
+
+def micro_batches(arrays: Arrays, num_windows: int) -> Iterator[slice]:
+    """The rows of a batch, `num_windows` at a time, leaving out those that hold no target."""
+    for first in range(0, len(arrays["window"]), num_windows):
+        rows = slice(first, min(first + num_windows, len(arrays["window"])))
+        if arrays["weight_item"][rows].any() or arrays["weight_rating"][rows].any():
+            yield rows
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 on CUDA; float32 elsewhere, where bfloat16 is slower."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

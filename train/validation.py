@@ -1,0 +1,86 @@
+"""The reported validation loss: per task the mean over users of the mean over that user's targets."""
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.store.manifest import Manifest
+from streamfeat.stream.stream import WindowStream
+from train.batches import BatchFacts, to_batch
+from train.config import TrainConfig
+from train.model import EventTransformer
+from train.progress import Losses
+from train.targets import Arrays, task_names
+from train.update import autocast, micro_batches
+
+
+@dataclass
+class UserMeans:
+    """Losses of one task, summed per user across windows, so that every user counts alike."""
+
+    _users: list[NDArray[np.int64]] = field(default_factory=list)
+    _sums: list[NDArray[np.float64]] = field(default_factory=list)
+    _counts: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def add(self, losses: NDArray[Any], user: NDArray[Any]) -> None:
+        """Losses (n,) of targets and their users (n,)."""
+        users, index = np.unique(user, return_inverse=True)
+        self._users.append(users.astype(np.int64))
+        self._sums.append(np.bincount(index, losses.astype(np.float64), len(users)).astype(np.float64))
+        self._counts.append(np.bincount(index, minlength=len(users)))
+
+    def result(self) -> tuple[float | None, int]:
+        """The mean over users, None without any, and the number of users."""
+        if not any(map(len, self._users)):
+            return None, 0
+        users, index = np.unique(np.concatenate(self._users), return_inverse=True)
+        sums = np.bincount(index, np.concatenate(self._sums), len(users))
+        counts = np.bincount(index, np.concatenate(self._counts), len(users))
+        return float((sums / counts).mean()), len(users)
+
+
+def validation_batches(dataset: Path, manifest: Manifest, config: TrainConfig) -> Generator[Arrays]:
+    """The validation split once: packing 0 with the masks of epoch 0, at every step the same."""
+    if not manifest.splits["validation"].windows:
+        return
+    with WindowStream(
+        dataset,
+        objective=config.objective,
+        mask_policy=config.mask_policy,
+        batch_windows=config.batch_windows(manifest.schema_.window_len),
+        seed=config.seed,
+        split="validation",
+        threads=config.threads,
+    ) as stream:
+        yield from stream
+
+
+def validate(
+    model: EventTransformer,
+    batches: Iterable[Arrays],
+    facts: BatchFacts,
+    micro_windows: int,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> Losses | None:
+    """The loss of every task over `batches`; None where `stop` said so before the end. Restores training mode."""
+    device = next(model.parameters()).device
+    means = {task: UserMeans() for task in task_names(facts.schema.media)}
+    model.eval()
+    try:
+        for arrays in batches:
+            if stop():
+                return None
+            for rows in micro_batches(arrays, micro_windows):
+                batch = to_batch(arrays, rows, facts, device, split="validation")
+                with autocast(device):
+                    found = model.target_losses(batch)
+                for task, (losses, user) in found.items():
+                    means[task].add(losses.numpy(), user.numpy())
+    finally:
+        model.train()
+    return {task: mean.result()[0] for task, mean in means.items()}
