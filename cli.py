@@ -1,28 +1,32 @@
 """The command line: options → config → one call → print."""
 
+import contextlib
 import json
 import os
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from streamfeat.config import BuildConfig
+from streamfeat.config import BuildConfig, MaskPolicy, Objective
 from streamfeat.errors import ConfigError, DamagedError, StreamfeatError
 from streamfeat.records import validated
+from train.config import ModelConfig, Preset, TrainConfig
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 err = Console(stderr=True)  # everything but results: with --json, stdout holds one JSON object and nothing else
 out = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
-T = TypeVar("T")
+_TRAIN = {name: field.default for name, field in TrainConfig.model_fields.items()}  # the options' defaults
 
 
 def _show(as_json: bool, values: dict[str, Any], print_plainly: Callable[[], None]) -> None:
@@ -209,6 +213,24 @@ def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
         sys.stdout.write("  ".join(row[name][:width].ljust(width) for name, width in widths.items()).rstrip() + "\n")
 
 
+def _inspect_run(path: Path, as_json: bool) -> None:
+    """What a run is, and how far it got."""
+    from train.metrics import read_metrics
+    from train.run import read_record
+
+    record = read_record(path)
+    lines = read_metrics(path)
+    last = {kind: next((line for line in reversed(lines) if line["kind"] == kind), None)
+            for kind in ("train", "validation")}  # fmt: skip
+    summary = {
+        "run": str(path),
+        **record.model_dump(mode="json"),
+        "last_step": last["train"],
+        "validation": last["validation"],
+    }
+    _show(as_json, summary, lambda: _print_summary(summary))
+
+
 @app.command()
 def verify(
     path: Annotated[Path, typer.Argument(metavar="OUT", help="Dataset to check.")],
@@ -253,6 +275,154 @@ def invent(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_synthetic(path, num_users=users, num_events=events, seed=seed)
     err.print(f"{path}: invented histories of {users:,} users", highlight=False)
+
+
+@app.command()
+def train(
+    ctx: typer.Context,
+    dataset: Annotated[Path, typer.Argument(metavar="OUT", help="Dataset that build-shards made.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run: configuration, metrics, checkpoints.")],
+    objective: Annotated[Objective, typer.Option(help="Predict the next event, or masked ones.")] = _TRAIN["objective"],
+    mask_policy: Annotated[MaskPolicy, typer.Option(help="How the masked objective masks.")] = _TRAIN["mask_policy"],
+    preset: Annotated[Preset, typer.Option(help="Size of the model; every field can be overridden.")] = "tiny",
+    layers: Annotated[int | None, typer.Option(help="Blocks. Default: the preset's.")] = None,
+    width: Annotated[int | None, typer.Option(help="Of the residual stream. Default: the preset's.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Attention heads. Default: the preset's.")] = None,
+    feed_forward: Annotated[float | None, typer.Option(help="Hidden width over width. Default: 2.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Share of values dropped. Default: the preset's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its peak. Default: the preset's.")] = None,
+    beta_1: Annotated[float, typer.Option(help="AdamW: decay of the mean gradient.")] = _TRAIN["beta_1"],
+    beta_2: Annotated[float, typer.Option(help="AdamW: decay of the mean squared gradient.")] = _TRAIN["beta_2"],
+    weight_decay: Annotated[float, typer.Option(help="AdamW: on matrices only.")] = _TRAIN["weight_decay"],
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = _TRAIN["clip"],
+    final_learning_rate: Annotated[float, typer.Option(help="Share of the peak that the rate ends at.")] = _TRAIN[
+        "final_learning_rate"
+    ],
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, rounded to windows.")] = _TRAIN["batch_tokens"],
+    micro_batch_tokens: Annotated[int, typer.Option(help="Tokens of one forward pass; 0: the whole batch.")] = _TRAIN[
+        "micro_batch_tokens"
+    ],
+    steps: Annotated[int, typer.Option(help="Optimizer updates; 0: as --epochs says.")] = _TRAIN["steps"],
+    epochs: Annotated[int, typer.Option(help="Passes over the training windows.")] = _TRAIN["epochs"],
+    seed: Annotated[int, typer.Option(help="Of order, masks, initial weights, dropout.")] = _TRAIN["seed"],
+    validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = _TRAIN["validate_every"],
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = _TRAIN["checkpoint_every"],
+    threads: Annotated[int, typer.Option(help="Threads that read and prepare data.")] = _TRAIN["threads"],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run from its last checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write RUN/tensorboard too (an extra).")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on a dataset: OUT --run RUN. Ctrl-C saves and says how to go on."""
+    fields = TrainConfig.model_fields.keys() | ModelConfig.model_fields.keys()
+    # Only what was typed: a default is no wish, and a resumed run keeps what it was started with.
+    given = {
+        name: ctx.params[name]
+        for name in fields & ctx.params.keys()
+        if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    with _stop_on_signals() as received:
+        from train.loop import train as run_training
+
+        steps_of_run = run_training(
+            dataset, run, given,
+            resume=resume, overwrite=overwrite, tensorboard=tensorboard, stop=lambda: bool(received),
+        )  # fmt: skip
+        summary = _follow_training(steps_of_run)
+    _show(as_json, summary, lambda: _print_training(summary))
+    if summary["result"] == "stopped":
+        again = shlex.join(["python", "cli.py", "train", str(dataset), "--run", str(run), "--resume"])
+        err.print(f"stopped after step {summary['step']:,}; go on with: {again}", highlight=False, soft_wrap=True)
+        raise typer.Exit(128 + received[0])
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[list[int]]:
+    """Signals that asked the run to stop. A second one ends the process at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        received.append(number)
+        os.write(2, b"\nfinishing the step and saving; once more to quit at once\n")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _follow_training(records: Iterator[Any]) -> dict[str, Any]:
+    """Drain a run, a progress bar on stderr; returns its summary."""
+    from train.progress import Finished, Note, Saved, Started, Stepped, Validated
+
+    bar = Progress(
+        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[status]}"),
+        TimeRemainingColumn(elapsed_when_finished=True), console=err,
+    )  # fmt: skip
+    summary: dict[str, Any] = {"validation": None, "checkpoint": None}
+    with bar:
+        for record in records:
+            match record:
+                case Note():
+                    style = "yellow" if record.warning else None
+                    bar.print(("warning: " if record.warning else "") + record.text, style=style, markup=False)
+                case Started():
+                    bar.print(_training_title(record), highlight=False)
+                    bar.add_task("", total=record.num_steps, completed=record.step, status="")
+                    summary |= {"run": str(record.run), "steps": record.num_steps, "baselines": record.baselines,
+                                "validation_users": record.validation_users}  # fmt: skip
+                case Stepped():
+                    status = (f"loss {_number(record.loss)}  {record.tokens_per_s:,.0f} tokens/s  "
+                              f"waiting {record.wait_share:.0%}")  # fmt: skip
+                    bar.update(bar.task_ids[0], completed=record.step, status=status)
+                case Validated():
+                    tasks = ", ".join(f"{task} {_number(loss)}" for task, loss in record.losses.items())
+                    bar.print(f"step {record.step:,}: validation loss {_number(record.loss)} ({tasks})",
+                              highlight=False)  # fmt: skip
+                    summary["validation"] = {"step": record.step, "loss": record.loss, "losses": record.losses}
+                case Saved():
+                    summary["checkpoint"] = str(record.path)
+                case _:
+                    summary |= {"step": record.step}
+                    summary["result"] = "finished" if isinstance(record, Finished) else "stopped"
+                    if isinstance(record, Finished) and (last := record.validated):
+                        summary["validation"] = {"step": last.step, "loss": last.loss, "losses": last.losses}
+    return summary
+
+
+def _training_title(started: Any) -> str:
+    tokens = started.batch_windows * started.window_len
+    micro = started.micro_batch_windows * started.window_len
+    parts = [
+        f"{started.run}: {started.num_parameters:,} parameters on {started.device}",
+        f"batches of {started.batch_windows:,} windows × {started.window_len:,} = {tokens:,} tokens"
+        + (f" in passes of {micro:,}" if micro < tokens else ""),
+        f"{started.num_steps:,} steps, {started.steps_per_epoch:,} an epoch",
+    ]
+    return "; ".join(parts)
+
+
+def _print_training(summary: dict[str, Any]) -> None:
+    validation = summary["validation"]
+    if validation is None:
+        return
+    table = Table(title=f"{summary['run']}: validation after step {validation['step']:,}", title_justify="left")
+    for column in ("task", "loss", "baseline", "users"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for task, loss in validation["losses"].items():
+        baseline = "popularity" if task.endswith("_watch") else "mean rating"
+        table.add_row(task, _number(loss), f"{_number(summary['baselines'][task])} ({baseline})",
+                      f"{summary['validation_users'][task]:,}")  # fmt: skip
+    out.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def main() -> None:

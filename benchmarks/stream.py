@@ -4,8 +4,8 @@
 
 The rival is the limit of what a page cache gives: `np.memmap` of one dense record per window, 20 arrays of 4 bytes per
 token as the original stores its features, gathered in shuffled order into a reused batch. Ours decodes compressed
-shards, checks every checksum, and makes targets and masks. Both deliver the same number of tokens per epoch, in turn, in
-one process. Writes benchmarks/results/stream.json.
+The rival is the limit of what a page cache gives: `np.memmap` of one dense record per window, 20 arrays of 4 bytes
+per token one process. Writes benchmarks/results/stream.json.
 """
 
 import argparse

@@ -27,9 +27,9 @@ def write_arrays(root: Path, path: str, arrays: Mapping[str, NDArray[Any]]) -> F
         header[name] = {"dtype": array.dtype.str, "length": len(array), "offset": offset}
         offset += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
     line = json.dumps(header).encode() + b"\n"
-    parts: list[bytes | NDArray[Any]] = [line, _padding(len(line))]
+    parts: list[bytes | memoryview] = [line, _padding(len(line))]
     for array in arrays.values():
-        parts += [np.ascontiguousarray(array), _padding(array.nbytes)]
+        parts += [np.ascontiguousarray(array).view(np.uint8).data, _padding(array.nbytes)]
     size, sha256 = write_durably(root, path, parts)
     return FileRecord(path=path, size=size, sha256=sha256)
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 from streamfeat.records import Frozen, validated
@@ -29,7 +31,7 @@ class Receipt(Frozen):
     digest: str  # the plan (up to histories) or the fingerprint (windows) it was made under
     rows: int
     files: tuple[FileRecord, ...]
-    facts: dict[str, Any] = {}  # small numbers of this task, by kind
+    facts: dict[str, Any] = Field(default_factory=dict)  # small numbers of this task, by kind
 
 
 class SplitCounts(Frozen):

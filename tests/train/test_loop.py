@@ -41,12 +41,14 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> dict[tuple[str, str], Path]:
     """A run of each objective that nothing interrupted."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     runs = {}
     for objective, policy in OBJECTIVES:
         run = tmp_path_factory.mktemp("run") / "run"
         drain(train(tiny_dataset, run, {**GIVEN, "objective": objective, "mask_policy": policy}))
         runs[objective, policy] = run
+    torch.set_num_threads(before)
     return runs
 
 
