@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfeat.build.tasks import WindowTask
-from streamfeat.build.windows import SPLIT_COUNTER
 from streamfeat.config import BuildConfig
-from streamfeat.kernels.draws import PARTITION_ORDER, permutation
+from streamfeat.kernels.draws import PARTITION_ORDER, SPLIT_COUNTERS, permutation
 from streamfeat.schema import Schema
 from streamfeat.store.layout import HISTORIES
 from streamfeat.store.manifest import SplitCounts
@@ -74,7 +73,7 @@ def window_tasks(
     digest: str,
 ) -> list[WindowTask]:  # fmt: skip
     """The tasks of one packing, in shard order; each names the partitions that its tokens come from."""
-    order = permutation(config.seed, PARTITION_ORDER, packing, SPLIT_COUNTER[split], num=len(extent.tokens))
+    order = permutation(config.seed, PARTITION_ORDER, packing, SPLIT_COUNTERS[split], num=len(extent.tokens))
     order = order[extent.tokens[order] > 0]
     ends = np.cumsum(extent.tokens[order])
     starts = ends - extent.tokens[order]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfeat.build.tasks import WindowTask
-from streamfeat.kernels.draws import CROP, TRAINING, USER_ORDER, VALIDATION, draws, permutation
+from streamfeat.kernels.draws import CROP, SPLIT_COUNTERS, USER_ORDER, draws, permutation
 from streamfeat.kernels.pack import gather_tokens, token_sources
 from streamfeat.schema import EVENT_FIELDS, Schema
 from streamfeat.store.layout import HISTORIES, WINDOWS, ArraySpec
@@ -22,7 +22,6 @@ from streamfeat.store.tables import read_validation_users
 from streamfeat.store.writer import commit_receipt, write_shard
 
 _PAD_SOURCE = -2  # a token that no history covers
-SPLIT_COUNTER = {"training": TRAINING, "validation": VALIDATION}
 
 
 def window_specs(
@@ -90,7 +89,7 @@ def layout_users(
 
     `offsets` and `is_validation` cover the partition's users alone, the first of whom is `first_user`.
     """
-    counter = SPLIT_COUNTER[split]
+    counter = SPLIT_COUNTERS[split]
     num_users = len(is_validation)
     mine = is_validation == (split == "validation")
     order = permutation(seed, USER_ORDER, packing, counter, first=first_user, num=num_users)

@@ -31,8 +31,7 @@ HIDE_TOLD_TIMES = 19  # split, epoch, window, first token of the segment
 INITIAL_WEIGHTS = 20
 DROPOUT = 21  # step, slot of the window in the global batch, place in the model
 
-TRAINING = 0  # the counter of a split
-VALIDATION = 1
+SPLIT_COUNTERS = {"training": 0, "validation": 1}  # the counter of a split
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)

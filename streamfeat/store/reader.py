@@ -236,9 +236,9 @@ def _read_metadata(path: Path) -> bytes:
     name = f"{path.name}/{METADATA}"
     try:
         with storage_errors(path / METADATA), os.fdopen(open_below(path.parent, name), "rb") as file:
-            document = file.read(MAX_METADATA_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+            if size <= MAX_METADATA_BYTES:
+                return file.read(size)
     except FileNotFoundError:
         raise DamagedError(f"{path}: no array here ({METADATA} is missing); restore it or build again") from None
-    if len(document) > MAX_METADATA_BYTES:
-        raise DamagedError(f"{path / METADATA}: over {MAX_METADATA_BYTES} bytes; restore it or build again")
-    return document
+    raise DamagedError(f"{path / METADATA}: {size} bytes, more than any of ours; restore it or build again")

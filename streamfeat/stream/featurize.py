@@ -11,7 +11,6 @@ from streamfeat.config import StreamConfig
 from streamfeat.kernels import draws, gather, objectives
 from streamfeat.schema import FloatCode
 from streamfeat.store.manifest import Manifest
-from streamfeat.stream.order import SPLIT_COUNTERS
 
 Arrays = dict[str, NDArray[Any]]
 Allocate = Callable[[tuple[int, ...], DTypeLike], NDArray[Any]]
@@ -120,7 +119,7 @@ class Featurizer:
 
     def _state(self, purpose: int, epoch: int) -> np.uint64:
         """What the draws of a purpose start from; window and token are folded in by the kernels."""
-        return draws.draw_state(self._config.seed, purpose, SPLIT_COUNTERS[self._config.split], epoch)
+        return draws.draw_state(self._config.seed, purpose, draws.SPLIT_COUNTERS[self._config.split], epoch)
 
     def _ask_next(self, windows: NDArray[np.int64], epoch: int, out: Arrays) -> None:
         hide_share = HIDE_TOLD_TIMES_SHARE if self._config.split == "training" else 0.0

@@ -16,14 +16,11 @@ from streamfeat.errors import ConfigError
 from streamfeat.kernels.draws import (
     CHUNK_ORDER,
     SHARD_ORDER,
-    TRAINING,
-    VALIDATION,
+    SPLIT_COUNTERS,
     WINDOW_ORDER,
     draws,
     permutation,
 )
-
-SPLIT_COUNTERS = {"training": TRAINING, "validation": VALIDATION}
 
 NO_WINDOW = -1  # an empty window: all PAD
 _LANES = (24, 16, 12, 8, 6, 4, 3, 2, 1)

@@ -286,65 +286,90 @@ def test_a_forged_payload_never_writes_beyond_its_chunk(compression: Compression
     assert refused > 100
 
 
-def edited(path: tuple[str | int, ...], value: Any) -> Any:
+def edited(*changes: tuple[tuple[str | int, ...], Any]) -> Any:
+    """An edit of a JSON document: (path, new value) pairs."""
+
     def edit(document: Any) -> None:
-        for step in path[:-1]:
-            document = document[step]
-        document[path[-1]] = value
+        for path, value in changes:
+            place = document
+            for step in path[:-1]:
+                place = place[step]
+            place[path[-1]] = value
 
     return edit
 
 
-CODECS = ("codecs", 0, "configuration")
+SHARDING = ("codecs", 0, "configuration")
+SHARD_SHAPE = ("chunk_grid", "configuration", "chunk_shape")
+CHUNK_SHAPE = (*SHARDING, "chunk_shape")
+
+
+def edit_metadata(array: Path, edit: Any) -> None:
+    document = json.loads((array / "zarr.json").read_text())
+    edit(document)
+    (array / "zarr.json").write_text(json.dumps(document))
 
 
 @pytest.mark.parametrize(
     "edit",
     [
-        edited(("shape",), [10**12, 3]),
-        edited(("shape",), [2**60, 3]),
-        edited(("shape",), [16, 10**9]),
-        edited(("shape",), [-1, 3]),
-        edited(("shape",), ["16", 3]),
-        edited(("shape",), []),
-        edited(("data_type",), "object"),
-        edited(("data_type",), "uint32"),
-        edited(("data_type",), {"name": "null_terminated_bytes", "configuration": {"length_bytes": 10**9}}),
-        edited(("chunk_grid", "configuration", "chunk_shape"), [10**12, 3]),
-        edited(("chunk_grid", "configuration", "chunk_shape"), [7, 3]),
-        edited(("chunk_grid", "configuration", "chunk_shape"), [0, 3]),
-        edited(("chunk_grid", "name"), "rectilinear"),
-        edited(("chunk_key_encoding", "configuration", "separator"), "."),
-        edited((*CODECS, "chunk_shape"), [2**40, 3]),
-        edited((*CODECS, "chunk_shape"), [1, 3]),
-        edited((*CODECS, "codecs"), [{"name": "bytes", "configuration": {"endian": "little"}}]),
-        edited((*CODECS, "codecs", 0, "configuration"), {"endian": "big"}),
-        edited((*CODECS, "codecs", 0), {"name": "pickle"}),
-        edited((*CODECS, "index_location"), "start"),
-        edited(("codecs",), []),
-        edited(("attributes",), None),
-        edited(("dimension_names",), ["window"]),
-        edited(("fill_value",), "Infinity"),
-        edited(("storage_transformers",), [{"name": "evil"}]),
-        edited(("must_understand",), {}),
-        edited(("zarr_format",), 2),
+        edited((("shape",), [2**60, 3])),
+        edited((("shape",), [16, 10**9])),
+        edited((("shape",), [-1, 3])),
+        edited((("shape",), ["16", 3])),
+        edited((("shape",), [])),
+        edited((("data_type",), "object")),
+        edited((("data_type",), {"name": "null_terminated_bytes", "configuration": {"length_bytes": 10**9}})),
+        edited((SHARD_SHAPE, [10**12, 3])),
+        edited((SHARD_SHAPE, [7, 3])),
+        edited((SHARD_SHAPE, [0, 3])),
+        edited((SHARD_SHAPE, [8, 2])),
+        edited((SHARD_SHAPE, [2**40, 3]), (CHUNK_SHAPE, [2**40, 3])),
+        edited((CHUNK_SHAPE, [2**40, 3])),
+        edited((CHUNK_SHAPE, [4, 1])),
+        edited((("chunk_grid", "name"), "rectilinear")),
+        edited((("chunk_key_encoding", "configuration", "separator"), ".")),
+        edited(((*SHARDING, "codecs"), [{"name": "bytes", "configuration": {"endian": "little"}}])),
+        edited(((*SHARDING, "codecs", 0, "configuration"), {"endian": "big"})),
+        edited(((*SHARDING, "codecs", 0), {"name": "pickle"})),
+        edited(((*SHARDING, "index_location"), "start")),
+        edited((("codecs",), [])),
+        edited((("attributes",), None)),
+        edited((("dimension_names",), ["window"])),
+        edited((("fill_value",), "Infinity")),
+        edited((("storage_transformers",), [{"name": "evil"}])),
+        edited((("must_understand",), {})),
+        edited((("zarr_format",), 2)),
     ],
 )
-def test_an_edited_zarr_json_is_refused(small: Small, edit: Any) -> None:
-    """Shapes, dtype, codecs and keys are checked before any memory is taken for what they promise."""
-    array, *_ = small
-    file = array / "zarr.json"
-    document = json.loads(file.read_text())
-    edit(document)
-    file.write_text(json.dumps(document))
+def test_an_edited_zarr_json_is_refused_at_opening(small: Small, edit: Any) -> None:
+    """Shapes, dtype, codecs and keys are checked before any byte of a shard is read."""
+    edit_metadata(small[0], edit)
+    with pytest.raises(DamagedError, match=r"zarr\.json.*restore it or build again"):
+        ArrayReader(small[0])
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        edited((("shape",), [10**12, 3])),
+        edited((("shape",), [2**48, 3])),
+        edited((("data_type",), "uint32")),
+        edited((CHUNK_SHAPE, [1, 3])),
+        edited((SHARD_SHAPE, [4, 3])),
+    ],
+)
+def test_metadata_that_its_shards_contradict_is_refused_before_memory_is_taken(small: Small, edit: Any) -> None:
+    """An array of 10^12 rows that has two shard files is damaged: reading it takes neither memory nor time."""
+    edit_metadata(small[0], edit)
     tracemalloc.start()
     try:
         with pytest.raises(DamagedError):
-            read_all(array)
+            read_all(small[0])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 4 << 20
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b" " * (2 << 20)])

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import resource
 import signal
@@ -40,6 +41,17 @@ def test_the_same_values_give_the_same_bytes(tmp_path: Path, compression: Compre
     second = write_array(tmp_path / "b", "group", spec, strided)
     assert first == second
     assert files_below(tmp_path / "a") == files_below(tmp_path / "b")
+
+
+def test_the_rest_of_the_last_chunk_holds_the_fill_value(tmp_path: Path) -> None:
+    """Rows beyond the array's end are stored as fill values, as zarr-python does, and never as stray memory."""
+    spec = array_spec(5, fill_value=7)
+    write_array(tmp_path, "group", spec, values_of(spec))
+    metadata = tmp_path / "group" / "item" / "zarr.json"
+    values = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps({**values, "shape": [8, 5]}))
+    with ArrayReader(tmp_path / "group" / "item") as reader:
+        np.testing.assert_array_equal(reader.read_rows(5, 8), np.full((3, 5), 7))
 
 
 def test_a_record_says_what_lies_on_disk(tmp_path: Path) -> None:
