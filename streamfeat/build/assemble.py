@@ -19,10 +19,10 @@ from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.kernels.draws import VALIDATION_USER, permutation
 from streamfeat.schema import FORMAT_VERSION, FloatCode, Schema
-from streamfeat.store.layout import HISTORIES, METADATA, TEMPORARY, ArraySpec, create_arrays
+from streamfeat.store.layout import HISTORIES, TEMPORARY, ArraySpec, create_arrays
 from streamfeat.store.manifest import FileRecord, Manifest, MediumScales, Receipt
 from streamfeat.store.tables import write_items, write_users
-from streamfeat.store.writer import commit_receipt, record_of, write_shard
+from streamfeat.store.writer import commit_receipt, write_shard
 
 TIE_RULE = "equal timestamps of a user keep the order of the input"
 _VALIDATION_FILE = f"{TEMPORARY}/validation.arrays"
@@ -166,8 +166,7 @@ def _commit(root: Path, plan: Plan, task: str, kind: Any, rows: int, files: list
 
 def commit_metadata(root: Path, store: str, digest: str) -> Receipt:
     """Commit the Zarr metadata of a store: without it in the manifest, an edited shape would go unnoticed."""
-    names = sorted(str(path.relative_to(root)) for path in (root / store).rglob(METADATA))
-    files = tuple(record_of(root, name) for name in names)
+    files = metadata_records(root, store)
     receipt = Receipt(task=f"metadata-{Path(store).stem}", kind="metadata", digest=digest, rows=len(files), files=files)
     commit_receipt(root, receipt)
     return receipt

@@ -13,7 +13,7 @@ from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.records import validated
 from streamfeat.store.codecs import ABSENT, CRC_BYTES, crc32c, encode_chunk
 from streamfeat.store.files import open_below, size_and_digest, write_durably
-from streamfeat.store.layout import HISTORIES, METADATA, RECEIPTS, WINDOWS, ArraySpec
+from streamfeat.store.layout import METADATA, RECEIPTS, ArraySpec
 from streamfeat.store.manifest import FileRecord, Receipt
 
 
@@ -65,18 +65,17 @@ def record_of(root: Path, path: str) -> FileRecord:
     return FileRecord(path=path, size=size, sha256=sha256)
 
 
-def metadata_records(root: Path) -> tuple[FileRecord, ...]:
-    """Records of every `zarr.json` of the dataset's stores, by path, for the manifest.
+def metadata_records(root: Path, store: str) -> tuple[FileRecord, ...]:
+    """Records of every `zarr.json` of a Zarr store below `root`, by path, for the manifest.
 
     They are small but decide what every byte means (a changed scale factor changes ratings), so they are committed
     like shards.
     """
     names = []
-    for store in (HISTORIES, WINDOWS):
-        for folder, folders, files in os.walk(root / store):
-            folders[:] = [name for name in folders if name != "c"]  # nothing but shards below
-            if METADATA in files:
-                names.append((Path(folder) / METADATA).relative_to(root).as_posix())
+    for folder, folders, files in os.walk(root / store):
+        folders[:] = [name for name in folders if name != "c"]  # nothing but shards below
+        if METADATA in files:
+            names.append((Path(folder) / METADATA).relative_to(root).as_posix())
     return tuple(record_of(root, name) for name in sorted(names))
 
 

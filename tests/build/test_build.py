@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import reference_build as reference
 import zarr
-from conftest import invent_events, write_csv
+from invented_events import invent_events, write_csv
 
 from streamfeat import build_shards
 from streamfeat.build import plan

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import write_csv
+from invented_events import write_csv
 from reference_build import Event
 from typer.testing import CliRunner, Result
 

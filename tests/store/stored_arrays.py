@@ -136,7 +136,7 @@ def write_dataset(root: Path) -> Manifest:
         )
     tables = [write_whole(root, ITEMS, b"not a table, but a file")]
     commit("tables", "tables", tables)
-    commit("metadata", "tables", list(metadata_records(root)))
+    commit("metadata", "metadata", [*metadata_records(root, HISTORIES), *metadata_records(root, WINDOWS)])
     scales = MediumScales(medium="anime", items=100, events=40, targets=40, ratings=10, watch_entropy=1.0,
                           rating_mean=1.0, rating_variance=1.0)  # fmt: skip
     manifest = Manifest(
