@@ -22,7 +22,7 @@ from streamfeat.schema import FORMAT_VERSION, FloatCode, Schema
 from streamfeat.store.layout import HISTORIES, TEMPORARY, ArraySpec, create_arrays
 from streamfeat.store.manifest import FileRecord, Manifest, MediumScales, Receipt
 from streamfeat.store.tables import write_items, write_users
-from streamfeat.store.writer import commit_receipt, write_shard
+from streamfeat.store.writer import commit_receipt, metadata_records, write_shard
 
 TIE_RULE = "equal timestamps of a user keep the order of the input"
 _VALIDATION_FILE = f"{TEMPORARY}/validation.arrays"
