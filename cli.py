@@ -113,7 +113,7 @@ def _with_bars(steps: Iterable[Any]) -> Any:
             if step.stage not in rows:
                 rows[step.stage] = bars.add_task(step.stage, total=step.total, unit=step.unit, rate="")
             task = bars.tasks[rows[step.stage]]
-            rate = f"{task.finished_speed or task.speed or 0:,.0f}/s"
+            rate = f"{step.done / max(task.elapsed or 0, 1e-3):,.0f}/s"
             bars.update(rows[step.stage], completed=step.done, rate=rate)
     raise AssertionError("a build ends with Finished")
 

@@ -36,7 +36,8 @@ class _Block:
     num_rows: int = 0
 
     def add(self, batch: EventBatch, items: NDArray[np.int32], keep: NDArray[np.bool_]) -> None:
-        users = batch.user.number[keep]
+        everything = bool(keep.all())
+        users = batch.user.number if everything else batch.user.number[keep]
         is_text = np.zeros(len(users), np.uint8)
         if batch.user.text is not None:
             encoded = batch.user.text.dictionary_encode()
@@ -49,14 +50,15 @@ class _Block:
         rows: dict[str, NDArray[Any]] = {
             "user": users.astype(np.int64),
             "user_is_text": is_text,
-            "time": batch.time[keep],
-            "item": items[keep],
-            "rating": batch.rating[keep],
-            "status": batch.status[keep],
-            "completion": batch.completion[keep],
+            "time": batch.time,
+            "item": items,
+            "rating": batch.rating,
+            "status": batch.status,
+            "completion": batch.completion,
         }
         for name, values in rows.items():
-            self.columns.setdefault(name, []).append(values)
+            selected = values if everything or name.startswith("user") else values[keep]
+            self.columns.setdefault(name, []).append(selected)
         self.num_rows += len(users)
 
 
@@ -109,28 +111,32 @@ def _write_block(root: Path, task: SplitTask, number: int, block: _Block) -> Fil
     """Scatter a block's rows by partition. Input order within a partition is kept."""
     state = draw_state(task.config.seed, PARTITION_OF_USER)
     num_partitions = task.num_partitions
-    columns = {name: np.concatenate(parts) for name, parts in block.columns.items()}
-    partitions = np.empty(len(columns["user"]), np.int32)
-    partition_of_ints(columns["user"], state, num_partitions, partitions)
+    users = np.concatenate(block.columns["user"])
+    partitions = np.empty(len(users), np.int32)
+    partition_of_ints(users, state, num_partitions, partitions)
     texts: dict[str, NDArray[Any]] = {}
     if block.num_texts:
         all_texts = pa.concat_arrays(block.user_texts).cast(pa.string())
         text_partitions = _partition_texts(all_texts, state, num_partitions)
-        is_text = columns["user_is_text"] == 1
-        partitions[is_text] = text_partitions[columns["user"][is_text]]
+        is_text = np.concatenate(block.columns["user_is_text"]) == 1
+        partitions[is_text] = text_partitions[users[is_text]]
         starts, places = _sorted_places(text_partitions, num_partitions)
         # A row's text number counts from the first text of its partition.
-        columns["user"][is_text] = (places - starts[text_partitions])[columns["user"][is_text]]
+        users[is_text] = (places - starts[text_partitions])[users[is_text]]
         order = np.empty_like(places)
         order[places] = np.arange(len(places))
         texts = {"text_starts": starts, **text_arrays("text", all_texts.take(pa.array(order)))}
     else:
-        del columns["user_is_text"]
+        del block.columns["user_is_text"]
+    block.columns["user"] = [users]
     starts, places = _sorted_places(partitions, num_partitions)
     arrays: dict[str, NDArray[Any]] = {"starts": starts}
-    for name, values in columns.items():
-        arrays[name] = np.empty_like(values)
-        scatter_rows(values, places, arrays[name])
+    for name, parts in block.columns.items():
+        arrays[name] = np.empty(block.num_rows, parts[0].dtype)
+        first = 0
+        for part in parts:  # straight from the batches: joining them first would cost as much as the scatter
+            scatter_rows(part, places[first : first + len(part)], arrays[name])
+            first += len(part)
     return write_arrays(root, f"{spill_file(task.split.number)}.{number}", {**arrays, **texts})
 
 
