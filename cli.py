@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -22,8 +23,11 @@ from streamfeat.records import validated
 from train.config import ModelConfig, Preset, TrainConfig
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+# Elsewhere than in a terminal, lines are as long as they are: tables are searched and cut there.
+WIDTH = None if sys.stdout.isatty() else 160
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 err = Console(stderr=True)  # everything but results: with --json, stdout holds one JSON object and nothing else
-out = Console()
+out = Console(width=WIDTH)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 _TRAIN = {name: field.default for name, field in TrainConfig.model_fields.items()}  # the options' defaults
@@ -31,7 +35,7 @@ _TRAIN = {name: field.default for name, field in TrainConfig.model_fields.items(
 
 def _show(as_json: bool, values: dict[str, Any], print_plainly: Callable[[], None]) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
     else:
         print_plainly()
 
@@ -85,13 +89,32 @@ def build_shards(
     }, "build-shards")  # fmt: skip
     num_workers = workers or len(os.sched_getaffinity(0))
     steps = build_dataset(paths[:-1], paths[-1], config, workers=num_workers, overwrite=overwrite)
-    finished = _with_bars(steps)
+    with _said_how_to_go_on("what is committed is kept; run the same command to go on"):
+        finished = _with_bars(steps)
     summary = _dataset_summary(finished.manifest, Path(paths[-1])) | {
         "result": finished.note,
         "seconds": {stage: round(seconds, 3) for stage, seconds in finished.seconds.items()},
         "peak_memory_bytes": finished.peak_memory,
     }
     _show(as_json, summary, lambda: _print_summary(summary))
+
+
+@contextlib.contextmanager
+def _said_how_to_go_on(remedy: str) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into one line and the exit code of the signal; workers end with this process."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except SystemExit:
+        err.print(f"stopped; {remedy}", **PLAIN)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _with_bars(steps: Iterable[Any]) -> Any:
@@ -108,7 +131,7 @@ def _with_bars(steps: Iterable[Any]) -> Any:
             if isinstance(step, Finished):
                 return step
             if isinstance(step, Recognised):
-                bars.print(step.note, highlight=False)
+                bars.console.print(step.note, **PLAIN)
                 continue
             if step.stage not in rows:
                 rows[step.stage] = bars.add_task(step.stage, total=step.total, unit=step.unit, rate="")
@@ -155,7 +178,7 @@ def _dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
 
 def _print_summary(summary: dict[str, Any]) -> None:
     title = ": ".join(summary[name] for name in ("dataset", "run", "result") if name in summary)
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=escape(title), show_header=False, title_justify="left")
     for name, value in summary.items():
         if name in ("dataset", "run", "result") or value is None or value == {}:
             continue
@@ -175,11 +198,11 @@ def _readable(value: Any) -> str:
 @app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A dataset, or the folder of a run.")],
-    window: Annotated[int, typer.Option(help="Show the tokens of this window of the dataset.")] = -1,
+    window: Annotated[int | None, typer.Option(min=0, help="Show the tokens of this window of the dataset.")] = None,
     objective: Annotated[str, typer.Option(help="causal or masked: whose targets and masks to show.")] = "causal",
     mask_policy: Annotated[str, typer.Option(help="disjoint or seed (masked objective).")] = "disjoint",
     split: Annotated[str, typer.Option(help="training or validation.")] = "training",
-    epoch: Annotated[int, typer.Option(help="Whose masks (and packing) to show.")] = 0,
+    epoch: Annotated[int, typer.Option(min=0, help="Whose masks (and packing) to show.")] = 0,
     seed: Annotated[int, typer.Option(help="The run's seed.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -191,7 +214,7 @@ def inspect(
         _inspect_run(path, as_json)
         return
     manifest = load_manifest(path)
-    if window == -1:
+    if window is None:
         summary = _dataset_summary(manifest, path)
         _show(as_json, summary, lambda: _print_summary(summary))
         return
@@ -254,7 +277,7 @@ def verify(
 
     def print_plainly() -> None:
         for problem in problems:
-            out.print(str(problem), highlight=False, markup=False, soft_wrap=True)
+            out.print(str(problem), **PLAIN)
         out.print(f"{path}: {len(damaged)} damaged" if damaged else f"{path}: sound")
 
     _show(as_json, {"dataset": str(path), "sound": not damaged, "problems": listed}, print_plainly)
@@ -268,13 +291,17 @@ def invent(
     users: Annotated[int, typer.Option(help="Number of users.")] = 2000,
     events: Annotated[int, typer.Option(help="Number of events, about.")] = 100_000,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    as_json: Json = False,
 ) -> None:
     """Invent watch histories of two media, with structure that a model can learn."""
     from streamfeat.events.synthetic import write_synthetic
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_synthetic(path, num_users=users, num_events=events, seed=seed)
-    err.print(f"{path}: invented histories of {users:,} users", highlight=False)
+    note = f"{path}: {events:,} invented events of {users:,} users"
+    _show(
+        as_json, {"file": str(path), "users": users, "events": events, "seed": seed}, lambda: out.print(note, **PLAIN)
+    )
 
 
 @app.command()
@@ -332,7 +359,7 @@ def train(
     _show(as_json, summary, lambda: _print_training(summary))
     if summary["result"] == "stopped":
         again = shlex.join(["python", "cli.py", "train", str(dataset), "--run", str(run), "--resume"])
-        err.print(f"stopped after step {summary['step']:,}; go on with: {again}", highlight=False, soft_wrap=True)
+        err.print(f"stopped after step {summary['step']:,}; go on with: {again}", **PLAIN)
         raise typer.Exit(128 + received[0])
 
 
@@ -372,7 +399,7 @@ def _follow_training(records: Iterator[Any]) -> dict[str, Any]:
                     style = "yellow" if record.warning else None
                     bar.print(("warning: " if record.warning else "") + record.text, style=style, markup=False)
                 case Started():
-                    bar.print(_training_title(record), highlight=False)
+                    bar.console.print(_training_title(record), **PLAIN)
                     bar.add_task("", total=record.num_steps, completed=record.step, status="")
                     summary |= {"run": str(record.run), "steps": record.num_steps, "baselines": record.baselines,
                                 "validation_users": record.validation_users}  # fmt: skip
@@ -430,7 +457,7 @@ def main() -> None:
     try:
         app()
     except StreamfeatError as error:
-        err.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        err.print(f"error: {error}", **PLAIN)
         sys.exit(error.exit_code)
 
 

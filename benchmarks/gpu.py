@@ -50,10 +50,15 @@ def flops_per_token(data: Path, objective: str) -> float:
     config = new_config({"preset": "base", "objective": objective})
     targets = torch.zeros(manifest.num_items, dtype=torch.int64).numpy()
     model = EventTransformer.of(manifest, config, targets)
-    matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
+    matrices = {
+        name: sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
+        for name, module in (("all", model), ("rating", model.rating))
+    }
     stream = WindowStream(data, objective=objective, batch_windows=32)
     batch = next(iter(stream))
     tokens = (batch["segment"] >= 0).sum()
+    rated = (batch["weight_rating"] > 0).sum() / tokens
+    everywhere = matrices["all"] - matrices["rating"] + rated * matrices["rating"]
     media = zip(manifest.schema_.medium_offsets, manifest.schema_.medium_offsets[1:], strict=False)
     softmax = 0.0
     for first, last in media:
@@ -64,7 +69,7 @@ def flops_per_token(data: Path, objective: str) -> float:
     ]
     pairs = sum(n * n for n in lengths) / sum(lengths) * (0.5 if objective == "causal" else 1.0)
     layers, width = PRESETS["base"]["layers"], PRESETS["base"]["width"]
-    return float(6 * matrices + 6 * width * softmax + 12 * layers * width * pairs)
+    return float(6 * everywhere + 6 * width * softmax + 12 * layers * width * pairs)
 
 
 def measure(data: Path, run: Path, objective: str, steps: int, batch_tokens: int) -> list[dict[str, object]]:
@@ -82,12 +87,16 @@ def measure(data: Path, run: Path, objective: str, steps: int, batch_tokens: int
             waits.append(record.wait_share)
     seconds = statistics.median(b - a for a, b in zip(times[WARM_STEPS:], times[WARM_STEPS + 1 :], strict=False))
     name = torch.cuda.get_device_name()
-    peak = next((flops for key, flops in PEAK_FLOPS.items() if key in name), float("nan"))
+    peak = next((flops for key, flops in PEAK_FLOPS.items() if key in name), None)
     flops = flops_per_token(data, objective) * tokens / seconds
     return [
         {"name": f"{objective}: device", "value": name, "unit": ""},
         {"name": f"{objective}: tokens per second", "value": tokens / seconds, "unit": "tokens/s"},
-        {"name": f"{objective}: model-flops utilisation", "value": flops / peak, "unit": "share of bf16 peak"},
+        {
+            "name": f"{objective}: model-flops utilisation",
+            "value": flops / peak if peak else None,
+            "unit": "share of bf16 peak",
+        },
         {"name": f"{objective}: waiting for data", "value": statistics.mean(waits[WARM_STEPS:]), "unit": "share"},
         {"name": f"{objective}: peak memory", "value": torch.cuda.max_memory_allocated(), "unit": "bytes"},
     ]
@@ -95,7 +104,7 @@ def measure(data: Path, run: Path, objective: str, steps: int, batch_tokens: int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=60, help="more than 20")
     parser.add_argument("--batch-tokens", type=int, default=65_536)
     options = parser.parse_args()
     if not torch.cuda.is_available():

@@ -29,10 +29,12 @@ def validated(model: type[FrozenT], values: dict[str, Any], where: str) -> Froze
 
 
 def _complaint(model: type[BaseModel], where: str, error: Any) -> str:
-    name = ".".join(str(part) for part in error["loc"]) or model.__name__
+    name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(name, list(model.model_fields), n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(model.model_fields))}"
         return f"{where}: unknown key {name!r}; {hint}"
     message = error["msg"].removeprefix("Value error, ")
+    if not name:  # a rule over several fields: the message names them, and the input is all of them
+        return f"{where}: {message}"
     return f"{where}: {name}: {message} (got {error['input']!r})"

@@ -54,7 +54,7 @@ class FloatCode(Frozen):
             values = np.asarray(levels, np.float32)
             for scale in (1.0, 0.5, 0.25, 0.2, 0.1, 0.125, 0.05, 0.01):
                 codes = np.rint(values.astype(np.float64) / scale)
-                # Exact in float32 (xarray's choice for uint8) and in float64.
+                # Exact in float32 and in float64: readers of CF attributes choose either.
                 exact32 = codes.astype(np.float32) * np.float32(scale) == values
                 exact64 = (codes * scale).astype(np.float32) == values
                 if np.all(exact32 & exact64 & (codes >= 0) & (codes < NO_VALUE)):
@@ -141,6 +141,17 @@ class Schema(Frozen):
     def medium_tokens(self) -> SpecialTokens:
         return special_tokens(len(self.media))
 
+    def attributes(self) -> dict[str, Any]:
+        """What a group says of its arrays: which ids are which medium's, and what counts from where."""
+        return {
+            "media": list(self.media),
+            "medium_offsets": list(self.medium_offsets),
+            "num_items": self.num_items,
+            "num_users": self.num_users,
+            "window_len": self.window_len,
+            "time_origin_unix_seconds": self.time_origin,
+        }
+
     def token_fields(self) -> tuple[TokenField, ...]:
         """The stored fields in order, from which every array of `windows.zarr` is made."""
         item, user, position, status = (
@@ -157,7 +168,9 @@ class Schema(Frozen):
                 "time_origin_unix_seconds": self.time_origin,
             }),
             _float("rating", self.rating, "rating as given"),
-            _integer("status", "uint8", status, "0 planned, 1 watching, 2 completed, 3 on_hold, 4 dropped"),
+            _integer("status", "uint8", status, "0 planned, 1 watching, 2 completed, 3 on_hold, 4 dropped", {
+                "flag_values": list(range(len(STATUSES))), "flag_meanings": " ".join(STATUSES),
+            }),
             _float("completion", self.completion, "share of the item that was finished, 0 to 1"),
         )  # fmt: skip
 
@@ -166,8 +179,10 @@ class Schema(Frozen):
         return next(field for field in self.token_fields() if field.name == name)
 
 
-def _integer(name: str, dtype: DTypeLike, tokens: SpecialTokens, long_name: str) -> TokenField:
-    attributes: dict[str, Any] = {"long_name": long_name, "pad_value": tokens.pad}
+def _integer(
+    name: str, dtype: DTypeLike, tokens: SpecialTokens, long_name: str, more: dict[str, Any] | None = None
+) -> TokenField:
+    attributes: dict[str, Any] = {"long_name": long_name, "pad_value": tokens.pad, **(more or {})}
     if name != "user":
         attributes["cls_value"] = tokens.cls
     return TokenField(name, np.dtype(dtype), tokens.cls, tokens.pad, attributes)

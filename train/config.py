@@ -9,6 +9,8 @@ from streamfeat.records import Frozen
 
 Preset = Literal["tiny", "small", "base"]
 
+# `tiny` is the recipe that was measured on MovieLens (docs/design.md); the larger ones lower rate and dropout, as is
+# usual for wider models, and have not been tuned.
 PRESETS: dict[Preset, dict[str, Any]] = {
     "tiny": {"layers": 2, "width": 64, "heads": 2, "dropout": 0.3, "learning_rate": 2e-3},
     "small": {"layers": 4, "width": 256, "heads": 4, "dropout": 0.2, "learning_rate": 1e-3},
@@ -23,7 +25,7 @@ class ModelConfig(Frozen):
     width: int = Field(default=64, ge=8)  # of the residual stream
     heads: int = Field(default=2, ge=1)
     feed_forward: float = Field(default=2.0, gt=0)  # hidden width of SwiGLU, as a multiple of `width`
-    dropout: float = Field(default=0.3, ge=0, lt=1)
+    dropout: float = Field(default=0.3, ge=0, le=0.95)  # in steps of 1/256 on the CPU
 
     @model_validator(mode="after")
     def _agree(self) -> "ModelConfig":
@@ -59,10 +61,15 @@ class TrainConfig(Frozen):
         return max(1, round(self.batch_tokens / window_len))
 
     def micro_batch_windows(self, window_len: int) -> int:
-        """Windows of one forward pass, at most the whole batch."""
+        """Windows of one forward pass: the largest divisor of the batch that `micro_batch_tokens` allows.
+
+        A divisor, so that every pass has one shape: on CUDA another one would be compiled anew.
+        """
         whole = self.batch_windows(window_len)
-        return min(whole, max(1, round(self.micro_batch_tokens / window_len))) if self.micro_batch_tokens else whole
+        most = max(1, round(self.micro_batch_tokens / window_len)) if self.micro_batch_tokens else whole
+        return next(n for n in range(min(most, whole), 0, -1) if whole % n == 0)
 
 
-# Fields of a TrainConfig that may differ when a run is resumed: they change no number.
+# Fields of a TrainConfig that may differ when a run is resumed: they change no batch, and no number but by rounding
+# (on CUDA, where dropout is drawn per pass, micro-batches change its masks too).
 FREE_ON_RESUME = ("micro_batch_tokens", "checkpoint_every", "threads")

@@ -8,9 +8,7 @@ RUN/
 """
 
 import contextlib
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,9 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, LockedError
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 from streamfeat.records import Frozen, validated
-from streamfeat.store.files import storage_errors
+from streamfeat.store.files import LOCK, locked, storage_errors
 from streamfeat.store.layout import ITEMS, MANIFEST
 from streamfeat.store.manifest import Manifest, load_manifest, manifest_json
 from streamfeat.store.writer import write_whole
@@ -33,7 +31,6 @@ RUN_DATASET = "dataset"
 TENSORBOARD = "tensorboard"
 RUN_VERSION = 1
 
-_LOCK = ".lock"
 # In the order in which --overwrite deletes them: config.json last, so that a kill in between leaves a run.
 _OURS = (CHECKPOINTS, LATEST, METRICS, TENSORBOARD, RUN_DATASET, RUN_CONFIG)
 
@@ -77,7 +74,7 @@ def open_run(
     with storage_errors(path):
         _check_ours(path)
         path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with locked(path, "trains"):
         resumed = (path / RUN_CONFIG).exists()
         if resumed and not resume and not overwrite:
             raise ConfigError(
@@ -114,6 +111,10 @@ def resumed_config(path: Path, saved: TrainConfig, given: Mapping[str, Any]) -> 
     Raises ConfigError, with both values, for anything else that was given and differs.
     """
     flat = _flat(saved)
+    if saved.steps and "epochs" in given:
+        raise ConfigError(
+            f"{path}: the run was started with --steps {saved.steps}; leave --epochs out to go on with it"
+        )
     differing = [name for name, value in given.items() if name not in FREE_ON_RESUME and value != flat[name]]
     if differing:
         lines = [f"  {_option(name)}: saved {flat[name]}, given {given[name]}" for name in differing]
@@ -181,31 +182,11 @@ def _check_ours(path: Path) -> None:
     names = {entry.name for entry in path.iterdir() if not (entry.name.startswith(".") and entry.name.endswith(".tmp"))}
     if RUN_CONFIG in names:
         return
-    if foreign := sorted(names - {_LOCK, RUN_DATASET}):
+    if foreign := sorted(names - {LOCK, RUN_DATASET}):
         raise ConfigError(
             f"{path}: is not empty and holds no run ({RUN_CONFIG} is missing, {foreign[0]} is there); "
             "give an empty or new folder (nothing was changed)"
         )
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the run's lock, which the kernel frees however the process ends."""
-    with storage_errors(path):
-        file = (path / _LOCK).open("a+")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise LockedError(
-                f"{path}: process {file.read().strip() or 'unknown'} trains here; wait or stop it"
-            ) from None
-        with storage_errors(path):
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-        yield
 
 
 def _clear(path: Path) -> None:

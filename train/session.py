@@ -1,27 +1,30 @@
 """What a training process holds while it runs: model, optimizer, position in the data, and open files."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 
 import torch
 
-from streamfeat.errors import DataError, DivergedError
+from streamfeat.errors import ConfigError, DataError, DivergedError
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
 from streamfeat.stream.stream import WindowStream
 from train.baselines import score_baselines
 from train.checkpoint import Checkpoints, TrainState
+from train.config import ModelConfig
 from train.metrics import Kind, MetricsLog, read_metrics
 from train.model import EventTransformer
 from train.progress import Losses, Note, Progress, Saved, Started, Stepped, Validated
 from train.run import RUN_DATASET, TENSORBOARD, Run, check_checkpoint, versions
 from train.targets import Arrays
 from train.tensorboard import open_tensorboard
-from train.update import Updater, scaled_sum
+from train.update import Updater, finite_or_none, scaled_sum
 from train.validation import validate, validation_batches
 
+LEAST_CUDA_HEAD = 16  # values of a head: below, FlexAttention has no CUDA kernel
 MOST_BAD_STEPS = 10  # in a row, before a run is given up
 
 
@@ -43,6 +46,7 @@ class Session:
         self.num_steps = self.config.steps or self.config.epochs * self.stream.steps_per_epoch
         self.item_targets = read_items(run.path / RUN_DATASET).targets
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        _check_heads(device, self.config.model)
         model = EventTransformer.of(self.manifest, self.config, self.item_targets).to(device)
         self.updater = Updater(model, self.manifest, self.config, self.num_steps)
         self.checkpoints = Checkpoints(run.path)
@@ -119,7 +123,10 @@ class Session:
         arrays = next(self._batches)
         update = self.updater.apply(arrays, self.step)
         self.step += 1
-        self.bad_steps = 0 if update.finite else self.bad_steps + 1
+        if update.loss is not None:  # a batch without targets says nothing of the run's health
+            self.bad_steps = 0
+        elif not update.finite:
+            self.bad_steps += 1
         speed, wait_share = self._batches.since(started)
         self._write("train", update.loss, update.losses, update.learning_rate, speed, wait_share)
         yield Stepped(self.step, update.loss, update.losses, update.learning_rate, speed, wait_share)
@@ -143,7 +150,9 @@ class Session:
             speed, wait_share = batches.since(started)
         if losses is None:
             return
-        self.validated = Validated(self.step, scaled_sum(losses, self.updater.scales), losses)
+        loss = scaled_sum(losses, self.updater.scales)
+        losses = finite_or_none(losses)
+        self.validated = Validated(self.step, loss if loss is not None and math.isfinite(loss) else None, losses)
         rate = self.updater.rate_of(self.step - 1)
         self._write("validation", self.validated.loss, losses, rate, speed, wait_share)
         yield self.validated
@@ -205,6 +214,15 @@ class Session:
                 losses = {task: line.get(f"loss_{task}") for task in self.updater.scales}
                 return Validated(self.step, line["loss"], losses)
         return None
+
+
+def _check_heads(device: torch.device, shape: ModelConfig) -> None:
+    """Raise ConfigError for heads that FlexAttention's CUDA kernel refuses."""
+    if device.type == "cuda" and shape.width // shape.heads < LEAST_CUDA_HEAD:
+        raise ConfigError(
+            f"--heads {shape.heads}: heads of {shape.width // shape.heads} values are too narrow for a GPU; "
+            f"at most {shape.width // LEAST_CUDA_HEAD} heads fit a width of {shape.width}"
+        )
 
 
 class TimedBatches:

@@ -68,7 +68,7 @@ class Updater:
         if finite:
             set_learning_rate(self.optimizer, rate)
             self.optimizer.step()
-        return Update(losses, loss, rate, finite)
+        return Update(finite_or_none(losses), loss if finite else None, rate, finite)
 
     def rate_of(self, step: int) -> float:
         """The learning rate of update `step` (from 0)."""
@@ -87,7 +87,7 @@ class Updater:
             raise ConfigError(
                 f"the device is out of memory with {rows.stop - rows.start} windows of {window_len} tokens in one "
                 f"forward pass of {shape.layers} layers × {shape.width}; "
-                f"lower --micro-batch-tokens (now {self.micro_windows * window_len:,}), which changes no number"
+                f"lower --micro-batch-tokens (now {self.micro_windows * window_len:,}), which changes no batch"
             ) from error
         return torch.stack([sums[task].detach() for task in divisors])
 
@@ -113,9 +113,14 @@ def task_scales(manifest: Manifest) -> dict[str, float]:
 
 
 def scaled_sum(losses: Losses, scales: dict[str, float]) -> float | None:
-    """Σ task loss / scale over the tasks that have a loss; None where none has."""
+    """Σ task loss / scale over the tasks that have a loss; None where none has, not finite where one is not."""
     terms = [loss / scales[task] for task, loss in losses.items() if loss is not None]
     return sum(terms) if terms else None
+
+
+def finite_or_none(losses: Losses) -> Losses:
+    """`losses` with None in place of what is not finite, as they are reported."""
+    return {task: loss if loss is not None and math.isfinite(loss) else None for task, loss in losses.items()}
 
 
 def micro_batches(arrays: Arrays, num_windows: int) -> Iterator[slice]:

@@ -13,7 +13,7 @@ from streamfeat.build.histories import EVENT_CHUNK, EVENT_SHARD
 from streamfeat.build.merge import Vocabulary, merged_levels
 from streamfeat.build.packings import count_splits, read_extents
 from streamfeat.build.plan import Plan, digest_of, plan_facts
-from streamfeat.build.tasks import HistoryTask
+from streamfeat.build.tasks import HistoryTask, targets_file
 from streamfeat.build.temporary import map_arrays, texts_of, write_arrays
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
@@ -33,7 +33,10 @@ def check_media(config: BuildConfig, splits: Sequence[Receipt]) -> None:
     seen = sorted({medium for receipt in splits for medium in receipt.facts["media_seen"]})
     unknown = [name for name in config.media if name not in seen]
     if unknown:
-        raise ConfigError(f"--media {unknown[0]!r}: no event has it; the events have {', '.join(seen) or 'none'}")
+        found = ", ".join(seen) or "none"
+        raise ConfigError(
+            f"--media {unknown[0]!r}: no event has it; the events have {found}; then build with --overwrite"
+        )
 
 
 def check_left(splits: Sequence[Receipt], counts: Counter[str]) -> None:
@@ -76,7 +79,7 @@ def first_places(partitions: Sequence[Receipt], what: str) -> list[int]:
     return [int(place) for place in sums]
 
 
-def write_offsets(root: Path, plan: Plan, partitions: Sequence[Receipt]) -> Receipt:
+def write_offsets(root: Path, plan: Plan, schema: Schema, partitions: Sequence[Receipt]) -> Receipt:
     """Commit `offsets` and `partition_offsets` of `histories.zarr`."""
     first_events, first_users = first_places(partitions, "events"), first_places(partitions, "users")
     offsets = np.empty(first_users[-1] + 1, np.int64)
@@ -98,7 +101,7 @@ def write_offsets(root: Path, plan: Plan, partitions: Sequence[Receipt]) -> Rece
             shard_rows=EVENT_SHARD, fill_value=0, dimension_names=(dimension,),
             compression=plan.config.compression, attributes={"long_name": long_name},
         )  # fmt: skip
-        create_arrays(root / HISTORIES, [spec])
+        create_arrays(root / HISTORIES, [spec], schema.attributes())
         for shard in range(spec.num_shards):
             rows = values[shard * EVENT_SHARD : (shard + 1) * EVENT_SHARD]
             files.append(write_shard(root, HISTORIES, spec, shard, rows))
@@ -127,7 +130,7 @@ def training_targets(root: Path, histories: Sequence[Receipt], num_items: int) -
     """(items,) int64: training events with an item target, per item."""
     targets = np.zeros(num_items, np.int64)
     for receipt in histories:
-        arrays = map_arrays(root, receipt.files[-1].path)
+        arrays = map_arrays(root, targets_file(receipt.task))
         targets[arrays["item"]] += arrays["targets"]
     return targets
 
@@ -164,10 +167,10 @@ def _commit(root: Path, plan: Plan, task: str, kind: Any, rows: int, files: list
     return receipt
 
 
-def commit_metadata(root: Path, store: str, digest: str) -> Receipt:
+def commit_metadata(root: Path, store: str, digest: str, name: str) -> Receipt:
     """Commit the Zarr metadata of a store: without it in the manifest, an edited shape would go unnoticed."""
     files = metadata_records(root, store)
-    receipt = Receipt(task=f"metadata-{Path(store).stem}", kind="metadata", digest=digest, rows=len(files), files=files)
+    receipt = Receipt(task=f"metadata-{name}", kind="metadata", digest=digest, rows=len(files), files=files)
     commit_receipt(root, receipt)
     return receipt
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.build.tasks import ITEM_MAP_FILE, HistoryTask
+from streamfeat.build.tasks import ITEM_MAP_FILE, HistoryTask, targets_file
 from streamfeat.build.temporary import map_arrays, write_arrays
 from streamfeat.schema import EVENT_FIELDS, PLANNED, Schema
 from streamfeat.store.layout import HISTORIES, ArraySpec
@@ -22,7 +22,7 @@ def history_specs(schema: Schema, num_events: int, compression: Any) -> list[Arr
     specs = []
     for name in EVENT_FIELDS:
         field = schema.field(name)
-        attributes = {key: value for key, value in field.attributes.items() if key != "cls_value"}
+        attributes = {key: value for key, value in field.attributes.items() if key not in ("cls_value", "pad_value")}
         specs.append(ArraySpec(
             name=name, num_rows=num_events, row_shape=(), dtype=field.dtype, chunk_rows=EVENT_CHUNK,
             shard_rows=EVENT_SHARD, fill_value=field.pad, dimension_names=("event",), compression=compression,
@@ -52,7 +52,7 @@ def run_history(root: Path, task: HistoryTask) -> Receipt:
     trained = is_training & (columns["status"] != PLANNED)
     counts = np.bincount(columns["item"][trained])
     items = np.flatnonzero(counts)
-    files.append(write_arrays(root, f"tmp/{task.name}.targets", {"item": items, "targets": counts[items]}))
+    files.append(write_arrays(root, targets_file(task.name), {"item": items, "targets": counts[items]}))
     trained_times = time[is_training]
     facts = {
         "training_times": [int(trained_times.min()), int(trained_times.max())] if len(trained_times) else [],

@@ -9,12 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, DataError, StorageError
+from streamfeat.errors import ConfigError, DataError
 from streamfeat.events.formats import expand, recognise
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split, plan_splits
 from streamfeat.schema import FORMAT_VERSION
-from streamfeat.store.layout import MANIFEST, RECEIPTS, TEMPORARY
+from streamfeat.store.files import LOCK, refusal, storage_errors
+from streamfeat.store.layout import (
+    HISTORIES,
+    ITEMS,
+    MANIFEST,
+    RECEIPTS,
+    REJECTED,
+    TEMPORARY,
+    USERS,
+    WINDOWS,
+)
 from streamfeat.store.manifest import Manifest, SourceFile, load_manifest
 from streamfeat.store.writer import write_whole
 
@@ -22,8 +32,8 @@ PARTITION_ROWS = 400_000  # input rows of a partition: larger ones leave the cac
 MAX_PARTITIONS = 4096
 PLAN_FILE = f"{TEMPORARY}/plan.json"
 
-# More packings only add to a dataset: they decide no byte that is there already.
-_FREE = {"packings"}
+# What decides no byte that is there already: more packings only add, and the bound on bad rows only stops.
+_FREE = {"packings", "max_rejected"}
 
 
 @dataclass(frozen=True)
@@ -80,57 +90,99 @@ def split_sources(plan: Plan) -> tuple[list[Split], int]:
 def claim_folder(plan: Plan, *, overwrite: bool) -> Manifest | None:
     """Make OUT ours: new, or left by a build of the same plan. Returns the manifest of a finished one.
 
-    Raises ConfigError where the folder holds something else or another configuration's build.
+    The caller holds the folder's lock. Raises ConfigError where the folder holds another configuration's build.
     """
     root = plan.root
-    ours = (root / MANIFEST).exists() or (root / PLAN_FILE).exists()
-    if root.exists() and not root.is_dir():
-        raise ConfigError(f"{root}: is a file; give a folder for the dataset")
-    if root.exists() and not ours and any(root.iterdir()):
-        raise ConfigError(
-            f"{root}: is not empty and holds no dataset; give an empty or new folder (nothing was changed)"
-        )
     if (root / MANIFEST).exists() and not overwrite:
         manifest = load_manifest(root)
         _check_same(root, plan_facts(manifest.config, manifest.sources), plan, "a dataset")
         return manifest
-    try:
-        if ours and overwrite:
-            _empty_folder(root)
-        if (root / PLAN_FILE).exists():
-            _check_same(root, json.loads((root / PLAN_FILE).read_text("utf-8")), plan, "an unfinished build")
-        (root / TEMPORARY).mkdir(parents=True, exist_ok=True)
-        (root / RECEIPTS).mkdir(exist_ok=True)
-    except PermissionError as error:
-        raise StorageError(f"{error.filename}: no permission to write; choose another folder or change it") from None
+    if overwrite:
+        _empty_folder(root)
+    elif (root / PLAN_FILE).exists():
+        _check_same(root, json.loads((root / PLAN_FILE).read_text("utf-8")), plan, "an unfinished build")
+    # The plan is the first file of a build: with it, the folder is ours whatever happens next.
     write_whole(root, PLAN_FILE, json.dumps(plan_facts(plan.config, plan.files), ensure_ascii=False).encode())
+    with storage_errors(root):
+        (root / RECEIPTS).mkdir(exist_ok=True)
     return None
 
 
+def check_folder(plan: Plan, *, overwrite: bool) -> None:
+    """Make the folder OUT where there is none. Raises ConfigError for a folder that no build of ours made.
+
+    Nothing is changed in a folder that is not ours, and event files never lie in what `overwrite` may empty.
+    """
+    root = plan.root
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"{root}: is a file; give a folder for the dataset")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in root.iterdir()}
+    except (NotADirectoryError, FileExistsError, FileNotFoundError):
+        raise ConfigError(f"{root}: no folder can be made here; a file or a broken link stands on the way") from None
+    except OSError as error:
+        raise refusal(error, root) from None
+    ours = (root / PLAN_FILE).is_file() or _is_manifest(root / MANIFEST)
+    if not ours and names - {LOCK}:
+        raise ConfigError(
+            f"{root}: is not empty and holds no dataset; give an empty or new folder (nothing was changed)"
+        )
+    inside = [source.path for source in plan.sources if Path(source.path).resolve().is_relative_to(root.resolve())]
+    if inside and overwrite:
+        raise ConfigError(f"{inside[0]}: lies inside {root}, which --overwrite empties; move it elsewhere")
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether a file is a dataset's manifest, even a damaged or a newer one: others also name files dataset.json."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return False
+    return isinstance(values, dict) and {"format_version", "fingerprint", "schema"} <= values.keys()
+
+
 def _empty_folder(root: Path) -> None:
-    """Remove a dataset or an unfinished build; never looks whole or foreign in between."""
-    (root / MANIFEST).unlink(missing_ok=True)
-    for path in (path for path in root.iterdir() if path.name != TEMPORARY):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.rmtree(root / TEMPORARY, ignore_errors=True)
+    """Remove a dataset or an unfinished build, nothing else; in between, the folder is ours and never looks whole."""
+    write_whole(root, PLAN_FILE, b"{}")
+    with storage_errors(root):
+        (root / MANIFEST).unlink(missing_ok=True)
+        for path in (root / name for name in (ITEMS, USERS, REJECTED, HISTORIES, WINDOWS, RECEIPTS)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        for path in (root / TEMPORARY).iterdir():
+            if path.name != Path(PLAN_FILE).name:
+                path.unlink()
 
 
 def _check_same(root: Path, found: dict[str, Any], plan: Plan, what: str) -> None:
     wanted = plan_facts(plan.config, plan.files)
-    if found == wanted:
+    if json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True) or not found:
         return
+    config = found.get("config", {})
     lines = [
-        f"  {key}: there {found.get('config', {}).get(key)!r}, now {value!r}"
+        f"  {key}: there {config.get(key)!r}, now {value!r}"
         for key, value in wanted["config"].items()
-        if found.get("config", {}).get(key) != value
+        if config.get(key) != value
     ]
-    lines += [
-        f"  {key}: there {found.get(key)!r}, now {wanted[key]!r}"
-        for key in ("format_version", "sources")
-        if json.dumps(found.get(key)) != json.dumps(wanted[key])
-    ]
-    if lines:
-        raise ConfigError(
-            f"{root}: holds {what} of another configuration:\n" + "\n".join(lines)
-            + "\ngive the same options, another folder, or --overwrite"
-        )  # fmt: skip
+    if found.get("format_version") != FORMAT_VERSION:
+        lines.append(f"  format_version: there {found.get('format_version')!r}, now {FORMAT_VERSION}")
+    lines += _changed_sources({name: rest for name, *rest in found.get("sources", [])}, wanted["sources"])
+    raise ConfigError(
+        f"{root}: holds {what} of another configuration:\n" + "\n".join(lines)
+        + "\ngive the same options and files, another folder, or --overwrite"
+    )  # fmt: skip
+
+
+def _changed_sources(found: dict[str, list[int]], wanted: list[list[Any]]) -> list[str]:
+    """At most five lines on event files that differ."""
+    names = {name for name, *_ in wanted}
+    lines = [f"  {name}: was given there, is not now" for name in found if name not in names]
+    for name, size, mtime in wanted:
+        if name not in found:
+            lines.append(f"  {name}: was not given there")
+        elif found[name] != [size, mtime]:
+            lines.append(f"  {name}: changed since (there {found[name][0]} bytes, now {size}, or another time)")
+    return (lines or ["  sources: given in another order"])[:5]

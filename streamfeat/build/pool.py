@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from streamfeat.build.tasks import Task
-from streamfeat.errors import StorageError
+from streamfeat.errors import ConfigError, StorageError
 from streamfeat.store.manifest import Receipt
 
 _PR_SET_PDEATHSIG = 1
@@ -31,7 +31,7 @@ class WorkerPool:
         self._execute = execute
         self._num_workers = num_workers
         self._executor: ProcessPoolExecutor | None = None
-        self._peaks: dict[int, int] = {}
+        self._peaks: dict[int, int] = {}  # by process
 
     def __enter__(self) -> "WorkerPool":
         return self
@@ -65,6 +65,11 @@ class WorkerPool:
                     self._peaks[worker] = peak
                     yield from receipts
         except BrokenProcessPool:
+            if not self._peaks:
+                raise ConfigError(
+                    "build workers cannot start; in a script of your own, call the build below "
+                    "`if __name__ == '__main__':` (workers import the script), or give workers=1"
+                ) from None
             raise StorageError(
                 "a build worker was killed, likely for lack of memory; what it had committed is kept: "
                 "run the same command again, with fewer --workers if it happens twice"

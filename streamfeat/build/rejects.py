@@ -46,5 +46,6 @@ def check_rejected(root: Path, config: BuildConfig, counts: Counter[str]) -> Non
     raise DataError(
         f"{bad} of {counts['rows']} rows are bad ({reasons}), more than --max-rejected {config.max_rejected:g}:\n"
         + "\n".join(first)
-        + f"\nall of them stand in {root / REJECTED}; mend them, check --columns, or raise --max-rejected"
+        + f"\nall of them stand in {root / REJECTED}; raise --max-rejected, or check --columns or mend the rows "
+        "and build with --overwrite"
     )

@@ -17,7 +17,7 @@ from streamfeat.build import assemble, merge
 from streamfeat.build.histories import EVENT_SHARD, history_specs, run_history
 from streamfeat.build.packings import count_splits, read_extents, window_tasks
 from streamfeat.build.partition import run_filter, run_partition
-from streamfeat.build.plan import Plan, claim_folder, make_plan, split_sources
+from streamfeat.build.plan import Plan, check_folder, claim_folder, make_plan, split_sources
 from streamfeat.build.pool import WorkerPool
 from streamfeat.build.rejects import check_rejected, collect_rejected
 from streamfeat.build.split import run_split
@@ -33,9 +33,10 @@ from streamfeat.build.tasks import (
 from streamfeat.build.temporary import write_arrays
 from streamfeat.build.windows import run_window, window_specs
 from streamfeat.config import BuildConfig
-from streamfeat.errors import DataError
+from streamfeat.errors import DamagedError, DataError
 from streamfeat.events.titles import read_titles
 from streamfeat.records import validated
+from streamfeat.store.files import locked, sweep_temporaries
 from streamfeat.store.layout import (
     HISTORIES,
     MANIFEST,
@@ -90,12 +91,15 @@ def build_dataset(
     interruption: what is committed is not done again.
     """
     plan = make_plan(events, out, config)
-    manifest = claim_folder(plan, overwrite=overwrite)
     for source in plan.sources:
         yield Recognised(f"{source.path}: {source.note}")
-    with WorkerPool(_execute, workers) as pool:
+    check_folder(plan, overwrite=overwrite)
+    with locked(plan.root, "builds"), WorkerPool(_execute, workers) as pool:
+        sweep_temporaries(plan.root)
+        manifest = claim_folder(plan, overwrite=overwrite)
         build = _Build(plan, pool)
         if manifest is not None:
+            _check_present(plan.root, manifest)
             have = manifest.splits["training"].packings
             if config.packings <= have:
                 note = "up to date" if config.packings == have else f"has {have} packings already; nothing changed"
@@ -188,9 +192,10 @@ class _Build:
         vocabulary = merge.with_titles(vocabulary, {k: v for s in self.plan.sources for k, v in read_titles(s).items()})
         schema = assemble.schema_of(config, vocabulary, partitions)
         is_validation = assemble.hold_out(root, config, schema.num_users)
-        offsets = assemble.write_offsets(root, self.plan, partitions)
+        offsets = assemble.write_offsets(root, self.plan, schema, partitions)
         num_events = sum(receipt.facts["events"] for receipt in partitions)
-        create_arrays(root / HISTORIES, history_specs(schema, num_events, config.compression))
+        specs = history_specs(schema, num_events, config.compression)
+        create_arrays(root / HISTORIES, specs, schema.attributes())
         sizes = [min(EVENT_SHARD, num_events - first) for first in range(0, num_events, EVENT_SHARD)]
         histories = yield from self.stage(
             "histories", "events", assemble.history_tasks(self.plan, schema, partitions), sizes
@@ -198,7 +203,7 @@ class _Build:
         targets = assemble.training_targets(root, histories, schema.num_items)
         tables = assemble.write_tables(root, self.plan, vocabulary, partitions, is_validation, targets)
         lasting = [_without_temporary(receipt) for receipt in histories]
-        metadata = assemble.commit_metadata(root, HISTORIES, digest)
+        metadata = assemble.commit_metadata(root, HISTORIES, digest, "histories")
         manifest = assemble.draft_manifest(
             self.plan, schema, vocabulary, partitions, histories, targets, counts, [offsets, *lasting, tables, metadata]
         )
@@ -234,26 +239,30 @@ class _Build:
         root, schema = self.root, manifest.schema_
         extents = read_extents(root, self.config)
         splits = count_splits(self.config, extents)
-        create_group(root / WINDOWS)
+        facts = schema.attributes()
+        create_group(root / WINDOWS, facts)
         tasks: list[Task] = []
         for split, counts in splits.items():
-            create_group(root / WINDOWS / split)
+            create_group(root / WINDOWS / split, facts | {"split": split})
             for packing in range(counts.packings):
                 specs = window_specs(
                     schema, counts.windows, counts.chunk_windows, counts.shard_windows, self.config.compression
                 )
-                create_arrays(root / WINDOWS / split / str(packing), specs)
+                group = root / WINDOWS / split / str(packing)
+                create_arrays(group, specs, facts | {"split": split, "packing": packing})
                 tasks += window_tasks(self.config, schema, split, packing, counts, extents[split], manifest.fingerprint)
         sizes = [min(task.shard_windows, task.num_windows - task.shard * task.shard_windows)
                  for task in tasks if isinstance(task, WindowTask)]  # fmt: skip
         receipts = yield from self.stage("windows", "windows", tasks, sizes, WINDOW_RUN)
-        metadata = assemble.commit_metadata(root, WINDOWS, manifest.fingerprint)
-        lasting = [
-            receipt for receipt in manifest.receipts if receipt.kind != "window" and receipt.task != metadata.task
-        ]
+        metadata = assemble.commit_metadata(root, WINDOWS, manifest.fingerprint, f"windows-{self.config.packings}")
+        lasting = [r for r in manifest.receipts if r.kind != "window" and not r.task.startswith("metadata-windows")]
         manifest = manifest.model_copy(
             update={"splits": splits, "config": self.config, "receipts": (*lasting, metadata, *receipts)}
         )
+        for receipt in manifest.receipts:
+            # From now on the receipts say what the manifest says; temporary files are needed no more.
+            if receipt.kind == "history":
+                commit_receipt(root, receipt)
         write_whole(root, MANIFEST, manifest_json(manifest).encode())
         return manifest
 
@@ -264,15 +273,20 @@ def _without_temporary(receipt: Receipt) -> Receipt:
     return receipt.model_copy(update={"files": files})
 
 
+def _check_present(root: Path, manifest: Manifest) -> None:
+    """Raise DamagedError where a file of a finished dataset is gone or has another size."""
+    for receipt in manifest.receipts:
+        if not is_committed(root, receipt):
+            raise DamagedError(
+                f"{root}: files of {receipt.task} are missing or have another size; `verify` names them; "
+                "restore them or build again with --overwrite"
+            )
+
+
 def _clear_temporary(root: Path, manifest: Manifest) -> None:
     """After the manifest: temporary files go, and so do the receipts of tasks that made nothing else."""
-    if not (root / TEMPORARY).exists():
-        return
     lasting = {receipt.task for receipt in manifest.receipts}
-    for receipt in manifest.receipts:
-        if receipt.kind == "history":
-            commit_receipt(root, receipt)
     for path in (root / RECEIPTS).glob("*.json"):
         if path.stem not in lasting:
             path.unlink()
-    shutil.rmtree(root / TEMPORARY)
+    shutil.rmtree(root / TEMPORARY, ignore_errors=True)

@@ -119,3 +119,8 @@ def local_items_file(split: int) -> str:
 
 def local_map_file(split: int) -> str:
     return f"tmp/split-{split:05d}.map"
+
+
+def targets_file(history_task: str) -> str:
+    """Training targets per item of a history task."""
+    return f"tmp/{history_task}.targets"

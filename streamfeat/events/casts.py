@@ -97,7 +97,7 @@ def _id_columns(role: str, kind: Kind) -> list[str]:
         missing += f" OR isnan({raw})"
     else:
         exact, number, text = f"coalesce(CAST({role}_try AS VARCHAR) = {raw}, false)", f"{role}_try", raw
-        missing += f" OR {raw} = ''"
+        missing += f" OR trim({raw}) = ''"
     return [
         f"CASE WHEN {exact} THEN {number} ELSE 0 END AS {role}_number",
         f"CASE WHEN NOT {exact} THEN {text} END AS {role}_text",

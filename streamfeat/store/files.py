@@ -6,17 +6,21 @@ opened relative to the one before with O_NOFOLLOW, so that a link planted in a d
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import re
+import socket
 import uuid
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-from streamfeat.errors import DamagedError, StorageError, StreamfeatError
+from streamfeat.errors import DamagedError, LockedError, StorageError, StreamfeatError
 
 STEP = re.compile(r"(?!\.{1,2}$)[a-z0-9_.-]{1,64}")  # one step of a name: lower case, no separator, not . or ..
 TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")  # .<name>.<pid>.<uuid>.tmp
+LOCK = ".lock"  # in a folder, held by the process that writes there
 HASH_BLOCK = 1 << 20  # bytes read at once into reused memory
 
 _REMEDIES = {
@@ -166,3 +170,29 @@ def sweep_temporaries(root: Path) -> list[str]:
                     path.unlink(missing_ok=True)
                 swept.append(str(path.relative_to(root)))
     return sorted(swept)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, doing: str) -> Iterator[None]:
+    """Hold the lock of `folder`, which the kernel frees however the process ends.
+
+    Raises LockedError, naming the process that holds it and since when, where another one is `doing` something here.
+    """
+    with storage_errors(folder):
+        file = (folder / LOCK).open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "process unknown"
+            raise LockedError(f"{folder}: {holder} {doing} here; wait for it or stop it") from None
+        with storage_errors(folder):
+            file.truncate(0)
+            since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            file.write(f"process {os.getpid()} on {socket.gethostname()} (since {since})")
+            file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)  # the same bytes in every finished folder

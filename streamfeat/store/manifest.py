@@ -1,5 +1,6 @@
 """The records that make files count: receipts commit tasks, the manifest commits a dataset."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -7,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, StorageError
 from streamfeat.records import Frozen, validated
 from streamfeat.schema import FORMAT_VERSION, Schema
 from streamfeat.store.layout import MANIFEST
@@ -112,9 +113,13 @@ def load_manifest(path: str | Path) -> Manifest:
     """
     file = Path(path) / MANIFEST
     if not file.is_file():
-        raise ConfigError(f"{path}: no finished dataset here ({MANIFEST} is missing); build one with build-shards")
+        raise ConfigError(
+            f"{path}: no finished dataset here ({MANIFEST} is missing); build one with build-shards, or let it finish"
+        )
     try:
         values = json.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise StorageError(f"{file}: cannot be read ({error.strerror}); grant this user access") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DamagedError(f"{file}: not readable as JSON ({error}); restore it or build again") from None
     version = values.get("format_version") if isinstance(values, dict) else None
@@ -124,7 +129,12 @@ def load_manifest(path: str | Path) -> Manifest:
         raise FormatVersionError(
             f"{file}: written in format {version}, this streamfeat reads up to {FORMAT_VERSION}; upgrade streamfeat"
         )
-    values["schema_"] = values.pop("schema", None)
+    checksum = values.pop("checksum", None)
+    if checksum != manifest_checksum(values):
+        raise DamagedError(f"{file}: was altered: its checksum does not match its content; restore it or build again")
+    # A later minor release may add keys; what this one does not know it does not need.
+    values = {"schema_" if key == "schema" else key: value for key, value in values.items()}
+    values = {key: value for key, value in values.items() if key in Manifest.model_fields}
     try:
         return validated(Manifest, values, str(file))
     except ConfigError as error:
@@ -134,5 +144,13 @@ def load_manifest(path: str | Path) -> Manifest:
 def manifest_json(manifest: Manifest) -> str:
     """The text of `dataset.json`."""
     values = manifest.model_dump(mode="json")
+    for receipt in values["receipts"]:
+        receipt["facts"] = dict(sorted(receipt["facts"].items()))
     ordered = {("schema" if key == "schema_" else key): value for key, value in values.items()}
-    return json.dumps(ordered, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(ordered | {"checksum": manifest_checksum(ordered)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def manifest_checksum(values: dict[str, Any]) -> str:
+    """SHA-256 of the manifest without its checksum: compact JSON, keys sorted, UTF-8."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

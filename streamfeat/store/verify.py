@@ -15,8 +15,8 @@ import numpy as np
 
 from streamfeat.errors import DamagedError
 from streamfeat.schema import EVENT_FIELDS
+from streamfeat.store.files import LOCK, size_and_digest
 from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
-from streamfeat.store.files import size_and_digest
 from streamfeat.store.layout import HISTORIES, MANIFEST, METADATA, RECEIPTS, TEMPORARY, WINDOWS
 from streamfeat.store.manifest import FileRecord, Manifest, load_manifest
 from streamfeat.store.reader import ArrayReader
@@ -149,7 +149,7 @@ def _check_receipts(root: Path, manifest: Manifest) -> Iterator[Problem]:
 
 def _check_names(root: Path, manifest: Manifest) -> Iterator[Problem]:
     """Links anywhere, and files that no record names."""
-    known = {record.path for record in manifest.files()} | {MANIFEST}
+    known = {record.path for record in manifest.files()} | {MANIFEST, LOCK}
     folders = {str(parent) for file in known for parent in Path(file).parents} | {RECEIPTS}
     pending = [""]
     while pending:

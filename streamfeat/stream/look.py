@@ -69,15 +69,23 @@ class _Texts:
             "time": self._time(values["time"], values["time_known"]) if plain else NOTHING,
             "medium": _special(int(values["medium"]), schema.medium_tokens) or schema.media[values["medium"]],
             "item": special or self._item(int(values["item"])),
-            "rating": f"{values['rating']:g}" if values["rating_known"] else NOTHING,
+            "rating": self._value(values, "rating"),
             "status": _special(int(values["status"]), schema.status_tokens) or STATUSES[values["status"]],
-            "completion": f"{values['completion']:g}" if values["completion_known"] else NOTHING,
+            "completion": self._value(values, "completion"),
         }
         told = self._time(values["told_time"], True) if values["told_time_known"] else NOTHING
         watched = self._item(int(values["target_item"])) if values["weight_item"] else NOTHING
         rated = f"{values['target_rating']:g}" if values["weight_rating"] else NOTHING
         of = f" of {self._item(int(values['target_item']))}" if values["weight_rating"] and not watched else NOTHING
-        return row | {"told time": told, "target item": watched, "target rating": rated + of}
+        weights = [f"{values[name]:.3g}" for name in ("weight_item", "weight_rating") if values[name]]
+        asked = {"target item": watched, "target rating": rated + of, "weight": " ".join(weights)}
+        return row | {"told time": told} | asked
+
+    def _value(self, values: dict[str, Any], name: str) -> str:
+        """A rating or completion; a token whose status is masked has both masked too."""
+        if values[f"{name}_known"]:
+            return f"{values[name]:g}"
+        return HIDDEN if values["status"] == self._schema.status_tokens.mask else NOTHING
 
     def _item(self, item: int) -> str:
         title = self._items.title[item]

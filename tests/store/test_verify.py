@@ -2,10 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from edited_manifests import edit_manifest
 from stored_arrays import flip, truncate, write_dataset
 
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
@@ -149,12 +149,6 @@ def test_a_receipt_that_contradicts_the_manifest_is_named(dataset: Path) -> None
     assert places(dataset) == {("altered", "", "receipts/window-training-0.json", None)}
 
 
-def edit_manifest(root: Path, edit: Callable[[dict[str, object]], None]) -> None:
-    values = json.loads((root / "dataset.json").read_text())
-    edit(values)
-    (root / "dataset.json").write_text(json.dumps(values))
-
-
 def test_a_manifest_that_leaves_a_shard_out_is_found(dataset: Path) -> None:
     """Completeness is checked against the arrays' shapes: a shard that no receipt lists does not exist."""
 
@@ -202,3 +196,13 @@ def test_no_manifest_a_damaged_one_and_a_newer_one_are_told_apart(dataset: Path)
     manifest.unlink()
     with pytest.raises(ConfigError, match="build-shards"):
         list(verify(dataset))
+
+
+def test_an_edited_manifest_is_found(dataset: Path) -> None:
+    """Its checksum covers what no file contradicts: loss scales, times, configuration."""
+    file = dataset / "dataset.json"
+    values = json.loads(file.read_text("utf-8"))
+    values["time_max"] += 1
+    file.write_text(json.dumps(values), "utf-8")
+    with pytest.raises(DamagedError, match="was altered: its checksum does not match"):
+        load_manifest(dataset)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from edited_manifests import edit_manifest
 from numpy.typing import NDArray
 from reference_objectives import Facts, Token, epoch_batches, featurize
 
@@ -281,7 +282,7 @@ def test_an_epoch_reads_its_own_packing_and_a_run_keeps_the_number_it_began_with
     by_epoch = [sorted(np.concatenate(users[e * num_steps : (e + 1) * num_steps]).tolist()) for e in range(3)]
     assert by_epoch[0] == by_epoch[2] != by_epoch[1]
 
-    _edit_manifest(damageable, lambda values: values["splits"]["training"].update(packings=1))
+    edit_manifest(damageable, lambda values: values["splits"]["training"].update(packings=1))
     began = stream_of(damageable)
     state = began.state_dict()
     resumed = stream_of(dataset)
@@ -290,13 +291,6 @@ def test_an_epoch_reads_its_own_packing_and_a_run_keeps_the_number_it_began_with
     state["packings"] = 3
     with pytest.raises(ConfigError, match=r"3 packings \(here 2\).*--packings 3"):
         resumed.load_state_dict(state)
-
-
-def _edit_manifest(dataset: Path, edit: Any) -> None:
-    file = dataset / "dataset.json"
-    values = json.loads(file.read_text("utf-8"))
-    edit(values)
-    file.write_text(json.dumps(values), "utf-8")
 
 
 @pytest.mark.parametrize(
@@ -380,7 +374,7 @@ def test_damage_surfaces_in_the_consumer_and_leaves_no_thread(damageable: Path, 
 
 def test_arrays_that_are_not_what_the_manifest_says_are_refused(damageable: Path) -> None:
     """Window and chunk sizes are verified when a packing is opened."""
-    _edit_manifest(damageable, lambda values: values["splits"]["training"].update(windows=1000))
+    edit_manifest(damageable, lambda values: values["splits"]["training"].update(windows=1000))
     with pytest.raises(DamagedError, match="the manifest says"):
         list(stream_of(damageable))
 
@@ -400,7 +394,7 @@ def test_an_exception_of_the_consumer_ends_the_threads(dataset: Path) -> None:
 
 def test_a_split_without_windows_yields_nothing(damageable: Path) -> None:
     """Validation of a dataset that holds nobody out."""
-    _edit_manifest(damageable, lambda values: values["splits"]["validation"].update(windows=0))
+    edit_manifest(damageable, lambda values: values["splits"]["validation"].update(windows=0))
     stream = stream_of(damageable, split="validation")
     assert stream.steps_per_epoch == 0
     assert list(stream) == []

@@ -10,3 +10,10 @@ from invented import Invented, invent
 def invented_batch() -> Callable[..., Invented]:
     """Makes batches as a `WindowStream` delivers them: `invented_batch(objective="masked", …)`."""
     return invent
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bits are compared: tests that are not marked `gpu` train on the CPU, also where a GPU is."""
+    if request.node.get_closest_marker("gpu") is None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)

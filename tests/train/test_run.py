@@ -1,6 +1,5 @@
 """The folder of a run: whose it is, what may go on in it, and what is refused with both values."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -8,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edited_manifests import edit_manifest
 
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, LockedError, StreamfeatError
-from streamfeat.store.layout import MANIFEST
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
 from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig
@@ -169,14 +168,16 @@ def test_another_dataset_is_refused_with_both_fingerprints_and_what_differs(tmp_
     shutil.copytree(tiny_dataset, moved)
     with open_run(moved, tmp_path / "run", {}, resume=True) as run:
         assert run.resumed
-    manifest = json.loads((moved / MANIFEST).read_text())
-    before = manifest["fingerprint"]
-    manifest["fingerprint"], manifest["num_events"] = "0" * 64, manifest["num_events"] + 1
-    (moved / MANIFEST).write_text(json.dumps(manifest))
+    before, num_events = load_manifest(moved).fingerprint, load_manifest(moved).num_events
+
+    def change(values: dict[str, Any]) -> None:
+        values["fingerprint"], values["num_events"] = "0" * 64, values["num_events"] + 1
+
+    edit_manifest(moved, change)
     with pytest.raises(ConfigError) as error, open_run(moved, tmp_path / "run", {}, resume=True):
         pass
     assert f"fingerprint: saved {before}, now {'0' * 64}" in str(error.value)
-    assert f"num_events: saved {manifest['num_events'] - 1}, now {manifest['num_events']}" in str(error.value)
+    assert f"num_events: saved {num_events}, now {num_events + 1}" in str(error.value)
 
 
 def test_two_processes_never_train_in_one_folder(tmp_path: Path, tiny_dataset: Path) -> None:
