@@ -409,8 +409,8 @@ def _follow_training(records: Iterator[Any]) -> dict[str, Any]:
                     bar.update(bar.task_ids[0], completed=record.step, status=status)
                 case Validated():
                     tasks = ", ".join(f"{task} {_number(loss)}" for task, loss in record.losses.items())
-                    bar.print(f"step {record.step:,}: validation loss {_number(record.loss)} ({tasks})",
-                              highlight=False)  # fmt: skip
+                    line = f"step {record.step:,}: validation loss {_number(record.loss)} ({tasks})"
+                    bar.console.print(line, **PLAIN)
                     summary["validation"] = {"step": record.step, "loss": record.loss, "losses": record.losses}
                 case Saved():
                     summary["checkpoint"] = str(record.path)
