@@ -96,6 +96,8 @@ def build_shards(
         "seconds": {stage: round(seconds, 3) for stage, seconds in finished.seconds.items()},
         "peak_memory_bytes": finished.peak_memory,
     }
+    for name, number in summary["odd_times"].items():
+        err.print(f"warning: {number:,} events are timed {name.replace('_', ' ')}; check --time-unit", **PLAIN)
     _show(as_json, summary, lambda: _print_summary(summary))
 
 
@@ -148,7 +150,9 @@ def _dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
     rejected = {name.removeprefix("rejected_"): number for name, number in manifest.cleaning.items()
                 if name.startswith("rejected_")}  # fmt: skip
     left_out = {name: number for name, number in manifest.cleaning.items()
-                if number and name != "rows" and not name.startswith("rejected_")}  # fmt: skip
+                if number and name != "rows" and not name.startswith(("rejected_", "odd_"))}  # fmt: skip
+    odd_times = {name.removeprefix("odd_"): number for name, number in manifest.cleaning.items()
+                 if number and name.startswith("odd_")}  # fmt: skip
     return {
         "dataset": str(root),
         "fingerprint": manifest.fingerprint,
@@ -162,6 +166,7 @@ def _dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
         "rejected_rows": rejected,
         "rejected_file": str(root / "rejected.csv") if rejected else None,
         "left_out": left_out,
+        "odd_times": odd_times,  # kept, but likely of another unit or a wrong clock
         "tied_timestamps": manifest.tied_events,
         "tie_rule": manifest.tie_rule,
         "repeat_share": manifest.repeat_share,

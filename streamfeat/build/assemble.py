@@ -42,7 +42,10 @@ def check_media(config: BuildConfig, splits: Sequence[Receipt]) -> None:
 def check_left(splits: Sequence[Receipt], counts: Counter[str]) -> None:
     """Raise DataError where the options left no event."""
     if not any(receipt.facts["num_blocks"] for receipt in splits):
-        reasons = ", ".join(f"{number} {name}" for name, number in counts.items() if name != "rows" and number)
+        reasons = ", ".join(
+            f"{number} {name.replace('_', ' ')}"
+            for name, number in counts.items() if number and name.startswith(("rejected", "left_out"))
+        )  # fmt: skip
         raise DataError(f"0 of {counts['rows']} events are left ({reasons}); check --media, --no-planned and the input")
 
 

@@ -23,6 +23,8 @@ from streamfeat.store.manifest import FileRecord, Receipt
 from streamfeat.store.writer import commit_receipt, write_whole
 
 BLOCK_ROWS = 2_500_000  # rows scattered at once: what bounds a worker's memory
+YEAR_1990 = 631_152_000
+DAY = 86_400
 DEFAULT_MEDIUM = "item"  # the medium of a source without a medium column
 
 
@@ -69,9 +71,11 @@ def run_split(root: Path, task: SplitTask) -> Receipt:
     rejected: list[Rejected] = []
     blocks: list[FileRecord] = []
     block = _Block()
+    # The future begins when the file was written, not when it is read: the same file gives the same counts.
+    newest = int(Path(task.split.source.path).stat().st_mtime) + DAY
     medium = task.config.media[0] if len(task.config.media) == 1 else DEFAULT_MEDIUM
     for batch in read_batches(task.split, root / "tmp", medium):
-        keep = _selected(batch, task, counts)
+        keep = _selected(batch, task, newest, counts)
         counts["rows"] += batch.num_rows
         rejected.extend(batch.rejected)
         block.add(batch, coder.code(batch, keep), keep)
@@ -93,8 +97,11 @@ def run_split(root: Path, task: SplitTask) -> Receipt:
     return receipt
 
 
-def _selected(batch: EventBatch, task: SplitTask, counts: Counter[str]) -> NDArray[np.bool_]:
-    """Rows that the media and planned options leave, the others counted."""
+def _selected(batch: EventBatch, task: SplitTask, newest: int, counts: Counter[str]) -> NDArray[np.bool_]:
+    """Rows that the media and planned options leave, the others counted; and odd times counted, which are kept.
+
+    A time is odd before 1990 and after `newest`: likely another unit, or a clock that was wrong.
+    """
     keep = np.ones(len(batch.time), np.bool_)
     if task.config.media:
         wanted = np.array([medium in task.config.media for medium in batch.media], np.bool_)
@@ -104,6 +111,8 @@ def _selected(batch: EventBatch, task: SplitTask, counts: Counter[str]) -> NDArr
         planned = keep & (batch.status == PLANNED)
         counts["left_out_planned"] += int(planned.sum())
         keep = keep & ~planned
+    counts["odd_before_1990"] += int((keep & (batch.time < YEAR_1990)).sum())
+    counts["odd_after_the_file"] += int((keep & (batch.time > newest)).sum())
     return keep
 
 

@@ -267,3 +267,13 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path, tiny_events: li
     with pytest.raises(ConfigError, match="not empty and holds no dataset"):
         build_shards([events], tmp_path / "home")
     assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
+
+
+def test_odd_times_are_kept_and_counted(tmp_path: Path) -> None:
+    """Before 1990, or later than a day after the file was written."""
+    path = tmp_path / "e.csv"
+    path.write_text("user,item,timestamp\nu,a,86400\nu,b,1400000000\nu,c,4000000000\nv,c,1400000000\n")
+    manifest = build_shards([str(path)], tmp_path / "out")
+    assert manifest.num_events == 4
+    assert manifest.cleaning["odd_before_1990"] == 1
+    assert manifest.cleaning["odd_after_the_file"] == 1
