@@ -28,6 +28,8 @@ def sort_histories(
         cursor[users[i]] += 1
     for u in range(num_users):
         first, last = starts[u], starts[u + 1]
+        if first == last:
+            continue
         low, high, is_sorted = times[rows[first]], times[rows[first]], True
         for k in range(first + 1, last):
             t = times[rows[k]]
