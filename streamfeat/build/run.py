@@ -6,7 +6,7 @@ split → merge item tables → partition [→ filter] → final ids, prefix sum
 import shutil
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ Step = Generator[Progress, None, list[Receipt]]
 
 def build_dataset(
     events: Sequence[str], out: str | Path, config: BuildConfig, *, workers: int = 1, overwrite: bool = False
-) -> Iterator[Recognised | Progress | Finished]:
+) -> Generator[Recognised | Progress | Finished]:
     """Build, or finish building, the dataset `out` from event files; yields progress, at last a `Finished`.
 
     Raises the errors of `streamfeat.errors` for all that a user can fix. May be called again after any
