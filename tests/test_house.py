@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HOUSE = Path(__file__).parents[1]
 README = (HOUSE / "README.md").read_text("utf-8")
 
@@ -55,3 +57,11 @@ def test_nothing_executable_is_ever_loaded() -> None:
         assert not re.search(
             r"\bimport pickle|\bpickle\.load|(?<!safetensors\.)\btorch\.load\(|[^.\w]eval\(", path.read_text("utf-8")
         ), path
+
+
+def test_every_test_file_is_collected(request: pytest.FixtureRequest) -> None:
+    """pytest leaves some folder names out by default, `build` among them."""
+    if len(request.config.args) != 1 or not str(request.config.args[0]).endswith("tests"):
+        pytest.skip("only a part of the tests was asked for")
+    collected = {Path(item.path) for item in request.session.items}
+    assert {path for path in (HOUSE / "tests").rglob("test_*.py") if path not in collected} == set()
