@@ -63,7 +63,9 @@ def build_shards(
     split: Annotated[str, typer.Option(help="users:F holds out a share F of the users.")] = "users:0.01",
     window_len: Annotated[int, typer.Option(help="Tokens of a window.")] = 1024,
     max_document_len: Annotated[int, typer.Option(help="Crop histories to this many tokens; 0: no limit.")] = 0,
-    chunk_windows: Annotated[int, typer.Option(help="Windows of a Zarr chunk, the unit of reading.")] = 64,
+    chunk_windows: Annotated[
+        int, typer.Option(help="Windows of a Zarr chunk; halved while training has < 96 chunks.")
+    ] = 64,
     shard_windows: Annotated[int, typer.Option(help="Windows of a Zarr shard, the unit of writing.")] = 2048,
     compression: Annotated[str, typer.Option(help="lz4 (local disks), zstd (networks) or none.")] = "lz4",
     seed: Annotated[int, typer.Option(help="Seed of split, partitions, crops and packings.")] = 20221221,
@@ -105,15 +107,21 @@ def build_shards(
 def _said_how_to_go_on(remedy: str) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into one line and the exit code of the signal; workers end with this process."""
 
+    received: list[int] = []
+
     def stop(number: int, frame: object) -> None:
+        received.append(number)
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except SystemExit:
+    except BaseException:
+        if not received:
+            raise
+        # DuckDB answers an interrupted query with an error of its own.
         err.print(f"stopped; {remedy}", **PLAIN)
-        raise
+        raise SystemExit(128 + received[0]) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -216,6 +224,8 @@ def inspect(
     from streamfeat.store.manifest import load_manifest
 
     if (path / "config.json").is_file():
+        if window is not None:
+            raise ConfigError(f"{path}: is a run; --window belongs to a dataset")
         _inspect_run(path, as_json)
         return
     manifest = load_manifest(path)

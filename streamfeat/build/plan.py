@@ -185,4 +185,6 @@ def _changed_sources(found: dict[str, list[int]], wanted: list[list[Any]]) -> li
             lines.append(f"  {name}: was not given there")
         elif found[name] != [size, mtime]:
             lines.append(f"  {name}: changed since (there {found[name][0]} bytes, now {size}, or another time)")
-    return (lines or ["  sources: given in another order"])[:5]
+    if not lines and list(found) != [name for name, *_ in wanted]:
+        lines.append("  sources: given in another order")
+    return lines[:5]
