@@ -110,7 +110,9 @@ def build_dataset(
             manifest = yield from build.windows((yield from build.histories()))
             note = "built"
         _clear_temporary(plan.root, manifest)
-        yield Finished(manifest, note, build.seconds, pool.peak_memory)
+        finished = Finished(manifest, note, build.seconds, pool.peak_memory)
+    # Told when lock and workers are gone: who hears it may stop listening at once.
+    yield finished
 
 
 def build_shards(events: Sequence[str], out: str | Path, *, workers: int = 1, **options: Any) -> Manifest:
