@@ -48,7 +48,7 @@ class BuildConfig(Frozen):
     shard_windows: int = Field(default=2048, ge=1)  # windows of a Zarr shard, at most
     compression: Compression = "lz4"
     seed: int = Field(default=20221221, ge=0, lt=2**63)  # split, partitions, crops, packings
-    packings: int = Field(default=1, ge=1, le=100_000)
+    packings: int = Field(default=1, ge=0, le=100_000)  # of training; 0: none, for live training alone
 
     @model_validator(mode="after")
     def _agree(self) -> "BuildConfig":

@@ -53,6 +53,12 @@ class DivergedError(StreamfeatError):
     exit_code = 8
 
 
+class RankError(StreamfeatError):
+    """Another training process ended or cannot be reached: see what it said, then resume."""
+
+    exit_code = 6
+
+
 class MissingExtraError(StreamfeatError):
     """An optional dependency is not installed: install the extra that the message names."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, DataError
+from streamfeat.errors import ConfigError, DataError, LockedError
 from streamfeat.events.formats import expand, recognise
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split, plan_splits
@@ -25,6 +25,7 @@ from streamfeat.store.layout import (
     USERS,
     WINDOWS,
 )
+from streamfeat.store.live_folders import is_held, remove_folder, run_folders
 from streamfeat.store.manifest import Manifest, SourceFile, load_manifest
 from streamfeat.store.writer import write_whole
 
@@ -143,7 +144,15 @@ def _is_manifest(path: Path) -> bool:
 
 
 def _empty_folder(root: Path) -> None:
-    """Remove a dataset or an unfinished build, nothing else; in between, the folder is ours and never looks whole."""
+    """Remove a dataset or an unfinished build, nothing else; in between, the folder is ours and never looks whole.
+
+    Raises LockedError while a live run trains on it.
+    """
+    runs = run_folders(root)
+    if living := [run.name for run in runs if is_held(run)]:
+        raise LockedError(f"{root}: live run {living[0]} trains here; wait for it or stop it")
+    for run in runs:
+        remove_folder(run)
     write_whole(root, PLAN_FILE, b"{}")
     with storage_errors(root):
         (root / MANIFEST).unlink(missing_ok=True)

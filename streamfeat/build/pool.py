@@ -80,13 +80,14 @@ class WorkerPool:
             self._executor = ProcessPoolExecutor(
                 self._num_workers,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
+                initializer=start_worker,
                 initargs=(os.getpid(),),
             )
         return self._executor
 
 
-def _start_worker(parent: int) -> None:
+def start_worker(parent: int) -> None:
+    """First call of a spawned process: it dies with its parent, the process `parent`, and leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -39,6 +39,7 @@ from streamfeat.records import validated
 from streamfeat.store.files import locked, sweep_temporaries
 from streamfeat.store.layout import (
     HISTORIES,
+    LIVE,
     MANIFEST,
     RECEIPTS,
     TEMPORARY,
@@ -95,7 +96,7 @@ def build_dataset(
         yield Recognised(f"{source.path}: {source.note}")
     check_folder(plan, overwrite=overwrite)
     with locked(plan.root, "builds"), WorkerPool(_execute, workers) as pool:
-        sweep_temporaries(plan.root)
+        sweep_temporaries(plan.root, LIVE)
         manifest = claim_folder(plan, overwrite=overwrite)
         build = _Build(plan, pool)
         if manifest is not None:

@@ -103,10 +103,15 @@ class WindowTask(Frozen):
 
     @property
     def name(self) -> str:
-        return f"window-{self.split}-{self.packing:05d}-{self.shard:05d}"
+        return window_task_name(self.split, self.packing, self.shard)
 
 
 Task = SplitTask | PartitionTask | FilterTask | HistoryTask | WindowTask
+
+
+def window_task_name(split: str, packing: int, shard: int) -> str:
+    """The name of a window task, and so of its receipt."""
+    return f"window-{split}-{packing:05d}-{shard:05d}"
 
 
 def spill_file(split: int) -> str:

@@ -40,6 +40,11 @@ def window_specs(
 
 def run_window(root: Path, task: WindowTask) -> Receipt:
     """Commit shard `task.shard` of every token array of a packing."""
+    return commit_window(root, f"{WINDOWS}/{task.split}/{task.packing}", task, lay_window(root, task))
+
+
+def lay_window(root: Path, task: WindowTask) -> dict[str, NDArray[Any]]:
+    """The tokens of a shard, made from the histories of the dataset `root`: field → (windows, window_len) as stored."""
     schema = task.schema_
     low = task.shard * task.shard_windows
     num_windows = min(task.shard_windows, task.num_windows - low)
@@ -47,14 +52,20 @@ def run_window(root: Path, task: WindowTask) -> Receipt:
     tokens = {field.name: np.full(shape, field.pad, field.dtype) for field in schema.token_fields()}
     for partition, start in zip(task.partitions, task.partition_starts, strict=True):
         _lay_partition(root, task, partition, start, low * schema.window_len, tokens)
+    return tokens
+
+
+def commit_window(folder: Path, group: str, task: WindowTask, tokens: dict[str, NDArray[Any]]) -> Receipt:
+    """Commit a shard's tokens into the Zarr group `group` below `folder`, the receipt into its `receipts/`."""
+    num_windows = len(tokens["item"])
     files: list[FileRecord] = [
-        write_shard(root, f"{WINDOWS}/{task.split}/{task.packing}", spec, task.shard, tokens[spec.name])
+        write_shard(folder, group, spec, task.shard, tokens[spec.name])
         for spec in window_specs(
-            schema, task.num_windows, task.chunk_windows, task.shard_windows, task.config.compression
+            task.schema_, task.num_windows, task.chunk_windows, task.shard_windows, task.config.compression
         )
     ]
     receipt = Receipt(task=task.name, kind="window", digest=task.digest, rows=num_windows, files=tuple(files), facts={})
-    commit_receipt(root, receipt)
+    commit_receipt(folder, receipt)
     return receipt
 
 

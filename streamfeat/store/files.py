@@ -159,10 +159,15 @@ def size_and_digest(root: Path, name: str) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def sweep_temporaries(root: Path) -> list[str]:
-    """Remove what killed writers left below `root`; returns their names. Only for the holder of the build's lock."""
+def sweep_temporaries(root: Path, spared: str = "") -> list[str]:
+    """Remove what killed writers left below `root`; returns their names. Only for the holder of the build's lock.
+
+    Nothing is touched below the folder `spared` of the root: others write there.
+    """
     swept = []
-    for folder, _, names in os.walk(root):
+    for folder, folders, names in os.walk(root):
+        if folder == str(root) and spared in folders:
+            folders.remove(spared)
         for name in names:
             if TEMPORARY.fullmatch(name):
                 path = Path(folder, name)

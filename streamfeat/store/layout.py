@@ -23,6 +23,7 @@ HISTORIES = "histories.zarr"
 WINDOWS = "windows.zarr"
 RECEIPTS = "receipts"
 TEMPORARY = "tmp"
+LIVE = "live"  # the folders of live runs; no part of the dataset
 REJECTED = "rejected.csv"
 METADATA = "zarr.json"
 

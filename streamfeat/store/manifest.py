@@ -97,8 +97,19 @@ class Manifest(Frozen):
     receipts: tuple[Receipt, ...]  # every task that wrote files of this dataset
 
     def packing_of(self, split: str, epoch: int) -> int:
-        """The packing that an epoch reads; validation always reads packing 0."""
-        return 0 if split == "validation" else epoch % self.splits["training"].packings
+        """The packing that an epoch reads; validation always reads packing 0.
+
+        Raises ConfigError where no training packing was built.
+        """
+        if split == "validation":
+            return 0
+        packings = self.splits["training"].packings
+        if not packings:
+            raise ConfigError(
+                "the dataset has no training packing: it was built for live training; train with --live, or build "
+                "packings: run build-shards on it without --live"
+            )
+        return epoch % packings
 
     def files(self) -> tuple[FileRecord, ...]:
         """Every committed file."""

@@ -107,6 +107,11 @@ class ArrayReader:
                 found.append((chunk, str(error)))
         return found
 
+    def forget(self, shard: int) -> None:
+        """Let go of one shard's file: as long as it is open, deleting it frees no space."""
+        with self._lock:
+            self._shards.pop(shard, None)
+
     def close(self) -> None:
         """Let go of the open shard files; one that another thread is reading is closed when that read ends."""
         with self._lock:

@@ -17,7 +17,7 @@ from streamfeat.errors import DamagedError
 from streamfeat.schema import EVENT_FIELDS
 from streamfeat.store.files import LOCK, size_and_digest
 from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
-from streamfeat.store.layout import HISTORIES, MANIFEST, METADATA, RECEIPTS, TEMPORARY, WINDOWS
+from streamfeat.store.layout import HISTORIES, LIVE, MANIFEST, METADATA, RECEIPTS, TEMPORARY, WINDOWS
 from streamfeat.store.manifest import FileRecord, Manifest, load_manifest
 from streamfeat.store.reader import ArrayReader
 from streamfeat.store.writer import read_receipt, receipt_file
@@ -162,7 +162,7 @@ def _check_names(root: Path, manifest: Manifest) -> Iterator[Problem]:
                 elif entry.is_dir(follow_symlinks=False):
                     if name in folders:
                         pending.append(name)
-                    elif name != TEMPORARY:
+                    elif name not in (TEMPORARY, LIVE):
                         yield Problem("foreign", "", name, None, "the manifest lists nothing in this folder")
                 elif name not in known and not _is_receipt(root, name):
                     left = TEMPORARY_FILE.fullmatch(entry.name)

@@ -1,5 +1,6 @@
 """Decoded chunks of one packing, in memory that is used again and again."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ from numpy.typing import NDArray
 
 from streamfeat.config import SplitName
 from streamfeat.errors import DamagedError
-from streamfeat.store.layout import WINDOWS
 from streamfeat.store.manifest import Manifest
 from streamfeat.store.reader import ArrayReader
+from streamfeat.stream.source import ChunkSource
 
 
 class ChunkPool:
@@ -19,47 +20,55 @@ class ChunkPool:
     `arrays` maps a field to (num_slots * chunk_windows, window_len) of its stored dtype.
     """
 
-    def __init__(self, root: Path, manifest: Manifest, split: SplitName, num_slots: int) -> None:
-        self._root = root
+    def __init__(self, source: ChunkSource, manifest: Manifest, split: SplitName, num_slots: int) -> None:
+        self._source = source
         self._manifest = manifest
         self._split: SplitName = split
         self._packing = -1  # none is open
         self._readers: dict[str, ArrayReader] = {}
+        self._opening = threading.Lock()
         self.chunk_windows = manifest.splits[split].chunk_windows
         shape = (num_slots * self.chunk_windows, manifest.schema_.window_len)
         self.arrays = {field.name: np.empty(shape, field.dtype) for field in manifest.schema_.token_fields()}
 
     def open(self, packing: int) -> None:
-        """Decode from this packing from now on. DamagedError where its arrays are not what the manifest says."""
-        if packing == self._packing:
-            return
-        self.close()
-        for field in self._manifest.schema_.token_fields():
-            path = self._root / WINDOWS / self._split / str(packing) / field.name
-            self._readers[field.name] = self._checked(ArrayReader(path), path, field.dtype)
-        self._packing = packing
+        """Decode from this packing from now on."""
+        if packing != self._packing:
+            self.close()
+            self._packing = packing
 
-    def _checked(self, reader: ArrayReader, path: Path, dtype: np.dtype[Any]) -> ArrayReader:
-        counts = self._manifest.splits[self._split]
-        expected = (
-            (counts.windows, self._manifest.schema_.window_len), dtype, counts.chunk_windows, counts.shard_windows,
-        )  # fmt: skip
-        found = (reader.shape, reader.dtype, reader.chunk_rows, reader.shard_rows)
-        if found != expected:
-            reader.close()
-            raise DamagedError(
-                f"{path}: shape, dtype, chunk and shard windows are {found}, the manifest says {expected}; "
-                "restore the array or build again"
-            )
-        return reader
+    def has(self, chunk: int) -> bool:
+        """Whether `decode` need not wait for the chunk."""
+        return self._source.has(self._packing, chunk)
+
+    def wait_for(self, chunk: int, stopped: threading.Event) -> None:
+        """Return once `decode` can read the chunk. Raises CancelledError once `stopped` is set."""
+        self._source.wait_for(self._packing, chunk, stopped)
 
     def decode(self, chunk: int, slot: int) -> None:
-        """Fill `slot` with a chunk, checked. DamagedError names what is absent or altered."""
+        """Fill `slot` with a chunk, checked.
+
+        DamagedError names what is absent, altered, or not what the manifest says.
+        """
         first = slot * self.chunk_windows
-        for name, reader in self._readers.items():
-            num_windows = min(self.chunk_windows, reader.shape[0] - chunk * self.chunk_windows)
-            stored: NDArray[Any] = self.arrays[name][first : first + num_windows]
-            reader.read_chunk(chunk, stored)
+        try:
+            for name, reader in self._opened().items():
+                num_windows = min(self.chunk_windows, reader.shape[0] - chunk * self.chunk_windows)
+                stored: NDArray[Any] = self.arrays[name][first : first + num_windows]
+                reader.read_chunk(chunk, stored)
+        except DamagedError as error:
+            if not self._source.live:
+                raise
+            raise DamagedError(
+                f"{error}\n(it was committed and is still needed, so somebody else removed or altered it in this live "
+                "run's folder; training again with --live and --resume makes it anew)"
+            ) from None
+
+    def forget(self, packing: int, shard: int) -> None:
+        """Let go of the open files of a shard that is read no more."""
+        if packing == self._packing:
+            for reader in self._readers.values():
+                reader.forget(shard)
 
     def close(self) -> None:
         """Let go of the open files; `open` may follow."""
@@ -67,3 +76,27 @@ class ChunkPool:
             reader.close()
         self._readers = {}
         self._packing = -1
+
+    def _opened(self) -> dict[str, ArrayReader]:
+        """The readers of the packing, opened when they are first needed: a live packing's arrays appear with its
+        first shard."""
+        with self._opening:
+            if not self._readers:
+                folder = self._source.folder(self._packing)
+                fields = self._manifest.schema_.token_fields()
+                self._readers = {field.name: self._checked(folder / field.name, field.dtype) for field in fields}
+            return self._readers
+
+    def _checked(self, path: Path, dtype: np.dtype[Any]) -> ArrayReader:
+        reader = ArrayReader(path)
+        counts = self._manifest.splits[self._split]
+        expected = (
+            (counts.windows, self._manifest.schema_.window_len), dtype, counts.chunk_windows, counts.shard_windows,
+        )  # fmt: skip
+        found = (reader.shape, reader.dtype, reader.chunk_rows, reader.shard_rows)
+        if found != expected:
+            raise DamagedError(
+                f"{path}: shape, dtype, chunk and shard windows are {found}, the manifest says {expected}; "
+                "restore the array or build again"
+            )
+        return reader

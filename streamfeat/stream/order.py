@@ -24,7 +24,7 @@ from streamfeat.kernels.draws import (
 
 NO_WINDOW = -1  # an empty window: all PAD
 _LANES = (24, 16, 12, 8, 6, 4, 3, 2, 1)
-_SHARDS_TOGETHER = 4  # shards whose chunks are permuted together
+SHARDS_TOGETHER = 4  # shards whose chunks are permuted together
 
 
 def num_lanes(batch_windows: int) -> int:
@@ -70,7 +70,7 @@ class EpochOrder:
         self.num_steps = steps_per_epoch(num_windows, batch_windows)
         self.lane_len = self.num_steps * self.windows_per_lane
         self._key = (seed, SPLIT_COUNTERS[split], epoch)
-        self._chunks_per_shard = shard_windows // chunk_windows
+        self.chunks_per_shard = shard_windows // chunk_windows
 
     @cached_property
     def chunks(self) -> NDArray[np.int64]:
@@ -78,12 +78,12 @@ class EpochOrder:
         seed, split, epoch = self._key
         num_chunks = -(-self.num_windows // self.chunk_windows)
         chunk = np.arange(num_chunks)
-        shard = chunk // self._chunks_per_shard
-        shard_order = permutation(seed, SHARD_ORDER, split, epoch, num=-(-num_chunks // self._chunks_per_shard))
+        shard = chunk // self.chunks_per_shard
+        shard_order = permutation(seed, SHARD_ORDER, split, epoch, num=-(-num_chunks // self.chunks_per_shard))
         place = np.argsort(shard_order)[shard]
         draw = draws(seed, CHUNK_ORDER, split, epoch, num=num_chunks)
         # The stable argsort of the draws inside each group of shards, for all groups at once.
-        order = np.lexsort((chunk, place, draw, place // _SHARDS_TOGETHER))
+        order = np.lexsort((chunk, place, draw, place // SHARDS_TOGETHER))
         if self.num_windows % self.chunk_windows:
             order = np.append(order[order != num_chunks - 1], num_chunks - 1)
         return order
@@ -92,6 +92,17 @@ class EpochOrder:
     def num_rounds(self) -> int:
         """Complete rounds: each lane reads one whole chunk in each of them."""
         return self.num_windows // self.chunk_windows // self.num_lanes
+
+    def chunk_steps(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(chunks,) each: the first and the last step that reads each entry of `chunks`."""
+        in_rounds = self.num_rounds * self.chunk_windows
+        dealt = np.arange(self.num_rounds * self.num_lanes) // self.num_lanes * self.chunk_windows
+        left = self.chunks[len(dealt) :]
+        ends = np.cumsum(np.minimum(self.chunk_windows, self.num_windows - left * self.chunk_windows))
+        starts = np.concatenate([[0], ends[:-1]])[: len(ends)].astype(np.int64)
+        firsts = np.concatenate([dealt, in_rounds + starts // self.num_lanes])
+        lasts = np.concatenate([dealt + self.chunk_windows - 1, in_rounds + (ends - 1) // self.num_lanes])
+        return firsts // self.windows_per_lane, lasts // self.windows_per_lane
 
     def chunk_order(self, chunk: int) -> NDArray[np.int64]:
         """The windows of a chunk in the order in which they are read."""

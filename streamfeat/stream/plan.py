@@ -1,11 +1,12 @@
 """What a rank does in an epoch, in order: which chunk is decoded into which slot before which batch is made.
 
 An epoch is cut into *spans* of whole rounds. The slots of the pool fall in two halves, which the spans use in
-turn: while the batches of one span are made, the chunks of the next are decoded, spread evenly between them.
+turn: while the batches of one span are made, the chunks of the next are decoded, spread evenly between them, as far
+as they are there already.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,10 +80,12 @@ class EpochPlan:
         """Slots of the pool; the same in every epoch."""
         return self._half * min(self._num_spans, 2)
 
-    def operations(self, first_step: int) -> Iterator[Decode | Make]:
+    def operations(self, first_step: int, is_there: Callable[[int], bool]) -> Iterator[Decode | Make]:
         """From global batch `first_step` to the end of the epoch.
 
-        An operation waits for none that comes after it, so threads that take them in this order never hang.
+        An operation waits for none that comes after it, so threads that take them in this order never hang. A chunk
+        is decoded ahead of need only if `is_there` says that it can be read at once: waiting for one that is yet to
+        be written would hold up batches whose chunks lie ready, and with them what makes space for it.
         """
         per_step = self._order.windows_per_lane
         live: deque[_Span] = deque(maxlen=2)
@@ -103,6 +106,8 @@ class EpochPlan:
             yield self._make(step, live)
             steps_left = max((current + 1) * self._span_len // per_step - step, 1)
             for _ in range(-(-len(waiting) // steps_left)):
+                if not is_there(waiting[0][1].chunk):
+                    break
                 yield waiting.popleft()[1]
 
     def _span_of(self, place: int) -> int:

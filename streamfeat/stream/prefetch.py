@@ -1,5 +1,6 @@
 """The background threads: they work an epoch's plan off in order, a bounded number of batches ahead."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Generator, Mapping
@@ -33,12 +34,13 @@ class Prefetcher:
         """
         made: deque[tuple[int, Future[BatchBuffers]]] = deque()
         decoded: dict[int, Future[None]] = {}  # by slot
+        stopped = threading.Event()
         executor = ThreadPoolExecutor(self._threads, thread_name_prefix="streamfeat")
         try:
-            for operation in plan.operations(first_step):
+            for operation in plan.operations(first_step, self._pool.has):
                 if isinstance(operation, Decode):
                     before = [future for step, future in made if step <= operation.after_step]
-                    decoded[operation.slot] = executor.submit(self._decode, operation, before)
+                    decoded[operation.slot] = executor.submit(self._decode, operation, before, stopped)
                     continue
                 needs = {slot: decoded[slot] for slot in operation.pool_slots}
                 buffers = self._ring[operation.step % len(self._ring)]
@@ -48,6 +50,7 @@ class Prefetcher:
             while made:
                 yield self._awaited(made.popleft()[1])
         finally:
+            stopped.set()
             executor.shutdown(wait=True, cancel_futures=True)
 
     def _awaited(self, future: "Future[BatchBuffers]") -> BatchBuffers:
@@ -57,9 +60,10 @@ class Prefetcher:
         finally:
             self.wait_s += time.perf_counter() - start
 
-    def _decode(self, operation: Decode, before: "list[Future[BatchBuffers]]") -> None:
+    def _decode(self, operation: Decode, before: "list[Future[BatchBuffers]]", stopped: threading.Event) -> None:
         for future in before:
             future.exception()  # waits; its error is for whoever asks for that batch
+        self._pool.wait_for(operation.chunk, stopped)
         self._pool.decode(operation.chunk, operation.slot)
 
     def _make(

@@ -19,6 +19,7 @@ from streamfeat.stream.featurize import Allocate, Arrays, Featurizer, allocate_b
 from streamfeat.stream.order import EpochOrder, lanes_of_rank, steps_per_epoch
 from streamfeat.stream.plan import EpochPlan
 from streamfeat.stream.prefetch import Prefetcher
+from streamfeat.stream.source import ChunkSource, StoredSource
 
 
 class StreamState(Frozen):
@@ -31,7 +32,7 @@ class StreamState(Frozen):
     mask_policy: MaskPolicy  # counts under the masked objective only
     seed: int
     batch_windows: int
-    packings: int = Field(ge=1)  # of training; a run keeps the number it began with
+    packings: int = Field(ge=0)  # of training, as many as the run began with; 0: live, epoch e reads packing e
     position: int = Field(ge=0)  # global batches delivered in all
 
 
@@ -62,15 +63,17 @@ class WindowStream:
         threads: int = 1,
         copy: bool = False,
         allocate: Allocate | None = None,
+        source: ChunkSource | None = None,
     ) -> None:
         """Open the dataset at `path`.
 
         batch_windows: windows of a global batch; each of `world_size` ranks gets its share of them.
         copy: yield fresh arrays; otherwise a batch is valid until the next one is asked for.
         allocate: (shape, dtype) → array, for the reused memory of batches, for instance pinned; np.empty if None.
+        source: where training windows come from; the packings that were built if None.
 
-        Raises ConfigError where the arguments are wrong or the ranks cannot share a batch, and what
-        `load_manifest` raises.
+        Raises ConfigError where the arguments are wrong, the ranks cannot share a batch or no packing was built, and
+        what `load_manifest` raises.
         """
         options: dict[str, Any] = {
             "objective": objective, "mask_policy": mask_policy, "batch_windows": batch_windows, "seed": seed,
@@ -80,10 +83,12 @@ class WindowStream:
         self.manifest = load_manifest(path)
         self.schema = self.manifest.schema_
         self._lanes = lanes_of_rank(batch_windows, rank, world_size)
-        self._root = Path(path)
+        self._source: ChunkSource = StoredSource(Path(path), split) if source is None else source
+        if not self._source.live:
+            self.manifest.packing_of(split, 0)
         self._copy = copy
         self._allocate: Allocate = np.empty if allocate is None else allocate
-        self._packings = self.manifest.splits["training"].packings
+        self._packings = 0 if self._source.live else self.manifest.splits["training"].packings
         self._position = 0
         self._prefetcher: Prefetcher | None = None
         self._pool: ChunkPool | None = None
@@ -122,6 +127,12 @@ class WindowStream:
         if differing:
             pairs = ", ".join(f"{name} {getattr(saved, name)!r} (here {getattr(here, name)!r})" for name in differing)
             raise ConfigError(f"the stream state was saved with {pairs}; resume with the same values and dataset")
+        if saved.split == "training" and (saved.packings == 0) != self._source.live:
+            kinds = ("on packings built beforehand", "live")
+            raise ConfigError(
+                f"the stream state was saved {kinds[saved.packings == 0]} (here the stream reads "
+                f"{kinds[self._source.live]}); resume {'with' if saved.packings == 0 else 'without'} --live"
+            )
         available = self.manifest.splits["training"].packings
         if saved.packings > available:
             raise ConfigError(
@@ -154,15 +165,17 @@ class WindowStream:
         if not self.steps_per_epoch:
             return
         epoch, first_step = divmod(self._position, self.steps_per_epoch)
-        packing = epoch % self._packings
         if self.config.split == "validation":  # read in the same way whenever it is read
             epoch = packing = 0
+        else:
+            packing = epoch if self._source.live else epoch % self._packings
         plan = EpochPlan(self._order(epoch), self._lanes)
         prefetcher, pool = self._opened(plan.num_slots)
         pool.open(packing)
         with contextlib.closing(prefetcher.batches(plan, first_step, epoch)) as batches:
             for buffers in batches:
                 self._position += 1
+                self._source.advance(self._position, pool.forget)
                 yield {name: array.copy() if self._copy else array for name, array in buffers.arrays.items()}
 
     def _order(self, epoch: int) -> EpochOrder:
@@ -181,7 +194,7 @@ class WindowStream:
             ring = [
                 allocate_buffers(rows, self.schema.window_len, self._allocate) for _ in range(self.config.threads + 2)
             ]
-            self._pool = ChunkPool(self._root, self.manifest, self.config.split, num_slots)
+            self._pool = ChunkPool(self._source, self.manifest, self.config.split, num_slots)
             self._prefetcher = Prefetcher(self._pool, Featurizer(self.manifest, self.config), ring, self.config.threads)
         return self._prefetcher, self._pool
 

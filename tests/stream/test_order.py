@@ -132,7 +132,7 @@ def test_a_plan_decodes_each_chunk_once_and_never_over_one_that_is_still_read(
     read_until: dict[int, int] = {}  # slot → last step that read it
     decoded: list[int] = []
     steps: list[int] = []
-    for operation in plan.operations(first_step):
+    for operation in plan.operations(first_step, lambda chunk: True):
         if isinstance(operation, Decode):
             assert 0 <= operation.slot < plan.num_slots
             assert read_until.get(operation.slot, -1) <= operation.after_step < first_step + max(len(steps), 1)
@@ -144,6 +144,41 @@ def test_a_plan_decodes_each_chunk_once_and_never_over_one_that_is_still_read(
         read_until |= dict.fromkeys(operation.pool_slots, operation.step)
     assert steps == list(range(first_step, order.num_steps))
     assert len(set(decoded)) == len(decoded)
+
+
+@given(shape=shapes().filter(lambda shape: shape["num_windows"] > 0), salt=st.integers(0, 9))
+@settings(deadline=None, max_examples=100)
+def test_a_chunk_that_is_not_there_is_decoded_right_before_the_batch_that_needs_it(shape: Shape, salt: int) -> None:
+    """Waiting for it then holds up no batch whose chunks are there; slots and batches are as ever."""
+    order = EpochOrder(**shape)
+    own = lanes_of_rank(shape["batch_windows"], 0, 1)
+    absent = {chunk for chunk in range(len(order.chunks)) if (chunk * 7 + salt) % 3 == 0}
+    pool: dict[int, int] = {}
+    undelayed: set[int] = set()
+    for operation in EpochPlan(order, own).operations(0, lambda chunk: chunk not in absent):
+        if isinstance(operation, Decode):
+            pool[operation.slot] = operation.chunk
+            undelayed |= {operation.chunk} & absent
+            continue
+        _check_made(operation, order, own, pool)
+        needed = set((operation.windows[operation.windows >= 0] // order.chunk_windows).tolist())
+        assert undelayed <= needed
+        undelayed.clear()
+
+
+@given(shape=shapes())
+@settings(deadline=None, max_examples=100)
+def test_the_steps_of_a_chunk_are_those_whose_batches_read_it(shape: Shape) -> None:
+    """First and last step, against every batch of the epoch."""
+    order = EpochOrder(**shape)
+    reads: dict[int, list[int]] = {}
+    for step, batch in enumerate(epoch_batches(**shape)):
+        for window in batch:
+            if window >= 0:
+                reads.setdefault(window // shape["chunk_windows"], []).append(step)
+    firsts, lasts = order.chunk_steps()
+    assert firsts.tolist() == [min(reads[chunk]) for chunk in order.chunks.tolist()]
+    assert lasts.tolist() == [max(reads[chunk]) for chunk in order.chunks.tolist()]
 
 
 def _check_made(made: Make, order: EpochOrder, lanes: Any, pool: dict[int, int]) -> None:

@@ -1,0 +1,192 @@
+"""The folder of a live run, `OUT/live/RUN_ID/`: who made it, what it asks for, and whether it still lives.
+
+RUN_ID/
+  run.json               this page's record; the folder appears with it, by a rename
+  rank-R.json            see positions.py
+  windows.zarr/PACKING   shards, as in the dataset's own windows.zarr
+  receipts/ locks/       what commits a shard; who is writing it
+  .lock                  held by rank 0: the kernel frees it however that process ends
+"""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from streamfeat.errors import ConfigError, DamagedError, LockedError
+from streamfeat.live.schedule import least_disk_bytes, max_shard_bytes
+from streamfeat.records import Frozen, validated
+from streamfeat.store.files import locked, storage_errors
+from streamfeat.store.layout import LIVE, RECEIPTS
+from streamfeat.store.live_folders import hidden_folders, is_held, new_run_id, remove_folder, run_folders
+from streamfeat.store.manifest import Manifest
+from streamfeat.store.writer import write_whole
+
+RUN_FILE = "run.json"
+LOCKS = "locks"
+_START_TRIES_S = 30.0  # for the lock of OUT/live, which is held while dead runs are removed
+
+
+class LiveRun(Frozen):
+    """`run.json`: all that a producer must know, beside the dataset."""
+
+    format: Literal[1] = 1
+    run_id: str
+    fingerprint: str  # the dataset's
+    seed: int  # the run's
+    batch_windows: int
+    world_size: int = Field(ge=1)
+    start: int = Field(ge=0)  # the first global batch that is read
+    stop: int  # the first one that is not
+    disk_bytes: int  # that OUT/live may take
+    timeout_s: float  # without a sign of life, as watched from another host
+    host: str
+    pid: int
+    started: str  # UTC, to be read by people: nothing is decided by clocks
+
+
+@contextlib.contextmanager
+def start_run(
+    root: Path, manifest: Manifest, *, seed: int, batch_windows: int, world_size: int, start: int, stop: int,
+    disk_bytes: int, producers: int, timeout_s: float = 600.0,
+) -> Iterator[Path]:  # fmt: skip
+    """Make the folder of a live run on the dataset `root`, for rank 0: it lives, and its folder stays, until the exit.
+
+    The run reads the global batches `start` to `stop` - 1. Folders of dead runs are removed first. Raises ConfigError
+    where `disk_bytes` is less than `least_disk_bytes`, StorageError where the system refuses.
+    """
+    least = least_disk_bytes(manifest, batch_windows, producers, world_size=world_size)
+    if disk_bytes < least:
+        raise ConfigError(
+            f"--live-disk {disk_bytes}: is too small: {least} bytes are needed, for the shards (of up to "
+            f"{max_shard_bytes(manifest)} bytes) that are read together and one for each of {producers} producers; "
+            f"give --live-disk {least} or more, or build the dataset with smaller shards (--shard-windows)"
+        )
+    run = LiveRun(
+        run_id=new_run_id(), fingerprint=manifest.fingerprint, seed=seed, batch_windows=batch_windows,
+        world_size=world_size, start=start, stop=stop, disk_bytes=disk_bytes, timeout_s=timeout_s,
+        host=socket.gethostname(), pid=os.getpid(), started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    folder = root / LIVE / run.run_id
+    hidden = folder.with_name(f".{run.run_id}.new")
+    with contextlib.ExitStack() as held:
+        with _only_starter(root):
+            remove_dead_runs(root)
+            with storage_errors(hidden):
+                hidden.mkdir()
+            held.callback(lambda: remove_folder(folder if folder.exists() else hidden))
+            held.enter_context(locked(hidden, "trains live"))
+            with storage_errors(hidden):
+                (hidden / LOCKS).mkdir()
+                (hidden / RECEIPTS).mkdir()
+            write_whole(hidden, RUN_FILE, (run.model_dump_json(indent=1) + "\n").encode())
+            with storage_errors(folder):
+                hidden.rename(folder)
+        yield folder
+
+
+@contextlib.contextmanager
+def _only_starter(root: Path) -> Iterator[None]:
+    """Hold the lock of OUT/live: nobody else makes or removes run folders meanwhile."""
+    with storage_errors(root / LIVE):
+        (root / LIVE).mkdir(exist_ok=True)
+    deadline = time.monotonic() + _START_TRIES_S
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(locked(root / LIVE, "starts a live run"))
+                break
+            except LockedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+        yield
+
+
+def read_run(folder: Path) -> LiveRun:
+    """`run.json`. Raises FileNotFoundError where the folder is gone, DamagedError where it cannot be read."""
+    file = folder / RUN_FILE
+    try:
+        with storage_errors(file):
+            values = json.loads(file.read_bytes())
+        return validated(LiveRun, values, str(file))
+    except (ValueError, ConfigError) as error:
+        raise DamagedError(f"{file}: not readable ({error}); start the live training again") from None
+
+
+def living_runs(root: Path) -> list[tuple[Path, LiveRun]]:
+    """The runs on the dataset `root` that have not ended as far as can be told at once, oldest first."""
+    found = []
+    for folder in run_folders(root):
+        with contextlib.suppress(FileNotFoundError, DamagedError):
+            run = read_run(folder)
+            if not _has_died(folder, run):
+                found.append((folder, run))
+    return found
+
+
+def remove_dead_runs(root: Path) -> None:
+    """Remove what killed trainers of this host left in `OUT/live`. For the holder of its lock."""
+    for folder in hidden_folders(root):
+        if not is_held(folder):
+            remove_folder(folder)
+    for folder in run_folders(root):
+        try:
+            dead = _has_died(folder, read_run(folder))
+        except (FileNotFoundError, DamagedError):
+            dead = not is_held(folder)
+        if dead:
+            remove_folder(folder)
+
+
+def clean_up(root: Path) -> None:
+    """`remove_dead_runs`, unless another process is at it or starts a run."""
+    with contextlib.suppress(LockedError, FileNotFoundError), locked(root / LIVE, "cleans up"):
+        remove_dead_runs(root)
+
+
+def _has_died(folder: Path, run: LiveRun) -> bool:
+    """Whether rank 0 has certainly ended: locks say so on its own host, and need not travel to others."""
+    return run.host == socket.gethostname() and not is_held(folder)
+
+
+class RunWatch:
+    """Watches whether a run has ended, by signs of life as this process sees them: no two clocks are compared."""
+
+    def __init__(self, folder: Path, run: LiveRun) -> None:
+        self._folder, self._run = folder, run
+        self._seen: object = None
+        self._changed = time.monotonic()
+
+    def ended(self) -> str | None:
+        """Why the run has ended, None while it lives."""
+        if not (self._folder / RUN_FILE).exists():
+            return "its folder is gone"
+        if _has_died(self._folder, self._run):
+            return "its trainer was killed"
+        seen = [_status(self._folder / rank_file(rank)) for rank in range(self._run.world_size)]
+        if seen != self._seen:
+            self._seen, self._changed = seen, time.monotonic()
+        if time.monotonic() - self._changed > self._run.timeout_s:
+            return f"no rank has given a sign of life for {self._run.timeout_s:g} s"
+        return None
+
+
+def rank_file(rank: int) -> str:
+    """Where a rank's position lies below the run's folder."""
+    return f"rank-{rank}.json"
+
+
+def _status(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns

@@ -1,0 +1,164 @@
+"""A producer: claims the next shard that there is room for, writes it, and so on until the run has ended.
+
+Any number of them work on a run, without a coordinator. Why OUT/live never outgrows its bound: shards are claimed in
+order, number n only if all shards before it that are not deleted, the uncommitted ones at their largest possible
+size, leave room for one more of that size; and afterwards that sum can only shrink.
+"""
+
+import errno
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from streamfeat.build.packings import read_extents, window_tasks
+from streamfeat.build.tasks import WindowTask
+from streamfeat.build.windows import commit_window, lay_window, window_specs
+from streamfeat.errors import ConfigError, StorageError
+from streamfeat.live.folder import LiveRun, RunWatch, read_run
+from streamfeat.live.positions import Positions
+from streamfeat.live.schedule import Need, Schedule, fixed_bytes, max_shard_bytes, packing_bytes
+from streamfeat.live.shards import Commits, claimed, packing_folder, remove_shard
+from streamfeat.store.layout import WINDOWS, create_arrays, create_group
+from streamfeat.store.manifest import load_manifest
+
+DISK_FULL_PAUSE_S = 3.0
+
+
+@dataclass(frozen=True)
+class Produced:
+    """A shard was committed."""
+
+    need: Need
+
+
+@dataclass(frozen=True)
+class Held:
+    """Nothing can be written now: far enough ahead, all is written, or the disk is full."""
+
+    kind: Literal["ahead", "done", "full"]
+    reason: str
+
+
+def produce(root: Path, folder: Path) -> Iterator[Produced | Held]:
+    """Write the shards of the live run `folder` from the dataset `root` until the run has ended.
+
+    Never sleeps: whoever iterates pauses after a `Held`. Raises ConfigError where the run is on another dataset, and
+    what reading `root` and writing raise, but for a full disk, which is waited out.
+    """
+    try:
+        run = read_run(folder)
+        watch, producer = RunWatch(folder, run), _Producer(root, folder, run)
+        while watch.ended() is None:
+            try:
+                yield producer.step()
+            except FileNotFoundError:
+                if watch.ended() is None:
+                    raise
+    except FileNotFoundError:
+        if folder.exists():
+            raise  # something else is missing
+
+
+class _Producer:
+    def __init__(self, root: Path, folder: Path, run: LiveRun) -> None:
+        self._root, self._folder, self._run = root, folder, run
+        manifest = load_manifest(root)
+        if manifest.fingerprint != run.fingerprint:
+            raise ConfigError(
+                f"{folder}: trains on the dataset {run.fingerprint} (here {manifest.fingerprint}); build the dataset "
+                "that it trains on"
+            )
+        self._manifest = manifest
+        self._counts = manifest.splits["training"]
+        self._schedule = Schedule(
+            self._counts, seed=run.seed, batch_windows=run.batch_windows, start=run.start, stop=run.stop
+        )
+        self._positions = Positions(folder, run)
+        self._commits = Commits(folder, run.fingerprint)
+        self._extent = read_extents(root, manifest.config)["training"]
+        self._tasks = lru_cache(maxsize=2)(self._tasks_of)
+        self._shard_bytes = max_shard_bytes(manifest)
+        self._packing_bytes = packing_bytes(manifest)
+        self._first = 0  # number of the first shard that is not deleted
+        self._made = -1  # the last packing whose arrays were made
+        self._full_until = 0.0
+        self._full_reason = ""
+
+    def step(self) -> Produced | Held:
+        """Write one shard, or say why not."""
+        if time.monotonic() < self._full_until:
+            return Held("full", self._full_reason)
+        self._positions.refresh()
+        used, ahead, packings = fixed_bytes(self._run.world_size), 0, set()
+        for need in self._not_deleted():
+            if need.packing not in packings:
+                packings.add(need.packing)
+                used += self._packing_bytes
+            size = self._commits.bytes_of(need)
+            if size is None and used + self._shard_bytes > self._run.disk_bytes:
+                used_mb, all_mb = used / 1e6, self._run.disk_bytes / 1e6
+                return Held("ahead", f"{ahead} shards ahead, {used_mb:.1f} of {all_mb:.1f} MB in use")
+            if size is None and self._write_if_free(need):
+                return Produced(need)
+            used += self._shard_bytes if size is None else size
+            ahead += need.first_position > self._positions.least
+            if time.monotonic() < self._full_until:
+                return Held("full", self._full_reason)
+        return Held("done", "all shards of the run are written")
+
+    def _not_deleted(self) -> Iterator[Need]:
+        freed = self._positions.freed
+        while (need := self._schedule.at(self._first)) is not None and need.last_position < freed:
+            self._first += 1
+        number = self._first
+        while (need := self._schedule.at(number)) is not None:
+            if need.last_position >= freed:
+                yield need
+            number += 1
+
+    def _write_if_free(self, need: Need) -> bool:
+        try:
+            with claimed(self._folder, need) as mine:
+                if not mine or self._commits.has(need):
+                    return False
+                # In this order: a receipt that rank 0 has deleted shows in the positions, published before.
+                self._positions.refresh()
+                if need.last_position < self._positions.least:
+                    return False
+                self._write(need)
+        except StorageError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._full_until, self._full_reason = time.monotonic() + DISK_FULL_PAUSE_S, str(error)
+            return False
+        return True
+
+    def _write(self, need: Need) -> None:
+        remove_shard(self._folder, need, self._manifest.schema_)  # what a killed producer left
+        try:
+            self._make(need)
+        except StorageError:
+            remove_shard(self._folder, need, self._manifest.schema_)
+            raise
+
+    def _make(self, need: Need) -> None:
+        counts, config, schema = self._counts, self._manifest.config, self._manifest.schema_
+        if need.packing != self._made:
+            facts = schema.attributes()
+            create_group(self._folder / WINDOWS, facts)
+            specs = window_specs(schema, counts.windows, counts.chunk_windows, counts.shard_windows, config.compression)
+            attributes = facts | {"split": "training", "packing": need.packing}
+            create_arrays(packing_folder(self._folder, need.packing), specs, attributes)
+            self._made = need.packing
+        task = self._tasks(need.packing)[need.shard]
+        commit_window(self._folder, f"{WINDOWS}/{need.packing}", task, lay_window(self._root, task))
+
+    def _tasks_of(self, packing: int) -> list[WindowTask]:
+        manifest = self._manifest
+        return window_tasks(
+            manifest.config, manifest.schema_, "training", packing, self._counts, self._extent, manifest.fingerprint
+        )

@@ -1,0 +1,83 @@
+"""The shards in a live folder: who writes one, whether it is committed, what it takes, and how it goes."""
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamfeat.build.tasks import window_task_name
+from streamfeat.live.folder import LOCKS
+from streamfeat.live.schedule import Need, shard_bytes
+from streamfeat.schema import Schema
+from streamfeat.store.files import storage_errors
+from streamfeat.store.layout import RECEIPTS, WINDOWS
+from streamfeat.store.writer import read_receipt, receipt_file
+
+
+def packing_folder(folder: Path, packing: int) -> Path:
+    """The Zarr group of a live packing."""
+    return folder / WINDOWS / str(packing)
+
+
+class Commits:
+    """Which shards are committed. A receipt that was seen is remembered, also when its shard is deleted."""
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._folder, self._fingerprint = folder, fingerprint
+        self._bytes: dict[int, int] = {}  # by number
+
+    def bytes_of(self, need: Need) -> int | None:
+        """What the shard takes on disk at most, None while it is not committed."""
+        if need.number not in self._bytes:
+            receipt = read_receipt(self._folder, _task(need))
+            if receipt is None or receipt.digest != self._fingerprint:
+                return None
+            self._bytes[need.number] = shard_bytes(receipt.files)
+        return self._bytes[need.number]
+
+    def has(self, need: Need) -> bool:
+        return self.bytes_of(need) is not None
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, need: Need) -> Iterator[bool]:
+    """Try to be the one who writes a shard: whether it worked. The kernel frees the claim of a killed producer.
+
+    The claim may have come after the shard was committed or even deleted: look again before writing.
+    """
+    path = folder / LOCKS / str(need.number)
+    with storage_errors(path), path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def remove_shard(folder: Path, need: Need, schema: Schema) -> None:
+    """Delete what there is of a shard, also what a killed producer left of it; first what makes it count."""
+    group = packing_folder(folder, need.packing)
+    receipt = folder / receipt_file(_task(need))
+    with storage_errors(receipt):
+        receipt.unlink(missing_ok=True)
+        for left in (folder / RECEIPTS).glob(f".{receipt.name}.*.tmp"):
+            left.unlink(missing_ok=True)
+        for field in schema.token_fields():
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(group / field.name / "c" / str(need.shard))
+
+
+def forget_claim(folder: Path, need: Need) -> None:
+    """Delete the lock file of a shard that every rank is past: nobody claims it any more."""
+    (folder / LOCKS / str(need.number)).unlink(missing_ok=True)
+
+
+def remove_packing(folder: Path, packing: int) -> None:
+    """Delete a packing that is over."""
+    shutil.rmtree(packing_folder(folder, packing), ignore_errors=True)
+
+
+def _task(need: Need) -> str:
+    return window_task_name("training", need.packing, need.shard)

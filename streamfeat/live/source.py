@@ -1,0 +1,222 @@
+"""The trainer's side of a live run: when a shard may be read, and what becomes of it when every rank is past it."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from pathlib import Path
+from types import TracebackType
+
+from streamfeat.errors import ConfigError, StorageError
+from streamfeat.live.folder import RUN_FILE, read_run
+from streamfeat.live.positions import Positions, RankRecord, publish
+from streamfeat.live.schedule import Need, Schedule
+from streamfeat.live.shards import Commits, forget_claim, packing_folder, remove_packing, remove_shard
+from streamfeat.store.manifest import Manifest
+from streamfeat.stream.order import steps_per_epoch
+
+BEAT_S = 0.25  # how often rank 0 looks whether others are past a shard too
+SIGN_OF_LIFE_S = 10.0  # how often a rank's file is touched
+_LOOK_AGAIN_S = 0.02  # how often a reader thread looks for the receipt that it waits for
+
+
+class LiveSource:
+    """The chunks of a live run for one rank: a `stream.source.ChunkSource`.
+
+    From its making to `close`, a thread gives signs of life, through validation and compilation too.
+    """
+
+    live = True
+
+    def __init__(self, root: Path, folder: Path, manifest: Manifest, rank: int) -> None:
+        """The run `folder`, made by `start_run`, on the dataset `root` with its `manifest`.
+
+        Raises StorageError where the folder is gone, ConfigError where it is of another dataset or has no such rank.
+        """
+        try:
+            self._run = run = read_run(folder)
+        except FileNotFoundError:
+            raise _gone(folder) from None
+        if run.fingerprint != manifest.fingerprint or not 0 <= rank < run.world_size:
+            raise ConfigError(
+                f"{folder}: is of dataset {run.fingerprint} for {run.world_size} ranks (here rank {rank}, dataset "
+                f"{manifest.fingerprint} in {root}); give every rank the same dataset and run"
+            )
+        self._folder, self._manifest, self._rank = folder, manifest, rank
+        counts = manifest.splits["training"]
+        self._chunks_per_shard = counts.shard_windows // counts.chunk_windows
+        self._steps_per_epoch = steps_per_epoch(counts.windows, run.batch_windows)
+        self._schedule = Schedule(
+            counts, seed=run.seed, batch_windows=run.batch_windows, start=run.start, stop=run.stop
+        )
+        self._commits = Commits(folder, run.fingerprint)
+        self._positions = Positions(folder, run)
+        self._lock = threading.RLock()
+        self._position = self._freed = run.start
+        self._num_ready = 0  # shards from the first on that are committed
+        self._num_begun = 0  # shards from the first on that were needed already, if only in part
+        self._in_use: list[Need] = []  # begun and not past
+        self._past: list[Need] = []  # past here; rank 0 deletes them once every rank is past them
+        self._first_packing = run.start // max(self._steps_per_epoch, 1)  # the first that is not deleted
+        self._published = 0.0  # when, by the monotonic clock
+        self._unsaid = False  # a position that matters is not published yet
+        self._publish()
+        self._closed = False
+        self._woken = threading.Event()
+        # Publishes and deletes, so that the training thread waits for no disk.
+        self._beats = threading.Thread(target=self._beat, name="live-beat", daemon=True)
+        self._beats.start()
+
+    # What a stream asks.
+
+    def folder(self, packing: int) -> Path:
+        """The Zarr group of a packing."""
+        return packing_folder(self._folder, packing)
+
+    def has(self, packing: int, chunk: int) -> bool:
+        """Whether the chunk's shard is committed; never, where no batch of the run reads it."""
+        with self._lock:
+            need = self._schedule.of(packing, chunk // self._chunks_per_shard)
+            return need is not None and self._commits.has(need)
+
+    def wait_for(self, packing: int, chunk: int, stopped: threading.Event) -> None:
+        """Return once the chunk's shard is committed. CancelledError once `stopped` is set.
+
+        Raises ConfigError for a chunk that no batch of the run reads, StorageError where the folder is gone.
+        """
+        while not self.has(packing, chunk):
+            self._check_served(packing, chunk)
+            self._check_there()
+            if stopped.wait(_LOOK_AGAIN_S):
+                raise CancelledError
+
+    def advance(self, position: int, forget: Callable[[int, int], None]) -> None:
+        """This rank was given the batches before `position`: said in the background where that lets a shard go.
+
+        Raises StorageError where the folder is gone.
+        """
+        with self._lock:
+            if position <= self._position:
+                return
+            self._position = position
+            while (need := self._schedule.at(self._num_begun)) is not None and need.first_position < position:
+                self._in_use.append(need)
+                self._num_begun += 1
+            past = [need for need in self._in_use if need.last_position < position]
+            if not past:
+                return
+            self._in_use = [need for need in self._in_use if need.last_position >= position]
+            for need in past:
+                forget(need.packing, need.shard)
+            if self._rank == 0:
+                self._past += past
+            self._unsaid = True
+        self._check_there()
+        self._woken.set()
+
+    # What a trainer asks.
+
+    def ready(self, position: int) -> bool:
+        """Whether all that global batch `position` reads is committed. Cheap; StorageError where the folder is gone."""
+        need = self._first_missing()
+        if need is None or need.first_position > position:
+            return True
+        self._check_there()
+        return False
+
+    def ahead(self) -> int:
+        """Committed shards in a row, beyond those that the next batch needs."""
+        with self._lock:
+            self._first_missing()
+            number = self._num_begun
+            while (need := self._schedule.at(number)) is not None and need.first_position <= self._position:
+                number += 1
+            return max(self._num_ready - number, 0)
+
+    def needed(self, position: int) -> str:
+        """The first shard that batch `position` still lacks, for a message; "" where it lacks none."""
+        need = self._first_missing()
+        if need is None or need.first_position > position:
+            return ""
+        return f"shard {need.shard} of packing {need.packing}"
+
+    def close(self) -> None:
+        """No more signs of life from this rank."""
+        self._closed = True
+        self._woken.set()
+        self._beats.join()
+
+    def __enter__(self) -> "LiveSource":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _first_missing(self) -> Need | None:
+        with self._lock:
+            while (need := self._schedule.at(self._num_ready)) is not None and self._commits.has(need):
+                self._num_ready += 1
+            return need
+
+    def _check_served(self, packing: int, chunk: int) -> None:
+        with self._lock:
+            need = self._schedule.of(packing, chunk // self._chunks_per_shard)
+        if need is None:
+            raise ConfigError(
+                f"{self._folder}: serves the global batches {self._run.start} to {self._run.stop - 1}, and none of "
+                f"them reads chunk {chunk} of packing {packing}; give stream and run the same position, seed and batch"
+            )
+
+    def _check_there(self) -> None:
+        if not (self._folder / RUN_FILE).exists():
+            raise _gone(self._folder)
+
+    def _publish(self) -> None:
+        freed = self._freed if self._rank == 0 else 0
+        with self._lock:  # whoever raised the position has closed the files that it is past
+            position, self._unsaid = self._position, False
+        try:
+            publish(self._folder, self._rank, RankRecord(run_id=self._run.run_id, position=position, freed=freed))
+        except FileNotFoundError:
+            raise _gone(self._folder) from None
+        except StorageError:
+            self._unsaid = True
+            raise
+        self._published = time.monotonic()
+
+    def _delete(self) -> None:
+        """Rank 0: delete what every rank has said that it is past, then say so."""
+        if not self._past:
+            return
+        self._positions.refresh()
+        least = self._positions.least
+        with self._lock:
+            past = [need for need in self._past if need.last_position < least]
+        for need in past:
+            remove_shard(self._folder, need, self._manifest.schema_)
+            forget_claim(self._folder, need)
+        with self._lock:
+            self._past = [need for need in self._past if need.last_position >= least]
+        for packing in range(self._first_packing, least // self._steps_per_epoch):
+            remove_packing(self._folder, packing)
+            self._first_packing = packing + 1
+        if least > self._freed:
+            self._freed = least
+            self._publish()
+
+    def _beat(self) -> None:
+        while not self._closed:
+            self._woken.wait(BEAT_S)
+            self._woken.clear()
+            # A full disk is tried again; a folder that is gone is for whoever needs it next to say.
+            with contextlib.suppress(StorageError):
+                if self._unsaid or time.monotonic() - self._published > SIGN_OF_LIFE_S:
+                    self._publish()
+                self._delete()
+
+
+def _gone(folder: Path) -> StorageError:
+    return StorageError(
+        f"{folder}: the folder of this live run is gone, somebody removed it; train again with --live and --resume"
+    )

@@ -1,0 +1,68 @@
+"""The folders of live runs below a dataset: their names, whether a process still holds one, and how one goes.
+
+Builder and trainer both need this much of them; what lies inside is `streamfeat.live`'s.
+"""
+
+import fcntl
+import re
+import secrets
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from streamfeat.store.files import LOCK, storage_errors
+from streamfeat.store.layout import LIVE
+
+RUN_ID = re.compile(r"\d{8}t\d{6}\.\d{6}-[0-9a-f]{8}")
+_HIDDEN = re.compile(rf"\.{RUN_ID.pattern}\.(new|gone)")  # being made, being removed
+_REMOVAL_TRIES = 5
+
+
+def new_run_id() -> str:
+    """A name that sorts by the time of the start and that no other run has."""
+    return f"{datetime.now(UTC):%Y%m%dt%H%M%S.%f}-{secrets.token_hex(4)}"
+
+
+def run_folders(root: Path) -> list[Path]:
+    """The run folders below the dataset `root`, living or dead, oldest first."""
+    return _folders(root, RUN_ID)
+
+
+def hidden_folders(root: Path) -> list[Path]:
+    """Run folders that were being made or removed, perhaps by a process that was killed."""
+    return _folders(root, _HIDDEN)
+
+
+def _folders(root: Path, pattern: re.Pattern[str]) -> list[Path]:
+    try:
+        paths = list((root / LIVE).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(path for path in paths if pattern.fullmatch(path.name) and path.is_dir() and not path.is_symlink())
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process of this host holds the lock of a run folder; a folder that is gone is held by none."""
+    try:
+        with storage_errors(folder / LOCK), (folder / LOCK).open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a run folder. It vanishes at once, by a rename; whoever still writes into it notices, and stops."""
+    gone = folder.with_name(f".{folder.name.strip('.').removesuffix('.new').removesuffix('.gone')}.gone")
+    try:
+        if folder != gone:
+            folder.rename(gone)
+    except FileNotFoundError:
+        return  # somebody else did
+    for _ in range(_REMOVAL_TRIES):  # a writer that is under way may add a file behind our back
+        shutil.rmtree(gone, ignore_errors=True)
+        if not gone.exists():
+            return
