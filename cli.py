@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from streamfeat.config import BuildConfig, MaskPolicy, Objective
-from streamfeat.errors import ConfigError, DamagedError, StreamfeatError
+from streamfeat.errors import ConfigError, DamagedError, DataError, DivergedError, StreamfeatError
 from streamfeat.records import validated
-from train.config import ModelConfig, Preset, TrainConfig
+from train.config import FIELDS, Preset, TrainConfig, overridden, read_config
+from train.launch import launched
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 # Elsewhere than in a terminal, lines are as long as they are: tables are searched and cut there.
@@ -51,6 +53,7 @@ def _columns(text: str) -> dict[str, str]:
 
 @app.command("build-shards")
 def build_shards(
+    ctx: typer.Context,
     paths: Annotated[list[str], typer.Argument(metavar="EVENTS... OUT", help="Event files or globs; last the folder.")],
     format: Annotated[str, typer.Option(help="How files are read; auto recognises each one.")] = "auto",
     columns: Annotated[str, typer.Option(help="role=column,…: user, item, timestamp, rating, …")] = "",
@@ -69,25 +72,30 @@ def build_shards(
     shard_windows: Annotated[int, typer.Option(help="Windows of a Zarr shard, the unit of writing.")] = 2048,
     compression: Annotated[str, typer.Option(help="lz4 (local disks), zstd (networks) or none.")] = "lz4",
     seed: Annotated[int, typer.Option(help="Seed of split, partitions, crops and packings.")] = 20221221,
-    packings: Annotated[int, typer.Option(help="Differently shuffled layouts of the training windows.")] = 1,
+    packings: Annotated[int, typer.Option(min=0, help="Differently shuffled layouts of the training windows.")] = 1,
+    live: Annotated[
+        bool, typer.Option("--live", help="No packings: then write those of a `train OUT --live` while it runs.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Build a dataset of Zarr shards from event files: EVENTS... OUT."""
+    """Build a dataset of Zarr shards from event files: EVENTS... OUT. With --live, then serve a live training run."""
     from streamfeat.build.run import build_dataset
 
     if len(paths) < 2:
         raise ConfigError(
             f"build-shards needs event files and a folder to write: EVENTS... OUT; got {paths[0]!r} alone"
         )
+    if live and "packings" in _typed(ctx):
+        raise ConfigError("--live writes packings while a run reads them and --packings writes them now: give one")
     config = validated(BuildConfig, {
         "format": format, "columns": _columns(columns), "time_unit": time_unit,
         "media": [name.strip() for name in media.split(",") if name.strip()], "keep_planned": planned,
         "min_item_events": min_item_events, "min_user_events": min_user_events, "max_rejected": max_rejected,
         "split": split, "window_len": window_len, "max_document_len": max_document_len or "unlimited",
         "chunk_windows": chunk_windows, "shard_windows": shard_windows, "compression": compression,
-        "seed": seed, "packings": packings,
+        "seed": seed, "packings": 0 if live else packings,
     }, "build-shards")  # fmt: skip
     num_workers = workers or len(os.sched_getaffinity(0))
     steps = build_dataset(paths[:-1], paths[-1], config, workers=num_workers, overwrite=overwrite)
@@ -100,7 +108,42 @@ def build_shards(
     }
     for name, number in summary["odd_times"].items():
         err.print(f"warning: {number:,} events are timed {name.replace('_', ' ')}; check --time-unit", **PLAIN)
+    if live:
+        with _said_how_to_go_on("the run that is being served waits; run the same command to go on"):
+            summary["shards_served"] = _serve(Path(paths[-1]), num_workers)
     _show(as_json, summary, lambda: _print_summary(summary))
+
+
+def _serve(root: Path, workers: int) -> int:
+    """Write the packings of the newest live run on a dataset until it ends; returns how many shards that were."""
+    from streamfeat.live.serve import Ended, Joined, Served, Waiting, serve
+    from streamfeat.live.supervise import ProducerNote
+
+    shown = Progress(TextColumn("live"), TextColumn("{task.completed:,} shards written"), console=err)
+    row = shown.add_task("", total=None)
+    num_shards = 0
+    with shown:
+        for step in serve(root, workers):
+            match step:
+                case Waiting():
+                    shown.console.print(f"waiting for a run: python cli.py train {root} --live --run RUN", **PLAIN)
+                case Joined():
+                    shown.console.print(f"writing for run {step.run_id}", **PLAIN)
+                case Served():
+                    shown.update(row, completed=step.num_shards)
+                case ProducerNote():
+                    style = "yellow" if step.warning else None
+                    shown.console.print(("warning: " if step.warning else "") + step.text, style=style, **PLAIN)
+                case Ended():
+                    num_shards = step.num_shards
+                    shown.console.print(f"run {step.run_id} has ended; {num_shards:,} shards written", **PLAIN)
+    return num_shards
+
+
+def _typed(ctx: typer.Context) -> dict[str, Any]:
+    """The options that were typed: a default is no wish."""
+    return {name: value for name, value in ctx.params.items()
+            if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -323,7 +366,12 @@ def invent(
 def train(
     ctx: typer.Context,
     dataset: Annotated[Path, typer.Argument(metavar="OUT", help="Dataset that build-shards made.")],
-    run: Annotated[Path, typer.Option(help="Folder of the run: configuration, metrics, checkpoints.")],
+    # torchrun takes --run for an ambiguous --run-path of its own, wherever it stands: hence the second spelling.
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", "--run-folder", help="Folder of the run: configuration, metrics, checkpoints."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file that sets any of the options; typed ones win.")] = None,
     objective: Annotated[Objective, typer.Option(help="Predict the next event, or masked ones.")] = _TRAIN["objective"],
     mask_policy: Annotated[MaskPolicy, typer.Option(help="How the masked objective masks.")] = _TRAIN["mask_policy"],
     preset: Annotated[Preset, typer.Option(help="Size of the model; every field can be overridden.")] = "tiny",
@@ -337,58 +385,109 @@ def train(
     beta_2: Annotated[float, typer.Option(help="AdamW: decay of the mean squared gradient.")] = _TRAIN["beta_2"],
     weight_decay: Annotated[float, typer.Option(help="AdamW: on matrices only.")] = _TRAIN["weight_decay"],
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = _TRAIN["clip"],
+    warm_up_steps: Annotated[int, typer.Option(help="Steps of rising rate, at most a tenth of all.")] = _TRAIN[
+        "warm_up_steps"
+    ],
+    decay_share: Annotated[float, typer.Option(help="Share of the steps, at the end, of falling rate.")] = _TRAIN[
+        "decay_share"
+    ],
     final_learning_rate: Annotated[float, typer.Option(help="Share of the peak that the rate ends at.")] = _TRAIN[
         "final_learning_rate"
     ],
-    batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, rounded to windows.")] = _TRAIN["batch_tokens"],
-    micro_batch_tokens: Annotated[int, typer.Option(help="Tokens of one forward pass; 0: the whole batch.")] = _TRAIN[
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch over all ranks, rounded to windows.")] = _TRAIN[
+        "batch_tokens"
+    ],
+    micro_batch_tokens: Annotated[int, typer.Option(help="Tokens of one forward pass; 0: a rank's share.")] = _TRAIN[
         "micro_batch_tokens"
     ],
     steps: Annotated[int, typer.Option(help="Optimizer updates; 0: as --epochs says.")] = _TRAIN["steps"],
-    epochs: Annotated[int, typer.Option(help="Passes over the training windows.")] = _TRAIN["epochs"],
+    epochs: Annotated[int, typer.Option(help="Passes over the training windows, at most.")] = _TRAIN["epochs"],
+    monitor: Annotated[str, typer.Option(help="Validation figure that is to fall: loss, or a task's.")] = _TRAIN[
+        "monitor"
+    ],
+    patience: Annotated[int, typer.Option(help="Stop after so many validations without a new best; 0: never.")] = (
+        _TRAIN["patience"]
+    ),
     seed: Annotated[int, typer.Option(help="Of order, masks, initial weights, dropout.")] = _TRAIN["seed"],
-    validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = _TRAIN["validate_every"],
+    validate_every: Annotated[int, typer.Option(help="Steps between validations; 0: every epoch.")] = _TRAIN[
+        "validate_every"
+    ],
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = _TRAIN["checkpoint_every"],
+    keep: Annotated[int, typer.Option(help="Last checkpoints to keep, beside the best.")] = _TRAIN["keep"],
     threads: Annotated[int, typer.Option(help="Threads that read and prepare data.")] = _TRAIN["threads"],
+    live: Annotated[bool, typer.Option("--live", help="Train on windows while they are written, fresh each epoch.")] = (
+        False
+    ),
+    live_disk: Annotated[str, typer.Option(help="Bytes that live windows may take; GB is 1000 MB.")] = "20GB",
+    live_workers: Annotated[str, typer.Option(help="Processes that write them; 0: `build-shards --live` does.")] = (
+        _TRAIN["live_workers"]
+    ),
+    live_timeout: Annotated[float, typer.Option(help="Seconds without a sign of life after which one is dead.")] = (
+        _TRAIN["live_timeout"]
+    ),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run from its last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Time ten steps, tell what a run would take, keep nothing.")
+    ] = (False),
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write RUN/tensorboard too (an extra).")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model on a dataset: OUT --run RUN. Ctrl-C saves and says how to go on."""
-    fields = TrainConfig.model_fields.keys() | ModelConfig.model_fields.keys()
-    # Only what was typed: a default is no wish, and a resumed run keeps what it was started with.
-    given = {
-        name: ctx.params[name]
-        for name in fields & ctx.params.keys()
-        if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    }
-    with _stop_on_signals() as received:
+    """Train a model on a dataset: OUT --run RUN. Ctrl-C saves and says how to go on.
+
+    On several GPUs or machines: torchrun --nproc-per-node N cli.py train OUT --run RUN.
+    """
+    given = overridden(read_config(config) if config else {}, {k: v for k, v in _typed(ctx).items() if k in FIELDS})
+    is_first = launched().is_first
+    with _stop_on_signals(say=is_first) as received:
+        if dry_run:
+            from train.dry_run import dry_run as outline
+
+            estimate = _follow_training(outline(dataset, given, stop=lambda: bool(received)), show=is_first)["estimate"]
+            if is_first:
+                _show(as_json, estimate, lambda: _print_estimate(estimate))
+            return
+        if run is None:
+            raise ConfigError("train needs a folder for the run: --run RUN (or --dry-run, which keeps nothing)")
         from train.loop import train as run_training
 
         steps_of_run = run_training(
             dataset, run, given,
             resume=resume, overwrite=overwrite, tensorboard=tensorboard, stop=lambda: bool(received),
         )  # fmt: skip
-        summary = _follow_training(steps_of_run)
-    _show(as_json, summary, lambda: _print_training(summary))
+        summary = _follow_training(steps_of_run, show=is_first)
+    if is_first:
+        _show(as_json, summary, lambda: _print_training(summary))
     if summary["result"] == "stopped":
-        again = shlex.join(["python", "cli.py", "train", str(dataset), "--run", str(run), "--resume"])
-        err.print(f"stopped after step {summary['step']:,}; go on with: {again}", **PLAIN)
-        raise typer.Exit(128 + received[0])
+        if is_first:
+            again = shlex.join([*_launcher(), "cli.py", "train", str(dataset), "--run-folder", str(run), "--resume"])
+            err.print(f"stopped after step {summary['step']:,}; go on with: {again}", **PLAIN)
+        # A rank that got no signal itself stops with the others.
+        raise typer.Exit(128 + (received[0][0] if received else signal.SIGTERM))
+
+
+def _launcher() -> list[str]:
+    """What starts as many ranks as there are now."""
+    ranks = launched().world_size
+    return ["python"] if ranks == 1 else ["torchrun", "--nproc-per-node", str(ranks)]
+
+
+# Within so many seconds a second signal is the same wish: a terminal and torchrun both pass Ctrl-C on.
+_SAME_WISH_S = 1.0
 
 
 @contextlib.contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
-    """Signals that asked the run to stop. A second one ends the process at once."""
-    received: list[int] = []
+def _stop_on_signals(*, say: bool) -> Iterator[list[tuple[int, float]]]:
+    """Signals that asked the run to stop, and when. A later one ends the process at once."""
+    received: list[tuple[int, float]] = []
 
     def note(number: int, frame: object) -> None:
-        if received:
+        if received and time.monotonic() - received[0][1] > _SAME_WISH_S:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        received.append(number)
-        os.write(2, b"\nfinishing the step and saving; once more to quit at once\n")
+        if say and not received:
+            os.write(2, b"\nfinishing the step and saving; once more to quit at once\n")
+        received.append((number, time.monotonic()))
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -398,69 +497,124 @@ def _stop_on_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _follow_training(records: Iterator[Any]) -> dict[str, Any]:
-    """Drain a run, a progress bar on stderr; returns its summary."""
-    from train.progress import Finished, Note, Saved, Started, Stepped, Validated
+def _follow_training(records: Iterator[Any], *, show: bool) -> dict[str, Any]:
+    """Drain a run, a progress bar on stderr where it is to `show`; returns its summary."""
+    from train.dry_run import Estimate
+    from train.progress import Finished, Note, Saved, Started, Stepped, Stopped, Validated, Waiting
 
     bar = Progress(
         TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(elapsed_when_finished=True), console=err,
+        TimeRemainingColumn(elapsed_when_finished=True), console=err, disable=not show,
     )  # fmt: skip
-    summary: dict[str, Any] = {"validation": None, "checkpoint": None}
+    row = bar.add_task("", total=None, status="", visible=False)
+    summary: dict[str, Any] = {"validation": None, "best": None, "checkpoint": None}
+
+    def say(text: str, style: str | None = None) -> None:
+        if show:
+            bar.console.print(text, style=style, **PLAIN)
+
     with bar:
         for record in records:
             match record:
                 case Note():
-                    style = "yellow" if record.warning else None
-                    bar.print(("warning: " if record.warning else "") + record.text, style=style, markup=False)
+                    say(("warning: " if record.warning else "") + record.text, "yellow" if record.warning else None)
                 case Started():
-                    bar.console.print(_training_title(record), **PLAIN)
-                    bar.add_task("", total=record.num_steps, completed=record.step, status="")
+                    say(_training_title(record))
+                    bar.update(row, total=record.num_steps, completed=record.step, visible=True)
                     summary |= {"run": str(record.run), "steps": record.num_steps, "baselines": record.baselines,
                                 "validation_users": record.validation_users}  # fmt: skip
                 case Stepped():
                     status = (f"loss {_number(record.loss)}  {record.tokens_per_s:,.0f} tokens/s  "
                               f"waiting {record.wait_share:.0%}")  # fmt: skip
-                    bar.update(bar.task_ids[0], completed=record.step, status=status)
+                    if record.ahead is not None:
+                        status += f"  {record.ahead} shards ahead"
+                    bar.update(row, completed=record.step, status=status)
+                case Waiting():
+                    bar.update(row, status=f"waited {record.seconds:,.0f} s for {record.what}")
+                    say(f"waited {record.seconds:,.0f} s for {record.what}")
                 case Validated():
-                    tasks = ", ".join(f"{task} {_number(loss)}" for task, loss in record.losses.items())
-                    line = f"step {record.step:,}: validation loss {_number(record.loss)} ({tasks})"
-                    bar.console.print(line, **PLAIN)
-                    summary["validation"] = {"step": record.step, "loss": record.loss, "losses": record.losses}
+                    say(_validation_line(record, summary["baselines"]))
                 case Saved():
                     summary["checkpoint"] = str(record.path)
-                case _:
-                    summary |= {"step": record.step}
-                    summary["result"] = "finished" if isinstance(record, Finished) else "stopped"
-                    if isinstance(record, Finished) and (last := record.validated):
-                        summary["validation"] = {"step": last.step, "loss": last.loss, "losses": last.losses}
+                case Estimate():
+                    summary["estimate"] = asdict(record) | {"training_s": record.training_s}
+                case Finished() | Stopped():
+                    summary |= {"step": record.step, "result": "stopped"}
+                    if isinstance(record, Finished):
+                        summary |= {"result": "finished", "validation": _figures(record.last),
+                                    "best": _figures(record.best),
+                                    "best_checkpoint": str(record.best_checkpoint or "") or None}  # fmt: skip
+            if isinstance(record, Validated):
+                summary["validation"] = _figures(record.figures)
     return summary
+
+
+def _print_estimate(estimate: dict[str, Any]) -> None:
+    window_len = estimate["batch_tokens"] // estimate["batch_windows"]
+    sizes = {name: f"{estimate[f'{name}_bytes'] / 1e6:,.1f} MB" for name in ("weight", "gradient", "optimizer", "peak")}
+    hours, rest = divmod(round(estimate["training_s"]), 3600)
+    rows = {
+        "parameters": f"{estimate['num_parameters']:,} on {estimate['device']}, {estimate['world_size']} ranks",
+        "memory of a rank": f"weights {sizes['weight']}, gradients {sizes['gradient']}, optimizer "
+        f"{sizes['optimizer']}; at most {sizes['peak']} in all during the timed steps",
+        "batches": f"{estimate['batch_windows']:,} windows × {window_len:,} = {estimate['batch_tokens']:,} tokens, "
+        f"in passes of {estimate['micro_batch_windows'] * window_len:,}",
+        "steps": f"{estimate['num_steps']:,} at most, {estimate['steps_per_epoch']:,} an epoch",
+        "tokens": f"{estimate['num_tokens']:,} without PAD",
+        "expected time": f"{hours} h {rest // 60} min {rest % 60} s: {estimate['step_s']:.3f} s a step (median of "
+        f"{estimate['timed_steps']}); validation and checkpoints come on top",
+    }
+    table = Table(title="dry run: nothing was kept", show_header=False, title_justify="left")
+    for name, text in rows.items():
+        table.add_row(name, text)
+    out.print(table)
+
+
+def _figures(figures: Any) -> dict[str, Any] | None:
+    return None if figures is None else figures.model_dump()
+
+
+def _validation_line(record: Any, baselines: dict[str, float | None]) -> str:
+    """Each task's loss with its baseline beside it, so that the number means something."""
+    figures = record.figures
+    tasks = ", ".join(f"{task} {_number(loss)} ({_baseline(task)} {_number(baselines[task])})"
+                      for task, loss in figures.losses.items())  # fmt: skip
+    best = ", the best so far" if record.is_best else ""
+    return f"step {figures.step:,}: validation loss {_number(figures.loss)}{best}: {tasks}"
+
+
+def _baseline(task: str) -> str:
+    return "popularity" if task.endswith("_watch") else "mean rating"
 
 
 def _training_title(started: Any) -> str:
     tokens = started.batch_windows * started.window_len
     micro = started.micro_batch_windows * started.window_len
+    share = tokens // started.world_size
     parts = [
-        f"{started.run}: {started.num_parameters:,} parameters on {started.device}",
+        f"{started.run}: {started.num_parameters:,} parameters on {started.device}"
+        + (f", {started.world_size} ranks" if started.world_size > 1 else ""),
         f"batches of {started.batch_windows:,} windows × {started.window_len:,} = {tokens:,} tokens"
-        + (f" in passes of {micro:,}" if micro < tokens else ""),
+        + (f" in passes of {micro:,}" if micro < share else ""),
         f"{started.num_steps:,} steps, {started.steps_per_epoch:,} an epoch",
     ]
     return "; ".join(parts)
 
 
 def _print_training(summary: dict[str, Any]) -> None:
-    validation = summary["validation"]
+    validation, best = summary["validation"], summary["best"]
     if validation is None:
         return
     table = Table(title=f"{summary['run']}: validation after step {validation['step']:,}", title_justify="left")
-    for column in ("task", "loss", "baseline", "users"):
+    for column in ("task", "loss", *(["best"] if best else []), "baseline", "users"):
         table.add_column(column, justify="left" if column == "task" else "right")
     for task, loss in validation["losses"].items():
-        baseline = "popularity" if task.endswith("_watch") else "mean rating"
-        table.add_row(task, _number(loss), f"{_number(summary['baselines'][task])} ({baseline})",
+        row = [task, _number(loss), *([_number(best["losses"][task])] if best else [])]
+        table.add_row(*row, f"{_number(summary['baselines'][task])} ({_baseline(task)})",
                       f"{summary['validation_users'][task]:,}")  # fmt: skip
     out.print(table)
+    if best:
+        out.print(f"best: step {best['step']:,}, {summary['best_checkpoint']}", **PLAIN)
 
 
 def _number(value: float | None) -> str:
@@ -472,8 +626,19 @@ def main() -> None:
     try:
         app()
     except StreamfeatError as error:
-        err.print(f"error: {error}", **PLAIN)
+        _print_error(error)
         sys.exit(error.exit_code)
+
+
+def _print_error(error: StreamfeatError) -> None:
+    """Errors that all ranks make alike are printed once; one that follows another rank's has no text."""
+    try:
+        rank = launched().rank
+    except ConfigError:
+        rank = 0
+    alike = isinstance(error, ConfigError | DataError | DivergedError)
+    if str(error) and (rank == 0 or not alike):
+        err.print(f"error: {f'rank {rank}: ' if rank else ''}{error}", **PLAIN)
 
 
 if __name__ == "__main__":

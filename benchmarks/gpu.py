@@ -42,9 +42,8 @@ def make_dataset(folder: Path) -> Path:
 
 def flops_per_token(data: Path, objective: str) -> float:
     """Forward and backward flops of a token of `base`, from the model's matrices and the data's own segments."""
-    from train.config import PRESETS
+    from train.config import PRESETS, new_config
     from train.model import EventTransformer
-    from train.run import new_config
 
     manifest = load_manifest(data)
     config = new_config({"preset": "base", "objective": objective})

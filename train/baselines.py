@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfeat.store.manifest import Manifest
+from train.distributed import World
 from train.progress import Losses
 from train.targets import Arrays, find_targets, rated_items, task_names
 from train.validation import UserMeans
@@ -25,9 +26,9 @@ def popularity_nats(item_targets: NDArray[np.int64], medium_offsets: tuple[int, 
 
 
 def score_baselines(
-    batches: Iterable[Arrays], manifest: Manifest, item_targets: NDArray[np.int64]
+    batches: Iterable[Arrays], manifest: Manifest, item_targets: NDArray[np.int64], world: World
 ) -> tuple[Losses, dict[str, int]]:
-    """Task → loss of its baseline over the validation `batches`, and task → users that have a target.
+    """Task → loss of its baseline over the validation `batches` of all ranks, and task → users that have a target.
 
     Watch tasks: nats of the popularity of training targets; rating tasks: squared error of the medium's
     mean training rating.
@@ -45,5 +46,5 @@ def score_baselines(
             else:
                 losses = nats[item[tokens]]
             means[task].add(losses, user[tokens])
-    results = {task: mean.result() for task, mean in means.items()}
+    results = {task: mean.result(world) for task, mean in means.items()}
     return {task: loss for task, (loss, _) in results.items()}, {task: users for task, (_, users) in results.items()}

@@ -7,7 +7,8 @@
 - `state.json`: step, position in the data, configuration, versions
 - `manifest.json`: size and SHA-256 of each, written last
 
-The folder is written under a temporary name, made durable and renamed; `RUN/latest` names it afterwards.
+The folder is written under a temporary name, made durable and renamed; `RUN/latest` names it afterwards, and
+`RUN/best` the one whose validation was best.
 """
 
 import hashlib
@@ -32,12 +33,13 @@ from streamfeat.store.files import TEMPORARY, storage_errors, sweep_temporaries
 from streamfeat.store.manifest import FileRecord
 from streamfeat.store.writer import write_whole
 from train.config import TrainConfig
+from train.stopping import Standing
 
 CHECKPOINTS = "checkpoints"
 LATEST = "latest"
+BEST = "best"
 CHECKPOINT_VERSION = 1
 
-_KEPT = 2  # checkpoints known to be good
 _NAME = re.compile(r"step-(\d{8,})")
 _MODEL, _OPTIMIZER, _STATE, _MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 
@@ -48,6 +50,7 @@ class TrainState(Frozen):
     format_version: int = CHECKPOINT_VERSION
     step: int  # optimizer updates done, those not applied counted too
     bad_steps: int  # the last so many in a row were not finite
+    standing: Standing = Standing()  # of validation
     stream: dict[str, Any]  # the position in the data, as WindowStream.state_dict gives it
     config: TrainConfig
     fingerprint: str  # of the dataset
@@ -74,10 +77,13 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run. Only the process that holds the run's lock may make one of these."""
+    """The checkpoints of one run: the best and the last `keep`.
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
+    Only the process that holds the run's lock may make one of these.
+    """
+
+    def __init__(self, run: Path, keep: int = 2) -> None:
+        self.run, self.keep = run, keep
         self.folder = run / CHECKPOINTS
         self._good: set[int] = set()  # steps whose files this process wrote, or read and found whole
         with storage_errors(self.folder):
@@ -94,10 +100,10 @@ class Checkpoints:
 
     def path(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
-        return self.folder / f"step-{step:08d}"
+        return checkpoint_path(self.run, step)
 
     def save(self, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-        """Write a checkpoint and forget those before the last two; returns its folder.
+        """Write a checkpoint and forget those that are neither the best nor among the last; returns its folder.
 
         Raises StorageError where the disk refuses; what was saved before stays.
         """
@@ -113,7 +119,7 @@ class Checkpoints:
                 raise
         write_whole(self.run, LATEST, f"{CHECKPOINTS}/{final.name}\n".encode())
         self._good.add(state.step)
-        self._forget_old()
+        self._forget_old(self._marked_best(state.standing))
         return final
 
     def load_newest(self) -> tuple[Checkpoint | None, list[str]]:
@@ -138,7 +144,7 @@ class Checkpoints:
         return None, problems
 
     def _publish(self, temporary: Path, final: Path) -> None:
-        if final.exists():  # only a damaged one can be there: a run that goes on from a good one is past it
+        if final.exists():  # a damaged one, or the same step before its validation
             aside = self._temporary(final.name)
             final.rename(aside)
             temporary.rename(final)
@@ -147,27 +153,43 @@ class Checkpoints:
             temporary.rename(final)
         _fsync_folder(self.folder)
 
-    def _forget_old(self) -> None:
-        kept = sorted(self._good)[-_KEPT:]
-        if len(kept) < _KEPT:
+    def _marked_best(self, standing: Standing) -> int:
+        """Let `RUN/best` name the best checkpoint; returns its step, -1 where nothing was validated."""
+        if standing.best is None:
+            return -1
+        text = f"{CHECKPOINTS}/{self.path(standing.best.step).name}\n"
+        file = self.run / BEST
+        if not file.exists() or file.read_text("utf-8") != text:
+            write_whole(self.run, BEST, text.encode())
+        return standing.best.step
+
+    def _forget_old(self, best: int) -> None:
+        kept = sorted(self._good)[-self.keep :]
+        if len(kept) < self.keep:
             return
         for step in self.steps():
-            if step < kept[-1] and step not in kept:
+            if step < kept[-1] and step not in (*kept, best):
                 # Renamed first: a kill in between leaves no folder that looks like a damaged checkpoint.
                 aside = self._temporary(self.path(step).name)
                 self.path(step).rename(aside)
                 shutil.rmtree(aside)
-        self._good.intersection_update(kept)
+        self._good.intersection_update((*kept, best))
 
     def _temporary(self, name: str) -> Path:
         return self.folder / f".{name}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def checkpoint_path(run: Path, step: int) -> Path:
+    """The folder of a step's checkpoint."""
+    return run / CHECKPOINTS / f"step-{step:08d}"
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read the checkpoint in the folder `path`, every byte checked against its SHA-256.
 
     Raises DamagedError where a file is missing or altered, FormatVersionError for a newer format.
     """
+    path = Path(path)
     content = _read_verified(path)
     state = _json(path / _STATE, content[_STATE])
     version = state.get("format_version")

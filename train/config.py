@@ -1,11 +1,17 @@
-"""What a training run is asked to do: the model, the optimizer, and how long."""
+"""What a training run is asked to do: the model, the optimizer, how long, and on which batches."""
 
-from typing import Any, Literal
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from streamfeat.config import MaskPolicy, Objective
-from streamfeat.records import Frozen
+from streamfeat.errors import ConfigError
+from streamfeat.records import Frozen, validated
 
 Preset = Literal["tiny", "small", "base"]
 
@@ -34,42 +40,132 @@ class ModelConfig(Frozen):
         return self
 
 
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_bytes(value: Any) -> Any:
+    """`"20GB"` as a number of bytes, units being powers of 1000; what is no text passes as it is."""
+    if not isinstance(value, str):
+        return value
+    number, unit = value[:-2].strip(), value[-2:].upper()
+    try:
+        return round(float(number) * _UNITS[unit])
+    except (ValueError, KeyError, OverflowError):
+        raise ValueError(f"write a size as a number and {', '.join(_UNITS)}, for instance 20GB") from None
+
+
+NumBytes = Annotated[int, BeforeValidator(parse_bytes)]
+
+
 class TrainConfig(Frozen):
-    """Everything that decides a run's numbers, and a few switches that do not (see `FREE_ON_RESUME`)."""
+    """Everything that decides a run's numbers, and what does not (see `FREE_ON_RESUME`)."""
 
     objective: Objective = "causal"
     mask_policy: MaskPolicy = "disjoint"  # masked objective only
     preset: Preset = "tiny"
     model: ModelConfig = ModelConfig()
-    batch_tokens: int = Field(default=4096, ge=1)  # tokens of a global batch
+    batch_tokens: int = Field(default=4096, ge=1)  # tokens of a global batch, over all ranks
     micro_batch_tokens: int = Field(default=0, ge=0)  # tokens of one forward pass; 0: a rank's whole share
     steps: int = Field(default=0, ge=0)  # optimizer updates; 0: as `epochs` says
-    epochs: int = Field(default=1, ge=1)
+    epochs: int = Field(default=64, ge=1)  # at most: see `patience`
     learning_rate: float = Field(default=2e-3, gt=0)
     beta_1: float = Field(default=0.9, ge=0, lt=1)
     beta_2: float = Field(default=0.98, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     clip: float = Field(default=1.0, gt=0)  # largest global gradient norm
-    final_learning_rate: float = Field(default=0.02, ge=0, le=1)  # share of the peak that the cosine ends at
-    validate_every: int = Field(default=100, ge=1)  # steps; the last step is always validated
-    checkpoint_every: int = Field(default=100, ge=1)  # steps; the last step is always saved
+    warm_up_steps: int = Field(default=60, ge=0)  # rising rate; never more than a tenth of all steps
+    decay_share: float = Field(default=0.3, ge=0, le=1)  # of the steps, at the end, over which the rate falls
+    final_learning_rate: float = Field(default=0.02, ge=0, le=1)  # share of the peak that it falls to
+    validate_every: int = Field(default=0, ge=0)  # steps; 0: every epoch; the last step is always validated
+    checkpoint_every: int = Field(default=500, ge=1)  # steps; the best and the last step are always saved
+    keep: int = Field(default=2, ge=1)  # last checkpoints that are kept, beside the best
+    monitor: str = "loss"  # which validation figure is to fall: loss, or a task such as anime_watch
+    patience: int = Field(default=5, ge=0)  # validations without a new best before the run ends; 0: no end
     seed: int = Field(default=0, ge=0, lt=2**63)  # order, masks, initial weights, dropout
-    threads: int = Field(default=1, ge=1)  # reader threads
+    threads: int = Field(default=1, ge=1)  # reader threads of each rank
+    live: bool = False  # read packings while they are written, epoch e packing e
+    live_disk: NumBytes = Field(default=20 * 10**9, ge=1)  # bytes that they may take
+    live_workers: int | Literal["auto"] = "auto"  # producers that the run starts; auto: cores - 1; 0: they run apart
+    live_timeout: float = Field(default=600, gt=0)  # seconds without a sign of life before a run counts as dead
+
+    @model_validator(mode="after")
+    def _agree(self) -> "TrainConfig":
+        if self.live_workers != "auto" and self.live_workers < 0:
+            raise ValueError(f"live_workers must be 0 or more, or auto; got {self.live_workers}")
+        return self
 
     def batch_windows(self, window_len: int) -> int:
         """Windows of a global batch: `batch_tokens` over `window_len`, rounded to the nearest, at least one."""
         return max(1, round(self.batch_tokens / window_len))
 
-    def micro_batch_windows(self, window_len: int) -> int:
-        """Windows of one forward pass: the largest divisor of the batch that `micro_batch_tokens` allows.
+    def micro_batch_windows(self, window_len: int, world_size: int = 1) -> int:
+        """Windows of one forward pass: the largest divisor of a rank's share that `micro_batch_tokens` allows.
 
         A divisor, so that every pass has one shape: on CUDA another one would be compiled anew.
         """
-        whole = self.batch_windows(window_len)
-        most = max(1, round(self.micro_batch_tokens / window_len)) if self.micro_batch_tokens else whole
-        return next(n for n in range(min(most, whole), 0, -1) if whole % n == 0)
+        share = self.batch_windows(window_len) // world_size
+        most = max(1, round(self.micro_batch_tokens / window_len)) if self.micro_batch_tokens else share
+        return next(n for n in range(min(most, share), 0, -1) if share % n == 0)
+
+    def num_producers(self) -> int:
+        """Producers that a live run starts itself."""
+        if self.live_workers == "auto":
+            return max(1, len(os.sched_getaffinity(0)) - 1)
+        return self.live_workers
 
 
 # Fields of a TrainConfig that may differ when a run is resumed: they change no batch, and no number but by rounding
 # (on CUDA, where dropout is drawn per pass, micro-batches change its masks too).
-FREE_ON_RESUME = ("micro_batch_tokens", "checkpoint_every", "threads")
+FREE_ON_RESUME = (
+    "micro_batch_tokens", "checkpoint_every", "keep", "patience", "threads", "live_disk", "live_workers", "live_timeout"
+)  # fmt: skip
+
+FIELDS = (TrainConfig.model_fields.keys() | ModelConfig.model_fields.keys()) - {"model"}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options that a TOML file gives, by name: fields of `TrainConfig` and, plain or below `[model]`, of
+    `ModelConfig`. Raises ConfigError for a file that cannot be read, an unknown key, a value out of range."""
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: is no TOML ({error})") from None
+    model = values.pop("model", {})
+    if not isinstance(model, dict):
+        raise ConfigError(f"{path}: model: is a table, [model], of {', '.join(ModelConfig.model_fields)}")
+    for key in model.keys() - ModelConfig.model_fields.keys():
+        raise ConfigError(_unknown(path, f"model.{key}", key, ModelConfig.model_fields))
+    for key in values.keys() - FIELDS:
+        raise ConfigError(_unknown(path, key, key, FIELDS))
+    if twice := values.keys() & model.keys():
+        raise ConfigError(f"{path}: {min(twice)}: is given twice, plain and below [model]; keep one")
+    values |= model
+    new_config(values, where=str(path))
+    return values
+
+
+def _unknown(path: Path, name: str, key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, sorted(known), n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+    return f"{path}: unknown key {name!r}; {hint}"
+
+
+def new_config(given: Mapping[str, Any], where: str = "train") -> TrainConfig:
+    """The configuration of a new run: the preset's, then what was `given`. Raises ConfigError."""
+    preset = given.get("preset", TrainConfig.model_fields["preset"].default)
+    if preset not in PRESETS:
+        raise ConfigError(f"{where}: preset {preset!r}: is none of {', '.join(PRESETS)}")
+    if given.get("steps") and "epochs" in given:
+        raise ConfigError(f"{where}: steps {given['steps']} and epochs {given['epochs']} contradict: give one of them")
+    values = {**PRESETS[preset], **given}
+    model = {name: values.pop(name) for name in ModelConfig.model_fields if name in values}
+    return validated(TrainConfig, {**values, "model": model}, where)
+
+
+def overridden(given: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
+    """`given`, as a file gives it, with the options `by`: they win, also where steps and epochs exclude each other."""
+    excluded = {"steps": "epochs", "epochs": "steps"}
+    dropped = {other for name, other in excluded.items() if name in by}
+    return {**{name: value for name, value in given.items() if name not in dropped}, **by}

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from train.progress import Finished, Note, Progress, Stopped
-from train.run import open_run
+from train.distributed import joined
+from train.progress import Note, Progress
+from train.run import open_run_together
 from train.session import Session, exact_arithmetic
 from train.tensorboard import check_tensorboard
 
@@ -29,30 +30,31 @@ def train(
 
     `given` are options by name, the fields of `TrainConfig` and `ModelConfig`; what is not given is the
     preset's or, with `resume`, as saved. Once `stop` says so, the current step is finished and saved.
-    Raises the errors of `streamfeat.errors`.
+    Started by torchrun, every rank calls this alike; what is yielded is the same on all of them, but that rank 0
+    alone saves. Raises the errors of `streamfeat.errors`.
     """
     if tensorboard:
         check_tensorboard()
     with (
         exact_arithmetic(),
-        open_run(dataset, run, given or {}, resume=resume, overwrite=overwrite) as opened,
-        Session(opened) as session,
+        joined() as world,
+        open_run_together(world, dataset, run, given or {}, resume=resume, overwrite=overwrite) as opened,
+        Session(opened, world) as session,
     ):
         if resume and not opened.resumed:
             yield Note(f"{run}: no run to resume; starting from step 0")
-        yield from session.restore()
-        session.open_log(tensorboard=tensorboard)
+        yield from session.open(tensorboard=tensorboard)
         yield session.started()
         if session.is_finished:
-            yield Note(f"{run}: finished already, all {session.num_steps:,} steps are done; nothing to do")
-        if session.validation_is_due and not session.is_validated:
+            yield Note(f"{run}: finished already, after step {session.step:,}; nothing to do")
+        if session.validation_is_due:
             yield from session.validate(stop)
-        while session.step < session.num_steps and not stop():
+        while not session.is_finished and (yield from session.may_go_on(stop)):
             yield from session.advance()
-            if session.checkpoint_is_due:
-                yield session.save()
             if session.validation_is_due:
                 yield from session.validate(stop)
-        if session.step > session.saved_step:
-            yield session.save()
-        yield Finished(session.step, session.validated) if session.is_finished else Stopped(session.step)
+            if session.checkpoint_is_due:
+                yield from session.save()
+        if not session.is_saved:
+            yield from session.save()
+        yield session.ended()

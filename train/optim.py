@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from train.config import TrainConfig
 
-_MOST_WARM_UP = 60  # steps
-
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW that decays the matrices of linear layers only: never embeddings, norms, biases.
@@ -28,12 +26,15 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
-    """The rate of update `step` (from 0) of `num_steps`: linear warm-up, then a cosine down to a share of the peak."""
-    warm_up = min(_MOST_WARM_UP, num_steps // 10)
+    """The rate of update `step` (from 0) of `num_steps`: a linear warm-up, the peak, and over the last
+    `decay_share` of the steps, or what the warm-up leaves of them, half a cosine down to a share of the peak."""
+    warm_up = min(config.warm_up_steps, num_steps // 10)
     if step < warm_up:
         return config.learning_rate * (step + 1) / (warm_up + 1)
-    progress = (step - warm_up) / max(1, num_steps - 1 - warm_up)
-    cosine = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    decay = max(min(round(config.decay_share * num_steps), num_steps - warm_up), 1)
+    first = num_steps - decay
+    progress = (step - first) / max(1, decay - 1)
+    cosine = (1 + math.cos(math.pi * min(1.0, max(0.0, progress)))) / 2 if config.decay_share else 1.0
     return config.learning_rate * (config.final_learning_rate + (1 - config.final_learning_rate) * cosine)
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from train.stopping import Figures
+
 Losses = dict[str, float | None]  # by task; None: no target, or not finite
 
 
@@ -27,6 +29,7 @@ class Started:
     window_len: int
     batch_windows: int  # of a global batch, what --batch-tokens was rounded to
     micro_batch_windows: int
+    world_size: int
     baselines: Losses  # loss of popularity and of the mean rating on validation
     validation_users: dict[str, int]  # users that have a target, by task
 
@@ -41,15 +44,23 @@ class Stepped:
     learning_rate: float
     tokens_per_s: float
     wait_share: float  # share of the time that was spent waiting for data
+    ahead: int | None  # live: shards that are written beyond those in use
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Live: the next batch is not written yet."""
+
+    seconds: float
+    what: str  # the shard that is missing
 
 
 @dataclass(frozen=True)
 class Validated:
     """One pass over the validation split."""
 
-    step: int
-    loss: float | None
-    losses: Losses
+    figures: Figures
+    is_best: bool
 
 
 @dataclass(frozen=True)
@@ -69,10 +80,12 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Finished:
-    """The end of a run that made all of its steps."""
+    """The end of a run that made all of its steps, or whose validation no longer fell."""
 
     step: int
-    validated: Validated | None  # the last validation; None where the split has no window
+    last: Figures | None  # the last validation; None where the split has no window
+    best: Figures | None  # the one whose monitored figure was lowest
+    best_checkpoint: Path | None
 
 
-Progress = Note | Started | Stepped | Validated | Saved | Stopped | Finished
+Progress = Note | Started | Stepped | Waiting | Validated | Saved | Stopped | Finished

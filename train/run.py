@@ -4,10 +4,11 @@ RUN/
   config.json      this page's record, written before the first step
   dataset/         dataset.json (without receipts) and items.parquet: with a checkpoint, all that the model needs
   metrics.jsonl    see metrics.py
-  checkpoints/ latest    see checkpoint.py
+  checkpoints/ latest best    see checkpoint.py
 """
 
 import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,14 +17,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, StreamfeatError
 from streamfeat.records import Frozen, validated
 from streamfeat.store.files import LOCK, locked, storage_errors
 from streamfeat.store.layout import ITEMS, MANIFEST
 from streamfeat.store.manifest import Manifest, load_manifest, manifest_json
 from streamfeat.store.writer import write_whole
-from train.checkpoint import CHECKPOINTS, LATEST, Checkpoint
-from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig
+from train.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path
+from train.config import FREE_ON_RESUME, TrainConfig, new_config
+from train.distributed import World
 from train.metrics import METRICS
 
 RUN_CONFIG = "config.json"
@@ -32,7 +34,7 @@ TENSORBOARD = "tensorboard"
 RUN_VERSION = 1
 
 # In the order in which --overwrite deletes them: config.json last, so that a kill in between leaves a run.
-_OURS = (CHECKPOINTS, LATEST, METRICS, TENSORBOARD, RUN_DATASET, RUN_CONFIG)
+_OURS = (CHECKPOINTS, LATEST, BEST, METRICS, TENSORBOARD, RUN_DATASET, RUN_CONFIG)
 
 
 class RunRecord(Frozen):
@@ -55,6 +57,10 @@ class Run:
     config: TrainConfig
     resumed: bool
 
+    def checkpoint_path(self, step: int) -> Path:
+        """The folder of a step's checkpoint."""
+        return checkpoint_path(self.path, step)
+
 
 @contextlib.contextmanager
 def open_run(
@@ -73,7 +79,10 @@ def open_run(
     manifest = load_manifest(dataset)
     with storage_errors(path):
         _check_ours(path)
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no folder can be made here; give another one for the run") from None
     with locked(path, "trains"):
         resumed = (path / RUN_CONFIG).exists()
         if resumed and not resume and not overwrite:
@@ -90,19 +99,35 @@ def open_run(
             config = new_config(given)
             _clear(path)
         _write_record(path, dataset, manifest, config)
-        yield Run(path, dataset, manifest, config, resumed)
+        try:
+            yield Run(path, dataset, manifest, config, resumed)
+        except StreamfeatError:
+            # What could not start leaves no run behind: the corrected command is not another run's.
+            if not resumed and not (path / METRICS).exists():
+                _clear(path)
+            raise
 
 
-def new_config(given: Mapping[str, Any]) -> TrainConfig:
-    """The configuration of a new run: the preset's, then what was `given`. Raises ConfigError."""
-    preset = given.get("preset", TrainConfig.model_fields["preset"].default)
-    if preset not in PRESETS:
-        raise ConfigError(f"--preset {preset!r}: is none of {', '.join(PRESETS)}")
-    if given.get("steps") and "epochs" in given:
-        raise ConfigError(f"--steps {given['steps']} and --epochs {given['epochs']} contradict: give one of them")
-    values = {**PRESETS[preset], **given}
-    model = {name: values.pop(name) for name in ModelConfig.model_fields if name in values}
-    return validated(TrainConfig, {**values, "model": model}, "train")
+@contextlib.contextmanager
+def open_run_together(
+    world: World,
+    dataset: str | Path,
+    path: str | Path,
+    given: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Iterator[Run]:
+    """`open_run` on rank 0, whose answer, or failure, is every rank's."""
+    with contextlib.ExitStack() as held:
+
+        def opened() -> dict[str, Any]:
+            run = held.enter_context(open_run(dataset, path, given, resume=resume, overwrite=overwrite))
+            return {"config": run.config.model_dump(mode="json"), "resumed": run.resumed}
+
+        facts = world.from_first(opened)
+        config = validated(TrainConfig, facts["config"], "train")
+        yield Run(Path(path), Path(dataset), load_manifest(dataset), config, facts["resumed"])
 
 
 def resumed_config(path: Path, saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
@@ -201,16 +226,27 @@ def _clear(path: Path) -> None:
 
 def _write_record(path: Path, dataset: Path, manifest: Manifest, config: TrainConfig) -> None:
     """The data's side first: config.json makes the folder a run."""
+    items = _read_items(dataset, manifest)
     if not (path / RUN_DATASET / ITEMS).exists():
         facts = manifest.model_copy(update={"receipts": ()})
         write_whole(path, f"{RUN_DATASET}/{MANIFEST}", manifest_json(facts).encode())
-        with storage_errors(dataset / ITEMS):
-            items = (dataset / ITEMS).read_bytes()
         write_whole(path, f"{RUN_DATASET}/{ITEMS}", items)
     record = RunRecord(
         dataset=str(dataset.resolve()), fingerprint=manifest.fingerprint, train=config, versions=versions()
     )
     write_whole(path, RUN_CONFIG, (record.model_dump_json(indent=1) + "\n").encode())
+
+
+def _read_items(dataset: Path, manifest: Manifest) -> bytes:
+    """The bytes of items.parquet, checked: its counts are weights, and a run keeps them when the dataset is gone."""
+    try:
+        with storage_errors(dataset / ITEMS):
+            items = (dataset / ITEMS).read_bytes()
+    except FileNotFoundError:
+        raise DamagedError(f"{dataset / ITEMS}: is missing; restore it or build again") from None
+    if hashlib.sha256(items).hexdigest() not in {file.sha256 for file in manifest.files() if file.path == ITEMS}:
+        raise DamagedError(f"{dataset / ITEMS}: is not as it was built; run `verify`, then restore it or build again")
+    return items
 
 
 def _check_same_data(path: Path, record: RunRecord, dataset: Path, manifest: Manifest) -> None:
@@ -230,8 +266,9 @@ def _check_same_data(path: Path, record: RunRecord, dataset: Path, manifest: Man
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
-    """What a user can understand of a dataset, by dotted name; not where its files lay, nor digests."""
-    return _leaves(manifest.model_dump(mode="json", exclude={"fingerprint", "plan", "receipts", "sources"}))
+    """What a user can understand of a dataset, by dotted name; not where its files lay, nor what follows from that."""
+    derived = {"fingerprint", "plan", "receipts", "sources", "special_tokens", "event_chunk", "event_shard"}
+    return _leaves(manifest.model_dump(mode="json", exclude=derived))
 
 
 def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:

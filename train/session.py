@@ -1,25 +1,27 @@
-"""What a training process holds while it runs: model, optimizer, position in the data, and open files."""
+"""What a training process holds while it runs: model, optimizer, its batches, and open files."""
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
+from typing import Any
 
 import torch
 
-from streamfeat.errors import ConfigError, DataError, DivergedError
-from streamfeat.store.manifest import load_manifest
+from streamfeat.errors import ConfigError, DataError, DivergedError, StorageError
 from streamfeat.store.tables import read_items
-from streamfeat.stream.stream import WindowStream
+from streamfeat.stream.order import lanes_of_rank, steps_per_epoch
 from train.baselines import score_baselines
-from train.checkpoint import Checkpoints, TrainState
+from train.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
 from train.config import ModelConfig
-from train.metrics import Kind, MetricsLog, read_metrics
+from train.distributed import World
+from train.feed import Feed, Timed
+from train.metrics import Kind, MetricsLog
 from train.model import EventTransformer
-from train.progress import Losses, Note, Progress, Saved, Started, Stepped, Validated
-from train.run import RUN_DATASET, TENSORBOARD, Run, check_checkpoint, versions
-from train.targets import Arrays
+from train.progress import Finished, Losses, Note, Progress, Saved, Started, Stepped, Stopped, Validated
+from train.run import TENSORBOARD, Run, check_checkpoint, versions
+from train.stopping import Figures, Standing, check_monitor
+from train.targets import task_names
 from train.tensorboard import open_tensorboard
 from train.update import Updater, finite_or_none, scaled_sum
 from train.validation import validate, validation_batches
@@ -31,30 +33,29 @@ MOST_BAD_STEPS = 10  # in a row, before a run is given up
 class Session:
     """A run under way. Its methods do one thing each and say what came of it; `loop.train` orders them."""
 
-    def __init__(self, run: Run) -> None:
-        self.at, self.config, self.manifest = run, run.config, run.manifest
-        if not self.manifest.splits["training"].windows:
+    def __init__(self, run: Run, world: World) -> None:
+        self.at, self.config, self.manifest, self.world = run, run.config, run.manifest, world
+        schema, num_windows = self.manifest.schema_, self.manifest.splits["training"].windows
+        if not num_windows:
             raise DataError(f"{run.dataset}: has no training window; hold out fewer users (--split) and build again")
-        self.stream = WindowStream(
-            run.dataset,
-            objective=self.config.objective,
-            mask_policy=self.config.mask_policy,
-            batch_windows=self.config.batch_windows(self.manifest.schema_.window_len),
-            seed=self.config.seed,
-            threads=self.config.threads,
-        )
-        self.num_steps = self.config.steps or self.config.epochs * self.stream.steps_per_epoch
-        self.item_targets = read_items(run.path / RUN_DATASET).targets
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        _check_heads(device, self.config.model)
-        model = EventTransformer.of(self.manifest, self.config, self.item_targets).to(device)
-        self.updater = Updater(model, self.manifest, self.config, self.num_steps)
-        self.checkpoints = Checkpoints(run.path)
-        self.step = self.saved_step = self.bad_steps = 0
-        self.validated: Validated | None = None  # the last validation
-        self._files = contextlib.ExitStack()
-        self._log: MetricsLog
-        self._batches = TimedBatches(self._epochs())
+        check_monitor(self.config.monitor, task_names(schema.media))
+        self.batch_windows = self.config.batch_windows(schema.window_len)
+        lanes_of_rank(self.batch_windows, world.rank, world.size)  # refuses what the ranks cannot share
+        self.steps_per_epoch = steps_per_epoch(num_windows, self.batch_windows)
+        self.num_steps = self.config.steps or self.config.epochs * self.steps_per_epoch
+        self.item_targets = read_items(run.dataset).targets
+        _check_heads(world.device, self.config.model)
+        model = EventTransformer.of(self.manifest, self.config, self.item_targets).to(world.device)
+        self.updater = Updater(model, self.manifest, self.config, self.num_steps, world)
+        self.step = self.bad_steps = 0
+        self.standing = Standing()
+        self._saved: tuple[int, Standing] = (0, self.standing)  # what the newest checkpoint holds
+        self._baselines: Losses = {}
+        self._open = contextlib.ExitStack()
+        self._checkpoints: Checkpoints | None = None  # on rank 0, which alone writes
+        self._log: MetricsLog | None = None  # on rank 0
+        self._feed: Feed | None = None  # none where the run is finished already
+        self._stream_state: dict[str, Any] = {}  # of the checkpoint that the run goes on from
 
     def __enter__(self) -> "Session":
         return self
@@ -62,78 +63,79 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._batches.close()
-        self.stream.close()
-        self._files.close()
+        self._open.close()
 
-    def restore(self) -> Iterator[Progress]:
-        """Go back to the newest checkpoint that is whole, if the run is one that goes on."""
-        if not self.at.resumed:
-            return
-        checkpoint, problems = self.checkpoints.load_newest()
-        for problem in problems:
-            yield Note(f"damaged checkpoint skipped: {problem}", warning=True)
-        if checkpoint is None:
-            # The packings that the run began with, though more may have been added meanwhile.
-            packings = load_manifest(self.at.path / RUN_DATASET).splits["training"].packings
-            self.stream.load_state_dict({**self.stream.state_dict(), "packings": packings})
-            yield Note(f"{self.at.path}: has no checkpoint yet; starting from step 0")
-            return
-        check_checkpoint(self.at, checkpoint)
-        checkpoint.restore(self.updater.model, self.updater.optimizer)
-        self.stream.load_state_dict(checkpoint.state.stream)
-        self.step = self.saved_step = checkpoint.state.step
-        self.bad_steps = checkpoint.state.bad_steps
-        self.validated = self._logged_validation()
-        yield Note(f"resuming from {checkpoint.path}")
-
-    def open_log(self, *, tensorboard: bool) -> None:
-        """Append to the metrics from here on."""
-        scalars = None
-        if tensorboard:
-            scalars = open_tensorboard(self.at.path / TENSORBOARD, self.step + 1)
-            self._files.callback(scalars.close)
-        self._log = self._files.enter_context(MetricsLog(self.at.path, scalars))
+    def open(self, *, tensorboard: bool) -> Iterator[Progress]:
+        """Go back to the newest checkpoint that is whole, if the run is one that goes on; open batches and logs."""
+        checkpoint = yield from self._restore()
+        if checkpoint is not None:
+            self._stream_state = checkpoint.state.stream
+        if not self.is_finished:
+            self._feed = self._open.enter_context(Feed(self.at, self.world, self.num_steps, self._stream_state))
+        if self.world.is_first:
+            scalars = None
+            if tensorboard:
+                scalars = open_tensorboard(self.at.path / TENSORBOARD, self.step + 1)
+                self._open.callback(scalars.close)
+            self._log = self._open.enter_context(MetricsLog(self.at.path, scalars))
 
     def started(self) -> Started:
         """What there is to tell before the first step; scores the baselines."""
-        batches = validation_batches(self.at.dataset, self.manifest, self.config)
-        baselines, users = score_baselines(batches, self.manifest, self.item_targets)
-        window_len = self.manifest.schema_.window_len
+        batches = validation_batches(self.at.dataset, self.manifest, self.config, self.world)
+        self._baselines, users = score_baselines(batches, self.manifest, self.item_targets, self.world)
         return Started(
             run=self.at.path,
-            device=self.updater.device.type,
-            num_parameters=sum(parameter.numel() for parameter in self.updater.model.parameters()),
+            device=self.world.device.type,
+            num_parameters=self.num_parameters,
             step=self.step,
             num_steps=self.num_steps,
-            steps_per_epoch=self.stream.steps_per_epoch,
-            window_len=window_len,
-            batch_windows=self.config.batch_windows(window_len),
+            steps_per_epoch=self.steps_per_epoch,
+            window_len=self.manifest.schema_.window_len,
+            batch_windows=self.batch_windows,
             micro_batch_windows=self.updater.micro_windows,
-            baselines=baselines,
+            world_size=self.world.size,
+            baselines=self._baselines,
             validation_users=users,
         )
+
+    @property
+    def feed(self) -> Feed:
+        """The batches of a run that is not finished."""
+        assert self._feed is not None
+        return self._feed
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers that are learned."""
+        return sum(parameter.numel() for parameter in self.updater.model.parameters())
+
+    def may_go_on(self, stop: Callable[[], bool]) -> Generator[Progress, None, bool]:
+        """Wait for the next batch; False where a rank is to stop, or where no batch will come."""
+        return (yield from self.feed.await_batch(stop))
 
     def advance(self) -> Iterator[Progress]:
         """One step: the next batch of the stream, an update, a line of metrics.
 
         Raises DivergedError after `MOST_BAD_STEPS` in a row whose loss or gradient was not finite.
         """
-        started = self._batches.reading()
-        arrays = next(self._batches)
+        timed = self.feed.timed
+        arrays = next(timed)
         update = self.updater.apply(arrays, self.step)
         self.step += 1
         if update.loss is not None:  # a batch without targets says nothing of the run's health
             self.bad_steps = 0
         elif not update.finite:
             self.bad_steps += 1
-        speed, wait_share = self._batches.since(started)
+        speed, wait_share = timed.lap()
+        speed, wait_share = self.world.sum([speed, wait_share / self.world.size])
         self._write("train", update.loss, update.losses, update.learning_rate, speed, wait_share)
-        yield Stepped(self.step, update.loss, update.losses, update.learning_rate, speed, wait_share)
+        ahead = self.feed.ahead()
+        yield Stepped(self.step, update.loss, update.losses, update.learning_rate, speed, wait_share, ahead)
         if not update.finite:
             yield Note(f"step {self.step}: loss or gradient is not finite; the step was not applied", warning=True)
         if self.bad_steps == MOST_BAD_STEPS:
-            last = self.checkpoints.path(self.saved_step) if self.saved_step else "none was saved yet"
+            step, _ = self._saved
+            last = self.at.checkpoint_path(step) if step else "none was saved yet"
             raise DivergedError(
                 f"step {self.step}: the last {MOST_BAD_STEPS} steps had a loss or gradient that is not finite; "
                 f"last checkpoint: {last}; start anew with a lower --learning-rate (now {self.config.learning_rate:g})"
@@ -141,79 +143,118 @@ class Session:
 
     def validate(self, stop: Callable[[], bool]) -> Iterator[Progress]:
         """The validation split once; nothing comes of it where `stop` says so before its end."""
-        with contextlib.closing(
-            TimedBatches(validation_batches(self.at.dataset, self.manifest, self.config))
-        ) as batches:
-            started = batches.reading()
-            updater = self.updater
-            losses = validate(updater.model, batches, updater.facts, updater.micro_windows, stop=stop)
-            speed, wait_share = batches.since(started)
+        updater = self.updater
+        batches = Timed(validation_batches(self.at.dataset, self.manifest, self.config, self.world))
+        with contextlib.closing(batches):
+            losses = validate(updater.model, batches, updater.facts, updater.micro_windows, self.world, stop=stop)
+            speed, wait_share = batches.lap()
         if losses is None:
             return
-        loss = scaled_sum(losses, self.updater.scales)
+        loss = scaled_sum(losses, updater.scales)
         losses = finite_or_none(losses)
-        self.validated = Validated(self.step, loss if loss is not None and math.isfinite(loss) else None, losses)
-        rate = self.updater.rate_of(self.step - 1)
-        self._write("validation", self.validated.loss, losses, rate, speed, wait_share)
-        yield self.validated
+        figures = Figures(
+            step=self.step, loss=loss if loss is not None and math.isfinite(loss) else None, losses=losses
+        )
+        self.standing = self.standing.after(figures, self.config.monitor)
+        speed, wait_share = self.world.sum([speed, wait_share / self.world.size])
+        self._write("validation", figures.loss, losses, updater.rate_of(self.step - 1), speed, wait_share)
+        yield Validated(figures, is_best=self.standing.best is figures)
 
-    def save(self) -> Saved:
-        """Write a checkpoint of this moment."""
+    def save(self) -> Iterator[Progress]:
+        """Write a checkpoint of this moment; rank 0 alone does."""
+        self._saved = (self.step, self.standing)
+        if self._checkpoints is None:
+            return
         state = TrainState(
             step=self.step,
             bad_steps=self.bad_steps,
-            stream=self.stream.state_dict(),
+            standing=self.standing,
+            stream=self._feed.stream.state_dict() if self._feed else self._stream_state,
             config=self.config,
             fingerprint=self.manifest.fingerprint,
             versions=versions(),
         )
-        path = self.checkpoints.save(state, self.updater.model, self.updater.optimizer)
-        self.saved_step = self.step
-        return Saved(self.step, path)
+        yield Saved(self.step, self._checkpoints.save(state, self.updater.model, self.updater.optimizer))
 
-    @property
-    def checkpoint_is_due(self) -> bool:
-        return self._is_due(self.config.checkpoint_every)
-
-    @property
-    def validation_is_due(self) -> bool:
-        return self._has_validation and self._is_due(self.config.validate_every)
-
-    @property
-    def is_validated(self) -> bool:
-        """Whether the last validation was made at this step."""
-        return self.validated is not None and self.validated.step == self.step
+    def ended(self) -> Finished | Stopped:
+        """The last word. Raises StorageError where the run had to stop because no batch came."""
+        if self.is_finished and not self.validation_is_due:
+            best = self.standing.best
+            at = self.at.checkpoint_path(best.step) if best else None
+            return Finished(self.step, self.standing.last, best, at)
+        if self._feed and self._feed.problem:
+            raise StorageError(
+                f"step {self.step}: {self._feed.problem}; what was learned is saved, go on with --resume"
+            )
+        return Stopped(self.step)
 
     @property
     def is_finished(self) -> bool:
-        """Whether all steps are done, and the last one is validated where there is something to validate on."""
-        return self.step == self.num_steps and (self.is_validated or not self._has_validation)
+        """Whether every step is done, or validation has not fallen for as long as the run is patient."""
+        return self.step >= self.num_steps or self.standing.is_exhausted(self.config.patience)
 
     @property
-    def _has_validation(self) -> bool:
-        return self.manifest.splits["validation"].windows > 0
+    def is_saved(self) -> bool:
+        """Whether the newest checkpoint holds this moment."""
+        return self._saved == (self.step, self.standing)
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """After so many steps, at the end, and whenever validation is better than it was."""
+        is_best = self.standing.best is not None and self.standing.best.step == self.step
+        return is_best or self.is_finished or self._is_due(self.config.checkpoint_every)
+
+    @property
+    def validation_is_due(self) -> bool:
+        """After so many steps or every epoch, and at the end, once."""
+        done = self.standing.last is not None and self.standing.last.step == self.step
+        has_split = self.manifest.splits["validation"].windows > 0
+        return has_split and not done and self._is_due(self.config.validate_every or self.steps_per_epoch)
 
     def _is_due(self, every: int) -> bool:
-        return self.step > 0 and (self.step % every == 0 or self.step == self.num_steps)
+        return self.step > 0 and (self.step % every == 0 or self.step >= self.num_steps)
 
-    def _epochs(self) -> Generator[Arrays]:
-        while True:
-            yield from self.stream
+    def _restore(self) -> Generator[Progress, None, Checkpoint | None]:
+        """Bring model and optimizer to the newest checkpoint that is whole, the same on every rank."""
+
+        mine: list[Checkpoint] = []  # rank 0's, read once
+
+        def found() -> dict[str, Any]:
+            self._checkpoints = Checkpoints(self.at.path, self.config.keep)
+            if not self.at.resumed:
+                return {"path": None, "problems": []}
+            checkpoint, problems = self._checkpoints.load_newest()
+            if checkpoint is None:
+                return {"path": None, "problems": problems}
+            check_checkpoint(self.at, checkpoint)
+            mine.append(checkpoint)
+            return {"path": str(checkpoint.path), "problems": problems}
+
+        newest = self.world.from_first(found)
+        for problem in newest["problems"]:
+            yield Note(f"damaged checkpoint skipped: {problem}", warning=True)
+        if newest["path"] is None:
+            if self.at.resumed:
+                yield Note(f"{self.at.path}: has no checkpoint yet; starting from step 0")
+            return None
+        checkpoint = mine[0] if mine else read_checkpoint(newest["path"])
+        checkpoint.restore(self.updater.model, self.updater.optimizer)
+        self.step, self.bad_steps = checkpoint.state.step, checkpoint.state.bad_steps
+        self.standing = checkpoint.state.standing
+        self._saved = (self.step, self.standing)
+        yield Note(f"resuming from {checkpoint.path}")
+        return checkpoint
 
     def _write(
         self, kind: Kind, loss: float | None, losses: Losses, rate: float, speed: float, wait_share: float
     ) -> None:
-        of_tasks = {f"loss_{task}": value for task, value in losses.items()}
-        values = {"loss": loss, **of_tasks, "lr": rate, "tokens_per_s": speed, "wait_share": wait_share}
+        if self._log is None:
+            return
+        values = {"loss": loss, **{f"loss_{task}": value for task, value in losses.items()}}
+        if kind == "validation":
+            values |= {f"baseline_{task}": value for task, value in self._baselines.items()}
+        values |= {"lr": rate, "tokens_per_s": speed, "wait_share": wait_share}
         self._log.append(kind, self.step, values)
-
-    def _logged_validation(self) -> Validated | None:
-        """The validation of this step, if the run made it before it was interrupted."""
-        for line in read_metrics(self.at.path):
-            if line["kind"] == "validation" and line["step"] == self.step:
-                losses = {task: line.get(f"loss_{task}") for task in self.updater.scales}
-                return Validated(self.step, line["loss"], losses)
-        return None
 
 
 def _check_heads(device: torch.device, shape: ModelConfig) -> None:
@@ -223,39 +264,6 @@ def _check_heads(device: torch.device, shape: ModelConfig) -> None:
             f"--heads {shape.heads}: heads of {shape.width // shape.heads} values are too narrow for a GPU; "
             f"at most {shape.width // LEAST_CUDA_HEAD} heads fit a width of {shape.width}"
         )
-
-
-class TimedBatches:
-    """Batches, and how long they kept their reader waiting."""
-
-    def __init__(self, batches: Generator[Arrays]) -> None:
-        self._batches = batches
-        self._waited_s = 0.0
-        self._num_tokens = 0
-
-    def __iter__(self) -> Iterator[Arrays]:
-        return self
-
-    def __next__(self) -> Arrays:
-        asked = time.perf_counter()
-        arrays = next(self._batches)
-        self._waited_s += time.perf_counter() - asked
-        self._num_tokens += int((arrays["segment"] >= 0).sum())
-        return arrays
-
-    def close(self) -> None:
-        """Let the stream's threads go."""
-        self._batches.close()
-
-    def reading(self) -> tuple[float, float, int]:
-        """A mark to measure from."""
-        return time.perf_counter(), self._waited_s, self._num_tokens
-
-    def since(self, mark: tuple[float, float, int]) -> tuple[float, float]:
-        """Tokens per second and the share of time spent waiting, since `mark`; PAD is no token."""
-        started, waited_s, num_tokens = mark
-        seconds = time.perf_counter() - started
-        return (self._num_tokens - num_tokens) / seconds, (self._waited_s - waited_s) / seconds
 
 
 @contextlib.contextmanager

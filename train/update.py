@@ -1,22 +1,23 @@
 """One optimizer update: the loss of a global batch, its gradient in micro-batches, and the step.
 
-Loss sums are divided by the weight sums of the whole global batch, which the host knows before the first
+Loss sums are divided by the weight sums of the whole global batch, which all ranks know before the first
 micro-batch, so that neither accumulation nor ranks change the number.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from streamfeat.errors import ConfigError
 from streamfeat.kernels.draws import DROPOUT, draws
 from streamfeat.store.manifest import Manifest
 from train.batches import Batch, BatchFacts, to_batch
 from train.config import TrainConfig
+from train.distributed import World, without_sync
 from train.model import EventTransformer
 from train.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
 from train.progress import Losses
@@ -33,36 +34,63 @@ class Update:
     finite: bool  # False: loss or gradient was not, and nothing was applied
 
 
+class Replica(nn.Module):
+    """What every rank runs on its micro-batches: the model, its loss sums made one number to be minimised."""
+
+    def __init__(self, model: EventTransformer, scales: dict[str, float], device: torch.device) -> None:
+        super().__init__()
+        self.model = model
+        # DistributedDataParallel looks for parameters without a gradient, and warns where there never is one.
+        self.unused = nn.Parameter(torch.zeros((), device=device))
+        self._scales = scales
+        self._loss_sums: Callable[[Batch], dict[str, Tensor]] = model.loss_sums
+        if device.type == "cuda":
+            self._loss_sums = torch.compile(model.loss_sums)
+
+    def forward(self, batch: Batch, divisors: dict[str, float]) -> tuple[Tensor, Tensor]:
+        """The scaled loss, (), and the loss sums, (tasks,) without gradient, of the tasks in `divisors` alone."""
+        sums = self._loss_sums(batch)
+        total = torch.stack([sums[task] / (divisor * self._scales[task]) for task, divisor in divisors.items()]).sum()
+        return total, torch.stack([sums[task].detach() for task in divisors])
+
+
 class Updater:
     """A model under training with its optimizer."""
 
-    def __init__(self, model: EventTransformer, manifest: Manifest, config: TrainConfig, num_steps: int) -> None:
+    def __init__(
+        self, model: EventTransformer, manifest: Manifest, config: TrainConfig, num_steps: int, world: World
+    ) -> None:
         self.model = model
         self.optimizer = make_optimizer(model, config)
         self.config = config
         self.num_steps = num_steps
         self.facts = BatchFacts.of(manifest, config)
         self.scales = task_scales(manifest)
-        self.micro_windows = config.micro_batch_windows(manifest.schema_.window_len)
-        self.device = next(model.parameters()).device
-        self._loss_sums: Callable[[Batch], dict[str, Tensor]] = model.loss_sums
-        if self.device.type == "cuda":
-            self._loss_sums = torch.compile(model.loss_sums)
+        self.micro_windows = config.micro_batch_windows(manifest.schema_.window_len, world.size)
+        self.world, self.device = world, world.device
+        self._replica = world.replicated(Replica(model, self.scales, world.device))
 
     def apply(self, arrays: Arrays, step: int) -> Update:
-        """Update `step` (from 0) from the global batch `arrays`; one without any target changes nothing."""
+        """Update `step` (from 0) from this rank's share `arrays` of the global batch; one without any target
+        changes nothing."""
         rate = self.rate_of(step)
-        divisors = {task: total for task, total in weight_sums(arrays, self.facts.schema).items() if total}
+        weights = self.world.sum(list(weight_sums(arrays, self.facts.schema).values()))
+        divisors = {task: total for task, total in zip(self.scales, weights, strict=True) if total}
         losses: Losses = dict.fromkeys(self.scales)
         if not divisors:
             return Update(losses, None, rate, finite=True)
         self.optimizer.zero_grad()
         if self.device.type == "cuda":
-            _seed_native_dropout(self.config.seed, step)
-        sums = [self._backward(arrays, rows, divisors, step) for rows in micro_batches(arrays, self.micro_windows)]
-        norm = clip_gradients(self.model, self.config.clip)
-        *totals, norm_value = self._on_host(sums, norm)
-        losses |= {task: total / divisors[task] for task, total in zip(divisors, totals, strict=True)}
+            _seed_native_dropout(self.config.seed, step, self.world.rank)
+        *first, last = micro_batches(arrays, self.micro_windows) or [slice(0, self.micro_windows)]
+        with self.world.watched():
+            with without_sync(self._replica):
+                sums = [self._backward(arrays, rows, divisors, step) for rows in first]
+            # Gradients are exchanged in every rank's last pass, also where a rank has no target at all.
+            sums.append(self._backward(arrays, last, divisors, step))
+            norm = clip_gradients(self.model, self.config.clip)
+            *totals, norm_value = self._on_host(sums, norm)
+        losses |= {task: total / divisors[task] for task, total in zip(divisors, self.world.sum(totals), strict=True)}
         loss = scaled_sum(losses, self.scales)
         finite = loss is not None and math.isfinite(loss) and math.isfinite(norm_value)
         if finite:
@@ -79,9 +107,11 @@ class Updater:
         try:
             batch = to_batch(arrays, rows, self.facts, self.device, step=step)
             with autocast(self.device):
-                sums = self._loss_sums(batch)
-            total = torch.stack([sums[task] / (divisors[task] * self.scales[task]) for task in divisors]).sum()
-            total.backward()  # type: ignore[no-untyped-call]
+                total: Tensor
+                sums: Tensor
+                total, sums = self._replica(batch, divisors)
+            # Ranks average their gradients; the loss is a sum over them.
+            (total * self.world.size).backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError as error:
             window_len, shape = arrays["item"].shape[1], self.config.model
             raise ConfigError(
@@ -89,7 +119,7 @@ class Updater:
                 f"forward pass of {shape.layers} layers × {shape.width}; "
                 f"lower --micro-batch-tokens (now {self.micro_windows * window_len:,}), which changes no batch"
             ) from error
-        return torch.stack([sums[task].detach() for task in divisors])
+        return sums
 
     def _on_host(self, sums: list[Tensor], norm: Tensor) -> list[float]:
         """Loss sums added up in float64, then the norm: the one time in a step that the host waits."""
@@ -98,9 +128,9 @@ class Updater:
         return values
 
 
-def _seed_native_dropout(seed: int, step: int) -> None:
-    """Native dropout draws from torch's generator: seeded per step, a resumed run sees the same masks."""
-    torch.cuda.manual_seed(int(draws(seed, DROPOUT, first=step, num=1)[0] >> np.uint64(1)))
+def _seed_native_dropout(seed: int, step: int, rank: int) -> None:
+    """Native dropout draws from torch's generator: seeded per step and rank, a resumed run sees the same masks."""
+    torch.cuda.manual_seed(int(draws(seed, DROPOUT, step, first=rank, num=1)[0] >> np.uint64(1)))
 
 
 def task_scales(manifest: Manifest) -> dict[str, float]:
@@ -123,12 +153,14 @@ def finite_or_none(losses: Losses) -> Losses:
     return {task: loss if loss is not None and math.isfinite(loss) else None for task, loss in losses.items()}
 
 
-def micro_batches(arrays: Arrays, num_windows: int) -> Iterator[slice]:
+def micro_batches(arrays: Arrays, num_windows: int) -> list[slice]:
     """The rows of a batch, `num_windows` at a time, leaving out those that hold no target."""
+    found = []
     for first in range(0, len(arrays["window"]), num_windows):
         rows = slice(first, min(first + num_windows, len(arrays["window"])))
         if arrays["weight_item"][rows].any() or arrays["weight_rating"][rows].any():
-            yield rows
+            found.append(rows)
+    return found
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -12,6 +12,7 @@ from streamfeat.store.manifest import Manifest
 from streamfeat.stream.stream import WindowStream
 from train.batches import BatchFacts, to_batch
 from train.config import TrainConfig
+from train.distributed import World
 from train.model import EventTransformer
 from train.progress import Losses
 from train.targets import Arrays, task_names
@@ -33,18 +34,22 @@ class UserMeans:
         self._sums.append(np.bincount(index, losses.astype(np.float64), len(users)).astype(np.float64))
         self._counts.append(np.bincount(index, minlength=len(users)))
 
-    def result(self) -> tuple[float | None, int]:
-        """The mean over users, None without any, and the number of users."""
-        if not any(map(len, self._users)):
+    def result(self, world: World) -> tuple[float | None, int]:
+        """The mean over the users of all ranks, None without any, and the number of users."""
+        empty = np.empty(0, np.int64)
+        users, sums, counts = (
+            world.concatenated(np.concatenate(parts or [empty.astype(dtype)]))
+            for parts, dtype in ((self._users, np.int64), (self._sums, np.float64), (self._counts, np.int64))
+        )
+        if not len(users):
             return None, 0
-        users, index = np.unique(np.concatenate(self._users), return_inverse=True)
-        sums = np.bincount(index, np.concatenate(self._sums), len(users))
-        counts = np.bincount(index, np.concatenate(self._counts), len(users))
-        return float((sums / counts).mean()), len(users)
+        users, index = np.unique(users, return_inverse=True)
+        means = np.bincount(index, sums, len(users)) / np.bincount(index, counts, len(users))
+        return float(means.mean()), len(users)
 
 
-def validation_batches(dataset: Path, manifest: Manifest, config: TrainConfig) -> Generator[Arrays]:
-    """The validation split once: packing 0 with the masks of epoch 0, at every step the same."""
+def validation_batches(dataset: Path, manifest: Manifest, config: TrainConfig, world: World) -> Generator[Arrays]:
+    """This rank's share of the validation split once: packing 0 with the masks of epoch 0, at every step the same."""
     if not manifest.splits["validation"].windows:
         return
     with WindowStream(
@@ -54,6 +59,8 @@ def validation_batches(dataset: Path, manifest: Manifest, config: TrainConfig) -
         batch_windows=config.batch_windows(manifest.schema_.window_len),
         seed=config.seed,
         split="validation",
+        rank=world.rank,
+        world_size=world.size,
         threads=config.threads,
     ) as stream:
         yield from stream
@@ -64,23 +71,27 @@ def validate(
     batches: Iterable[Arrays],
     facts: BatchFacts,
     micro_windows: int,
+    world: World,
     *,
     stop: Callable[[], bool] = lambda: False,
 ) -> Losses | None:
-    """The loss of every task over `batches`; None where `stop` said so before the end. Restores training mode."""
-    device = next(model.parameters()).device
+    """The loss of every task over the `batches` of all ranks; None where `stop` said so on any rank before its end.
+    Restores training mode."""
     means = {task: UserMeans() for task in task_names(facts.schema.media)}
+    stopped = False
     model.eval()
     try:
         for arrays in batches:
-            if stop():
-                return None
+            if stopped := stop():
+                break
             for rows in micro_batches(arrays, micro_windows):
-                batch = to_batch(arrays, rows, facts, device, split="validation")
-                with autocast(device):
+                batch = to_batch(arrays, rows, facts, world.device, split="validation")
+                with autocast(world.device):
                     found = model.target_losses(batch)
                 for task, (losses, user) in found.items():
                     means[task].add(losses.numpy(), user.numpy())
     finally:
         model.train()
-    return {task: mean.result()[0] for task, mean in means.items()}
+    if world.any(stopped)[0]:
+        return None
+    return {task: mean.result(world)[0] for task, mean in means.items()}

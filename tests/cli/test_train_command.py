@@ -115,7 +115,7 @@ def test_a_signal_saves_and_the_printed_command_goes_on(
     assert process.returncode == code, shown
     step = read_metrics(run)[-1]["step"]
     assert (run / "latest").read_text() == f"checkpoints/step-{step:08d}\n"
-    assert f"train {tiny_dataset} --run '{run}' --resume" in shown.replace("\n", "")
+    assert f"train {tiny_dataset} --run-folder '{run}' --resume" in shown.replace("\n", "")
 
 
 @pytest.mark.parametrize(
@@ -214,3 +214,38 @@ def test_a_folder_without_a_dataset_exits_2(
     """The remedy is the command that builds one."""
     assert exit_code(monkeypatch, tmp_path, "--run", tmp_path / "run") == 2
     assert "build-shards" in capsys.readouterr().err
+
+
+def test_a_file_sets_options_and_typed_ones_win(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_dataset: Path
+) -> None:
+    """What was in force is in config.json; an unknown key exits 2 with the closest name."""
+    file, run = tmp_path / "run.toml", tmp_path / "run"
+    file.write_text("batch_tokens = 96\nepochs = 9\n[model]\nlayers = 1\nwidth = 16\n")
+    assert exit_code(monkeypatch, tiny_dataset, "--run", run, "--config", file, "--steps", "2", "--width", "24") == 0
+    asked = json.loads((run / "config.json").read_text())["train"]
+    assert (asked["batch_tokens"], asked["steps"]) == (96, 2)
+    assert (asked["model"]["layers"], asked["model"]["width"]) == (1, 24)
+    file.write_text("epohcs = 9")
+    assert exit_code(monkeypatch, tiny_dataset, "--run", tmp_path / "other", "--config", file) == 2
+    assert "did you mean 'epochs'" in capsys.readouterr().err
+
+
+def test_a_dry_run_prints_what_a_run_would_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_dataset: Path
+) -> None:
+    """Parameters, memory, steps, tokens, expected time; as JSON with --json; no run folder is asked for."""
+    assert exit_code(monkeypatch, tiny_dataset, "--dry-run", *SMALL) == 0
+    shown = capsys.readouterr().out
+    for name in ("parameters", "memory of a rank", "steps", "tokens", "expected time"):
+        assert name in shown
+    assert exit_code(monkeypatch, tiny_dataset, "--dry-run", "--json", *SMALL) == 0
+    assert json.loads(capsys.readouterr().out)["timed_steps"] == 10
+
+
+def test_a_run_without_a_folder_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_dataset: Path
+) -> None:
+    """Only a dry run keeps nothing."""
+    assert exit_code(monkeypatch, tiny_dataset, *SMALL) == 2
+    assert "--run RUN" in capsys.readouterr().err

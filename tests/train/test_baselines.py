@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,10 +15,13 @@ from streamfeat.store.tables import read_items
 from streamfeat.stream.stream import WindowStream
 from train.baselines import popularity_nats, score_baselines
 from train.config import TrainConfig
+from train.distributed import World
+from train.launch import Launch
 from train.loop import train
 from train.progress import Started
 from train.validation import UserMeans, validation_batches
 
+ALONE = World(Launch(), torch.device("cpu"))
 TARGETS = st.lists(st.tuples(st.integers(0, 5), st.floats(0, 100)), max_size=30)
 
 
@@ -30,7 +34,7 @@ def test_every_user_counts_alike(parts: list[list[tuple[int, float]]]) -> None:
         means.add(np.array([loss for _, loss in part], np.float32), np.array([user for user, _ in part], np.int32))
         for user, loss in part:
             by_user[user].append(float(np.float32(loss)))
-    loss, num_users = means.result()
+    loss, num_users = means.result(ALONE)
     assert num_users == len(by_user)
     if not by_user:
         assert loss is None
@@ -52,7 +56,9 @@ def test_baselines_equal_a_naive_loop_over_the_validation_targets(
     """Token by token over the split, a dictionary of lists per user."""
     manifest, items = load_manifest(tiny_dataset), read_items(tiny_dataset)
     config = TrainConfig(objective=objective, mask_policy=policy, batch_tokens=64)  # type: ignore[arg-type]
-    losses, users = score_baselines(validation_batches(tiny_dataset, manifest, config), manifest, items.targets)
+    losses, users = score_baselines(
+        validation_batches(tiny_dataset, manifest, config, ALONE), manifest, items.targets, ALONE
+    )
 
     counts: dict[str, float] = defaultdict(float)
     for medium, count in zip(items.medium, items.targets, strict=True):
@@ -90,6 +96,6 @@ def test_a_run_tells_its_baselines_before_the_first_step(tmp_path: Path, tiny_da
     records.close()  # type: ignore[attr-defined]
     assert isinstance(started, Started)
     manifest = load_manifest(tiny_dataset)
-    batches = validation_batches(tiny_dataset, manifest, TrainConfig())
-    expected = score_baselines(batches, manifest, read_items(tiny_dataset).targets)
+    batches = validation_batches(tiny_dataset, manifest, TrainConfig(), ALONE)
+    expected = score_baselines(batches, manifest, read_items(tiny_dataset).targets, ALONE)
     assert (started.baselines, started.validation_users) == expected

@@ -99,10 +99,13 @@ def test_a_run_says_and_logs_each_step_once(undisturbed: dict[tuple[str, str], P
     assert [line["step"] for line in lines if line["kind"] == "validation"] == [5, 10, 14]
     tasks = {f"loss_{medium}_{kind}" for medium in ("anime", "manga") for kind in ("watch", "rating")}
     for line in lines:
-        assert line.keys() == {"kind", "step", "loss", "lr", "tokens_per_s", "wait_share"} | tasks
+        baselines = {task.replace("loss", "baseline") for task in tasks if line["kind"] == "validation"}
+        assert line.keys() == {"kind", "step", "loss", "lr", "tokens_per_s", "wait_share"} | tasks | baselines
         assert 0 <= line["wait_share"] <= 1
         assert line["tokens_per_s"] > 0
-    assert Checkpoints(run).steps() == [12, 14]
+    best = min((line for line in lines if line["kind"] == "validation"), key=lambda line: line["loss"])["step"]
+    assert Checkpoints(run).steps() == sorted({12, 14, best})
+    assert (run / "best").read_text() == f"checkpoints/step-{best:08d}\n"
 
 
 @pytest.mark.parametrize(("objective", "policy"), OBJECTIVES)
@@ -177,10 +180,10 @@ def test_a_validation_that_was_interrupted_is_made_up_for(
             step, train(tiny_dataset, tmp_path / "run", GIVEN, resume=True, stop=lambda: bool(asked)), asked
         )
         assert seen[-1] == Stopped(step)
-        assert not any(isinstance(record, Validated) and record.step == step for record in seen)
+        assert not any(isinstance(record, Validated) and record.figures.step == step for record in seen)
         asked.clear()
     rest = drain(train(tiny_dataset, tmp_path / "run", resume=True))
-    assert [record.step for record in rest if isinstance(record, Validated)] == [14]
+    assert [record.figures.step for record in rest if isinstance(record, Validated)] == [14]
     assert_same(tmp_path / "run", undisturbed["causal", "disjoint"])
 
 
@@ -326,7 +329,7 @@ def test_a_dataset_without_validation_trains(tmp_path: Path) -> None:
     """One user is one to train on: no validation line, and the run ends as finished."""
     dataset = planned_dataset(tmp_path / "planned", num_users=1)
     last = drain(train(dataset, tmp_path / "run", {**GIVEN, "steps": 3}))[-1]
-    assert last == Finished(3, None)
+    assert last == Finished(3, None, None, None)
     assert [line["kind"] for line in numbers(tmp_path / "run")] == ["train"] * 3
 
 

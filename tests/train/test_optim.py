@@ -42,16 +42,26 @@ def test_an_update_without_gradient_shrinks_matrices_and_leaves_embeddings(inven
 
 
 @pytest.mark.parametrize(("num_steps", "warm_up"), [(5, 0), (100, 10), (600, 60), (5000, 60)])
-def test_the_rate_rises_to_the_peak_then_falls_to_its_share(num_steps, warm_up):
-    """Warm-up of min(60, steps / 10), never a rate of zero, the share of the peak at the very last step."""
-    config = TrainConfig(learning_rate=2e-3, final_learning_rate=0.02)
+def test_the_rate_rises_stays_and_falls_to_its_share(num_steps, warm_up):
+    """Warm-up of min(60, steps / 10), the peak, and over the last share of the steps down to the very last one."""
+    config = TrainConfig(learning_rate=2e-3, final_learning_rate=0.02, decay_share=0.3)
     rates = [learning_rate(config, step, num_steps) for step in range(num_steps)]
-    assert rates.index(max(rates)) == warm_up
-    assert max(rates) == pytest.approx(2e-3)
+    first = num_steps - round(0.3 * num_steps)
     assert rates[:warm_up] == sorted(rates[:warm_up])
-    assert rates[warm_up:] == sorted(rates[warm_up:], reverse=True)
     assert min(rates) > 0
+    assert rates[warm_up : first + 1] == [pytest.approx(2e-3)] * (first + 1 - warm_up)
+    assert rates[first:] == sorted(rates[first:], reverse=True)
+    assert len(set(rates[first:])) == num_steps - first
     assert rates[-1] == pytest.approx(4e-5)
+
+
+@pytest.mark.parametrize(("share", "constant"), [(0.0, 90), (1.0, 1)])
+def test_the_decay_may_take_all_steps_after_the_warm_up_or_none(share, constant):
+    """A share of 1 is a cosine from the peak on; 0 stays there."""
+    config = TrainConfig(learning_rate=2e-3, decay_share=share)
+    rates = [learning_rate(config, step, 100) for step in range(100)]
+    assert rates.count(2e-3) == constant
+    assert rates.index(2e-3) == 10
 
 
 def test_a_single_step_has_the_full_rate():

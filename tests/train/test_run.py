@@ -12,14 +12,16 @@ from edited_manifests import edit_manifest
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, LockedError, StreamfeatError
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
-from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig
-from train.run import new_config, open_run, read_record, resumed_config
+from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig, new_config
+from train.run import open_run, read_record, resumed_config
 
 OTHER = {  # another value of each field than any preset has
     "objective": "masked", "mask_policy": "seed", "preset": "base", "layers": 3, "width": 96, "heads": 1,
     "feed_forward": 3.0, "dropout": 0.55, "batch_tokens": 77, "micro_batch_tokens": 33, "steps": 7, "epochs": 9,
     "learning_rate": 0.5, "beta_1": 0.5, "beta_2": 0.5, "weight_decay": 0.5, "clip": 0.5,
     "final_learning_rate": 0.5, "validate_every": 3, "checkpoint_every": 3, "seed": 5, "threads": 2,
+    "warm_up_steps": 7, "decay_share": 0.5, "keep": 5, "monitor": "anime_watch", "patience": 9, "live": True,
+    "live_disk": 10**8, "live_workers": 3, "live_timeout": 60.0,
 }  # fmt: skip
 
 

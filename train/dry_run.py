@@ -1,0 +1,98 @@
+"""What a run would be, measured on its first steps: nothing of it is kept."""
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from train.distributed import joined
+from train.loop import never
+from train.progress import Progress
+from train.run import open_run_together
+from train.session import Session, exact_arithmetic
+
+_UNTIMED = 3  # steps: the first ones compile, and fill caches
+_TIMED = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The outline of a run."""
+
+    device: str
+    world_size: int
+    num_parameters: int
+    weight_bytes: int  # on each rank, as the next ones
+    gradient_bytes: int
+    optimizer_bytes: int
+    peak_bytes: int  # largest use so far: of the GPU, or of the process off it
+    batch_windows: int
+    batch_tokens: int  # with PAD
+    micro_batch_windows: int
+    steps_per_epoch: int
+    num_steps: int
+    num_tokens: int  # that the whole run reads, without PAD
+    step_s: float  # median of the timed steps; 0 where there was none to time
+    timed_steps: int
+
+    @property
+    def training_s(self) -> float:
+        """Expected seconds of all steps; validation and checkpoints come on top."""
+        return self.step_s * self.num_steps
+
+
+def dry_run(
+    dataset: str | Path, given: Mapping[str, Any] | None = None, *, stop: Callable[[], bool] = never
+) -> Iterator[Progress | Estimate]:
+    """The first steps of what `train` would do with the same arguments, at last an `Estimate`. Raises as `train`."""
+    with (
+        exact_arithmetic(),
+        joined() as world,
+        tempfile.TemporaryDirectory(prefix="streamfeat-") as folder,
+        open_run_together(world, dataset, world.from_first(lambda: f"{folder}/run"), given or {}) as opened,
+        Session(opened, world) as session,
+    ):
+        yield from session.open(tensorboard=False)
+        seconds: list[float] = []
+        last = min(_UNTIMED + _TIMED, session.num_steps)
+        while session.step < last and (yield from session.may_go_on(stop)):
+            started = time.perf_counter()
+            yield from session.advance()
+            seconds.append(time.perf_counter() - started)
+        timed = seconds[min(_UNTIMED, len(seconds) - 1) :] if seconds else []
+        training, parameters = session.manifest.splits["training"], list(session.updater.model.parameters())
+        yield Estimate(
+            device=world.device.type,
+            world_size=world.size,
+            num_parameters=session.num_parameters,
+            weight_bytes=_num_bytes(parameters),
+            gradient_bytes=_num_bytes([p.grad for p in parameters if p.grad is not None]),
+            optimizer_bytes=_num_bytes([v for s in session.updater.optimizer.state.values() for v in s.values()]),
+            peak_bytes=_peak_memory(world.device),
+            batch_windows=session.batch_windows,
+            batch_tokens=session.batch_windows * session.manifest.schema_.window_len,
+            micro_batch_windows=session.updater.micro_windows,
+            steps_per_epoch=session.steps_per_epoch,
+            num_steps=session.num_steps,
+            num_tokens=round(training.tokens * session.num_steps / session.steps_per_epoch),
+            step_s=median(timed) if timed else 0.0,
+            timed_steps=len(timed),
+        )
+
+
+def _num_bytes(tensors: list[Any]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
