@@ -17,13 +17,13 @@ class Frozen(BaseModel):
 FrozenT = TypeVar("FrozenT", bound=Frozen)
 
 
-def validated(model: type[FrozenT], values: dict[str, Any], where: str) -> FrozenT:
+def validated(model: type[FrozenT], values: dict[str, Any], where: str, *, strict: bool = False) -> FrozenT:
     """`model(**values)`, its complaints turned into one `ConfigError` that names `where` and the remedy.
 
-    An unknown key is answered with the closest known one.
+    An unknown key is answered with the closest known one. `strict` takes no value of another type for one of its own.
     """
     try:
-        return model.model_validate(values)
+        return model.model_validate(values, strict=strict or None)
     except ValidationError as error:
         raise ConfigError("\n".join(_complaint(model, where, e) for e in error.errors())) from None
 

@@ -4,7 +4,7 @@ Both are scored with the model's per-user weighting: the mean over users of the 
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +26,26 @@ def popularity_nats(item_targets: NDArray[np.int64], medium_offsets: tuple[int, 
 
 
 def score_baselines(
-    batches: Iterable[Arrays], manifest: Manifest, item_targets: NDArray[np.int64], world: World
-) -> tuple[Losses, dict[str, int]]:
+    batches: Iterable[Arrays],
+    manifest: Manifest,
+    item_targets: NDArray[np.int64],
+    world: World,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Losses, dict[str, int]] | None:
     """Task → loss of its baseline over the validation `batches` of all ranks, and task → users that have a target.
 
     Watch tasks: nats of the popularity of training targets; rating tasks: squared error of the medium's
-    mean training rating.
+    mean training rating. None where `stop` said so on any rank before the end.
     """
     schema = manifest.schema_
     nats = popularity_nats(item_targets, schema.medium_offsets)
     rating_mean = {f"{scale.medium}_rating": scale.rating_mean for scale in manifest.scales}
     means = {task: UserMeans() for task in task_names(schema.media)}
+    stopped = False
     for arrays in batches:
+        if stopped := stop():
+            break
         item, rating = rated_items(arrays).reshape(-1), arrays["target_rating"].reshape(-1)
         user = arrays["user"].reshape(-1)
         for task, tokens in find_targets(arrays, schema).items():
@@ -46,5 +54,7 @@ def score_baselines(
             else:
                 losses = nats[item[tokens]]
             means[task].add(losses, user[tokens])
+    if world.any(stopped)[0]:
+        return None
     results = {task: mean.result(world) for task, mean in means.items()}
     return {task: loss for task, (loss, _) in results.items()}, {task: users for task, (_, users) in results.items()}

@@ -11,6 +11,7 @@ The folder is written under a temporary name, made durable and renamed; `RUN/lat
 `RUN/best` the one whose validation was best.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -91,7 +92,7 @@ class Checkpoints:
             sweep_temporaries(run)
             for entry in self.folder.iterdir():
                 if TEMPORARY.fullmatch(entry.name):
-                    shutil.rmtree(entry)
+                    self._sweep(entry)
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, ascending, whole or damaged."""
@@ -152,6 +153,19 @@ class Checkpoints:
         else:
             temporary.rename(final)
         _fsync_folder(self.folder)
+
+    def _sweep(self, temporary: Path) -> None:
+        """Remove what a killed save left; one that is whole, where its step has no other, becomes what it was to be.
+
+        A step that is saved again stands aside for a moment: a kill then must not cost both.
+        """
+        name = _NAME.match(temporary.name.removeprefix("."))
+        if name is not None and not (self.folder / name[0]).exists():
+            with contextlib.suppress(DamagedError, FormatVersionError):
+                read_checkpoint(temporary)
+                temporary.rename(self.folder / name[0])
+                return
+        shutil.rmtree(temporary)
 
     def _marked_best(self, standing: Standing) -> int:
         """Let `RUN/best` name the best checkpoint; returns its step, -1 where nothing was validated."""

@@ -54,7 +54,17 @@ def parse_bytes(value: Any) -> Any:
         raise ValueError(f"write a size as a number and {', '.join(_UNITS)}, for instance 20GB") from None
 
 
+def parse_workers(value: Any) -> Any:
+    """A number of processes, or `auto`."""
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    raise ValueError("give a number of processes, 0 or more, or auto")
+
+
 NumBytes = Annotated[int, BeforeValidator(parse_bytes)]
+NumWorkers = Annotated[int | Literal["auto"], BeforeValidator(parse_workers)]
 
 
 class TrainConfig(Frozen):
@@ -85,14 +95,8 @@ class TrainConfig(Frozen):
     threads: int = Field(default=1, ge=1)  # reader threads of each rank
     live: bool = False  # read packings while they are written, epoch e packing e
     live_disk: NumBytes = Field(default=20 * 10**9, ge=1)  # bytes that they may take
-    live_workers: int | Literal["auto"] = "auto"  # producers that the run starts; auto: cores - 1; 0: they run apart
-    live_timeout: float = Field(default=600, gt=0)  # seconds without a sign of life before a run counts as dead
-
-    @model_validator(mode="after")
-    def _agree(self) -> "TrainConfig":
-        if self.live_workers != "auto" and self.live_workers < 0:
-            raise ValueError(f"live_workers must be 0 or more, or auto; got {self.live_workers}")
-        return self
+    live_workers: NumWorkers = "auto"  # producers that the run starts; auto: cores - 1; 0: they run apart
+    live_timeout: float = Field(default=600, ge=1)  # seconds without a sign of life before a run counts as dead
 
     def batch_windows(self, window_len: int) -> int:
         """Windows of a global batch: `batch_tokens` over `window_len`, rounded to the nearest, at least one."""
@@ -127,7 +131,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The options that a TOML file gives, by name: fields of `TrainConfig` and, plain or below `[model]`, of
     `ModelConfig`. Raises ConfigError for a file that cannot be read, an unknown key, a value out of range."""
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -138,12 +142,18 @@ def read_config(path: Path) -> dict[str, Any]:
     for key in model.keys() - ModelConfig.model_fields.keys():
         raise ConfigError(_unknown(path, f"model.{key}", key, ModelConfig.model_fields))
     for key in values.keys() - FIELDS:
+        if key in _OF_THE_COMMAND:
+            raise ConfigError(f"{path}: {key!r} says what to do this once, so it is typed: --{key.replace('_', '-')}")
         raise ConfigError(_unknown(path, key, key, FIELDS))
     if twice := values.keys() & model.keys():
         raise ConfigError(f"{path}: {min(twice)}: is given twice, plain and below [model]; keep one")
     values |= model
-    new_config(values, where=str(path))
-    return values
+    config = new_config(values, where=str(path), strict=True)
+    found = {**config.model_dump(), **config.model.model_dump()}
+    return {name: found[name] for name in values}
+
+
+_OF_THE_COMMAND = ("run", "resume", "overwrite", "dry_run", "tensorboard", "json", "config")
 
 
 def _unknown(path: Path, name: str, key: str, known: Iterable[str]) -> str:
@@ -152,20 +162,23 @@ def _unknown(path: Path, name: str, key: str, known: Iterable[str]) -> str:
     return f"{path}: unknown key {name!r}; {hint}"
 
 
-def new_config(given: Mapping[str, Any], where: str = "train") -> TrainConfig:
-    """The configuration of a new run: the preset's, then what was `given`. Raises ConfigError."""
+def new_config(given: Mapping[str, Any], where: str = "train", *, strict: bool = False) -> TrainConfig:
+    """The configuration of a new run: the preset's, then what was `given`. Raises ConfigError.
+
+    `strict`: no text or truth value in place of a number.
+    """
     preset = given.get("preset", TrainConfig.model_fields["preset"].default)
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(f"{where}: preset {preset!r}: is none of {', '.join(PRESETS)}")
     if given.get("steps") and "epochs" in given:
         raise ConfigError(f"{where}: steps {given['steps']} and epochs {given['epochs']} contradict: give one of them")
     values = {**PRESETS[preset], **given}
     model = {name: values.pop(name) for name in ModelConfig.model_fields if name in values}
-    return validated(TrainConfig, {**values, "model": model}, where)
+    return validated(TrainConfig, {**values, "model": model}, where, strict=strict)
 
 
 def overridden(given: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
     """`given`, as a file gives it, with the options `by`: they win, also where steps and epochs exclude each other."""
     excluded = {"steps": "epochs", "epochs": "steps"}
-    dropped = {other for name, other in excluded.items() if name in by}
+    dropped = {other for name, other in excluded.items() if by.get(name)}
     return {**{name: value for name, value in given.items() if name not in dropped}, **by}

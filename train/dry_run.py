@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,7 +39,7 @@ class Estimate:
     steps_per_epoch: int
     num_steps: int
     num_tokens: int  # that the whole run reads, without PAD
-    step_s: float  # median of the timed steps; 0 where there was none to time
+    step_s: float  # median of the timed steps
     timed_steps: int
 
     @property
@@ -51,13 +51,14 @@ class Estimate:
 def dry_run(
     dataset: str | Path, given: Mapping[str, Any] | None = None, *, stop: Callable[[], bool] = never
 ) -> Iterator[Progress | Estimate]:
-    """The first steps of what `train` would do with the same arguments, at last an `Estimate`. Raises as `train`."""
+    """The first steps of what `train` would do with the same arguments, at last an `Estimate`, or `Stopped` where
+    `stop` said so before there was anything to measure. Raises as `train`."""
     with (
         exact_arithmetic(),
         joined() as world,
         tempfile.TemporaryDirectory(prefix="streamfeat-") as folder,
         open_run_together(world, dataset, world.from_first(lambda: f"{folder}/run"), given or {}) as opened,
-        Session(opened, world) as session,
+        Session(replace(opened, trial=True), world) as session,
     ):
         yield from session.open(tensorboard=False)
         seconds: list[float] = []
@@ -66,7 +67,10 @@ def dry_run(
             started = time.perf_counter()
             yield from session.advance()
             seconds.append(time.perf_counter() - started)
-        timed = seconds[min(_UNTIMED, len(seconds) - 1) :] if seconds else []
+        if session.step < last:
+            yield session.ended()
+            return
+        timed = seconds[min(_UNTIMED, len(seconds) - 1) :]
         training, parameters = session.manifest.splits["training"], list(session.updater.model.parameters())
         yield Estimate(
             device=world.device.type,
@@ -82,7 +86,7 @@ def dry_run(
             steps_per_epoch=session.steps_per_epoch,
             num_steps=session.num_steps,
             num_tokens=round(training.tokens * session.num_steps / session.steps_per_epoch),
-            step_s=median(timed) if timed else 0.0,
+            step_s=median(timed),
             timed_steps=len(timed),
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from streamfeat.errors import StreamfeatError
 from streamfeat.store.manifest import load_manifest
 from streamfeat.stream.stream import WindowStream
 from train.distributed import World
@@ -93,15 +94,16 @@ class Feed:
         asked = told = fresh = time.monotonic()
         ahead = self._source.ahead()
         while True:
-            if self._producers is not None:
-                for note in self._producers.poll():
-                    yield Note(note.text, warning=note.warning)
+            yield from self._told_by_producers()
+            missing_shard = self._source.needed(self.stream.position)
             is_missing = not self._source.ready(self.stream.position)
             now = time.monotonic()
+            if self._producers is not None and not self._producers.started:
+                fresh = now  # they are still on their way
             if is_missing and now - fresh > self._timeout_s:
                 self.problem = (
-                    f"waited {now - asked:,.0f} s for {self._source.needed(self.stream.position)} and nothing was "
-                    "written; see whether producers run (build-shards EVENTS OUT --live, or --live-workers)"
+                    f"waited {now - asked:,.0f} s for {missing_shard} and nothing was written; see whether producers "
+                    "run (build-shards EVENTS OUT --live, or --live-workers)"
                 )
             stopped, missing = self._world.any(stop() or self.problem is not None, is_missing)
             if stopped or not missing:
@@ -109,15 +111,27 @@ class Feed:
             time.sleep(_POLL_S)
             if (written := self._source.ahead()) != ahead:
                 ahead, fresh = written, time.monotonic()
-            if is_missing and now - told > _TELL_S:
+            if missing_shard and now - told > _TELL_S:
                 told = now
-                yield Waiting(now - asked, self._source.needed(self.stream.position))
+                yield Waiting(now - asked, missing_shard)
         self.timed.waited_s += time.monotonic() - asked
         return not stopped
 
     def ahead(self) -> int | None:
         """Shards that are written beyond those in use; None where nothing is live."""
         return self._source.ahead() if self._source else None
+
+    def _told_by_producers(self) -> Iterator[Note]:
+        """What the producers have to say; where they cannot go on, that is the `problem`, and the run is saved."""
+        if self._producers is None:
+            return
+        try:
+            notes = self._producers.poll()
+        except StreamfeatError as error:
+            self.problem = str(error)
+            return
+        for note in notes:
+            yield Note(note.text, warning=note.warning)
 
     def _go_live(self, run: Run, num_steps: int, start: int) -> None:
         # Brings in the builder, which a run on stored packings does without.
@@ -132,15 +146,17 @@ class Feed:
                 run.dataset, manifest, seed=config.seed,
                 batch_windows=config.batch_windows(manifest.schema_.window_len), world_size=self._world.size,
                 start=start, stop=num_steps, disk_bytes=config.live_disk, producers=max(config.num_producers(), 1),
-                timeout_s=config.live_timeout,
+                timeout_s=config.live_timeout, trial=run.trial,
             )  # fmt: skip
             return str(self._open.enter_context(folder))
 
         folder = Path(self._world.from_first(started))
         self._source = LiveSource(run.dataset, folder, manifest, self._world.rank)
         self._open.callback(self._source.close)
-        if self._world.is_first and config.num_producers():
-            self._producers = self._open.enter_context(Producers(run.dataset, folder, config.num_producers()))
+        # Producers that run apart leave a trial alone.
+        num_producers = max(config.num_producers(), int(run.trial))
+        if self._world.is_first and num_producers:
+            self._producers = self._open.enter_context(Producers(run.dataset, folder, num_producers))
 
     def _stream(self, run: Run) -> WindowStream:
         config = run.config

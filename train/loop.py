@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from train.distributed import joined
-from train.progress import Note, Progress
+from train.progress import Note, Progress, Stopped
 from train.run import open_run_together
 from train.session import Session, exact_arithmetic
 from train.tensorboard import check_tensorboard
@@ -44,7 +44,11 @@ def train(
         if resume and not opened.resumed:
             yield Note(f"{run}: no run to resume; starting from step 0")
         yield from session.open(tensorboard=tensorboard)
-        yield session.started()
+        started = session.started(stop)
+        if started is None:
+            yield Stopped(session.step)
+            return
+        yield started
         if session.is_finished:
             yield Note(f"{run}: finished already, after step {session.step:,}; nothing to do")
         if session.validation_is_due:

@@ -56,6 +56,7 @@ class Run:
     manifest: Manifest
     config: TrainConfig
     resumed: bool
+    trial: bool = False  # a dry run
 
     def checkpoint_path(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
@@ -98,12 +99,13 @@ def open_run(
             resumed = False
             config = new_config(given)
             _clear(path)
+        _check_live(config, given)
         _write_record(path, dataset, manifest, config)
         try:
             yield Run(path, dataset, manifest, config, resumed)
         except StreamfeatError:
             # What could not start leaves no run behind: the corrected command is not another run's.
-            if not resumed and not (path / METRICS).exists():
+            if not resumed and not _has_begun(path):
                 _clear(path)
             raise
 
@@ -138,7 +140,7 @@ def resumed_config(path: Path, saved: TrainConfig, given: Mapping[str, Any]) -> 
     flat = _flat(saved)
     if saved.steps and "epochs" in given:
         raise ConfigError(
-            f"{path}: the run was started with --steps {saved.steps}; leave --epochs out to go on with it"
+            f"{path}: the run was started with --steps {saved.steps}; leave epochs, typed or in --config, out to go on"
         )
     differing = [name for name, value in given.items() if name not in FREE_ON_RESUME and value != flat[name]]
     if differing:
@@ -196,6 +198,17 @@ def read_record(path: str | Path) -> RunRecord:
 def versions() -> dict[str, str]:
     """What decides numbers beside the configuration."""
     return {name: version(name) for name in ("streamfeat", "torch", "numpy")}
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether the run made a step."""
+    return (path / METRICS).exists() and (path / METRICS).stat().st_size > 0
+
+
+def _check_live(config: TrainConfig, given: Mapping[str, Any]) -> None:
+    """Refuse options of live training without it: a forgotten --live would train on stored packings."""
+    if not config.live and (names := sorted(name for name in given if name.startswith("live_"))):
+        raise ConfigError(f"{', '.join(map(_option, names))}: belongs to live training; add --live, or leave it out")
 
 
 def _check_ours(path: Path) -> None:

@@ -79,10 +79,13 @@ class Session:
                 self._open.callback(scalars.close)
             self._log = self._open.enter_context(MetricsLog(self.at.path, scalars))
 
-    def started(self) -> Started:
-        """What there is to tell before the first step; scores the baselines."""
+    def started(self, stop: Callable[[], bool]) -> Started | None:
+        """What there is to tell before the first step; scores the baselines. None where `stop` said so meanwhile."""
         batches = validation_batches(self.at.dataset, self.manifest, self.config, self.world)
-        self._baselines, users = score_baselines(batches, self.manifest, self.item_targets, self.world)
+        scored = score_baselines(batches, self.manifest, self.item_targets, self.world, stop=stop)
+        if scored is None:
+            return None
+        self._baselines, users = scored
         return Started(
             run=self.at.path,
             device=self.world.device.type,
@@ -183,9 +186,8 @@ class Session:
             at = self.at.checkpoint_path(best.step) if best else None
             return Finished(self.step, self.standing.last, best, at)
         if self._feed and self._feed.problem:
-            raise StorageError(
-                f"step {self.step}: {self._feed.problem}; what was learned is saved, go on with --resume"
-            )
+            saved = "; what was learned is saved, go on with --resume" if self.step else ""
+            raise StorageError(f"step {self.step}: {self._feed.problem}{saved}")
         return Stopped(self.step)
 
     @property

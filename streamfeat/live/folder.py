@@ -23,7 +23,7 @@ from pydantic import Field
 from streamfeat.errors import ConfigError, DamagedError, LockedError
 from streamfeat.live.schedule import least_disk_bytes, max_shard_bytes
 from streamfeat.records import Frozen, validated
-from streamfeat.store.files import locked, storage_errors
+from streamfeat.store.files import LOCK, locked, storage_errors
 from streamfeat.store.layout import LIVE, RECEIPTS
 from streamfeat.store.live_folders import hidden_folders, is_held, new_run_id, remove_folder, run_folders
 from streamfeat.store.manifest import Manifest
@@ -45,17 +45,18 @@ class LiveRun(Frozen):
     world_size: int = Field(ge=1)
     start: int = Field(ge=0)  # the first global batch that is read
     stop: int  # the first one that is not
-    disk_bytes: int  # that OUT/live may take
+    disk_bytes: int  # that this run's folder may take
     timeout_s: float  # without a sign of life, as watched from another host
     host: str
     pid: int
+    trial: bool = False  # a dry run: producers that run apart leave it alone
     started: str  # UTC, to be read by people: nothing is decided by clocks
 
 
 @contextlib.contextmanager
 def start_run(
     root: Path, manifest: Manifest, *, seed: int, batch_windows: int, world_size: int, start: int, stop: int,
-    disk_bytes: int, producers: int, timeout_s: float = 600.0,
+    disk_bytes: int, producers: int, timeout_s: float = 600.0, trial: bool = False,
 ) -> Iterator[Path]:  # fmt: skip
     """Make the folder of a live run on the dataset `root`, for rank 0: it lives, and its folder stays, until the exit.
 
@@ -71,7 +72,7 @@ def start_run(
         )
     run = LiveRun(
         run_id=new_run_id(), fingerprint=manifest.fingerprint, seed=seed, batch_windows=batch_windows,
-        world_size=world_size, start=start, stop=stop, disk_bytes=disk_bytes, timeout_s=timeout_s,
+        world_size=world_size, start=start, stop=stop, disk_bytes=disk_bytes, timeout_s=timeout_s, trial=trial,
         host=socket.gethostname(), pid=os.getpid(), started=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
     folder = root / LIVE / run.run_id
@@ -127,19 +128,19 @@ def living_runs(root: Path) -> list[tuple[Path, LiveRun]]:
     for folder in run_folders(root):
         with contextlib.suppress(FileNotFoundError, DamagedError):
             run = read_run(folder)
-            if not _has_died(folder, run):
+            if not _is_dead(folder, run):
                 found.append((folder, run))
     return found
 
 
 def remove_dead_runs(root: Path) -> None:
-    """Remove what killed trainers of this host left in `OUT/live`. For the holder of its lock."""
+    """Remove what dead trainers left, at once where they ran on this host. For the holder of OUT/live's lock."""
     for folder in hidden_folders(root):
         if not is_held(folder):
             remove_folder(folder)
     for folder in run_folders(root):
         try:
-            dead = _has_died(folder, read_run(folder))
+            dead = _is_dead(folder, read_run(folder))
         except (FileNotFoundError, DamagedError):
             dead = not is_held(folder)
         if dead:
@@ -155,6 +156,21 @@ def clean_up(root: Path) -> None:
 def _has_died(folder: Path, run: LiveRun) -> bool:
     """Whether rank 0 has certainly ended: locks say so on its own host, and need not travel to others."""
     return run.host == socket.gethostname() and not is_held(folder)
+
+
+def _is_dead(folder: Path, run: LiveRun) -> bool:
+    """Whether rank 0 has ended, as far as can be told at once: on other hosts by its silence."""
+    return _has_died(folder, run) or (run.host != socket.gethostname() and _silent_s(folder, run) > run.timeout_s)
+
+
+def _silent_s(folder: Path, run: LiveRun) -> float:
+    """Seconds since the last sign of life, both ends by the clock of the storage."""
+    lock = folder.parent / LOCK
+    with storage_errors(lock):
+        lock.touch()
+        now = lock.stat().st_mtime
+    seen = [_status(folder / name) for name in (RUN_FILE, *(rank_file(rank) for rank in range(run.world_size)))]
+    return now - max((status[1] / 1e9 for status in seen if status is not None), default=now)
 
 
 class RunWatch:

@@ -23,8 +23,10 @@ from streamfeat.live.schedule import Need, Schedule, fixed_bytes, max_shard_byte
 from streamfeat.live.shards import Commits, claimed, packing_folder, remove_shard
 from streamfeat.store.layout import WINDOWS, create_arrays, create_group
 from streamfeat.store.manifest import load_manifest
+from streamfeat.stream.order import steps_per_epoch
 
 DISK_FULL_PAUSE_S = 3.0
+PACKINGS_AHEAD = 1  # beyond the one that is read: a run may end long before its last epoch
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class _Producer:
         self._schedule = Schedule(
             self._counts, seed=run.seed, batch_windows=run.batch_windows, start=run.start, stop=run.stop
         )
+        self._steps_per_epoch = max(steps_per_epoch(self._counts.windows, run.batch_windows), 1)
         self._positions = Positions(folder, run)
         self._commits = Commits(folder, run.fingerprint)
         self._extent = read_extents(root, manifest.config)["training"]
@@ -93,7 +96,10 @@ class _Producer:
             return Held("full", self._full_reason)
         self._positions.refresh()
         used, ahead, packings = fixed_bytes(self._run.world_size), 0, set()
+        last_packing = self._positions.least // self._steps_per_epoch + PACKINGS_AHEAD
         for need in self._not_deleted():
+            if need.packing > last_packing:
+                return Held("ahead", f"{ahead} shards ahead, all of this packing and the next")
             if need.packing not in packings:
                 packings.add(need.packing)
                 used += self._packing_bytes

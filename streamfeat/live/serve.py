@@ -66,6 +66,8 @@ def _wait_for_run(root: Path, fingerprint: str) -> Generator[Waiting | ProducerN
     while True:
         runs = living_runs(root)
         for folder, run in reversed(runs):
+            if run.trial:
+                continue
             if run.fingerprint == fingerprint:
                 return folder
             if run.run_id not in named:

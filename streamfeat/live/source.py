@@ -17,7 +17,7 @@ from streamfeat.store.manifest import Manifest
 from streamfeat.stream.order import steps_per_epoch
 
 BEAT_S = 0.25  # how often rank 0 looks whether others are past a shard too
-SIGN_OF_LIFE_S = 10.0  # how often a rank's file is touched
+SIGN_OF_LIFE_S = 10.0  # how often a rank's file is touched, at least
 _LOOK_AGAIN_S = 0.02  # how often a reader thread looks for the receipt that it waits for
 
 
@@ -62,6 +62,7 @@ class LiveSource:
         self._published = 0.0  # when, by the monotonic clock
         self._unsaid = False  # a position that matters is not published yet
         self._publish()
+        self._sign_of_life_s = min(SIGN_OF_LIFE_S, run.timeout_s / 4)
         self._closed = False
         self._woken = threading.Event()
         # Publishes and deletes, so that the training thread waits for no disk.
@@ -211,7 +212,7 @@ class LiveSource:
             self._woken.clear()
             # A full disk is tried again; a folder that is gone is for whoever needs it next to say.
             with contextlib.suppress(StorageError):
-                if self._unsaid or time.monotonic() - self._published > SIGN_OF_LIFE_S:
+                if self._unsaid or time.monotonic() - self._published > self._sign_of_life_s:
                     self._publish()
                 self._delete()
 

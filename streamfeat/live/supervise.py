@@ -76,6 +76,11 @@ class Producers:
         return notes
 
     @property
+    def started(self) -> bool:
+        """Whether any producer has come as far as to write."""
+        return self._ever_started
+
+    @property
     def ended(self) -> bool:
         """Whether every producer has seen the end of the run."""
         return all(child.ended for child in self._children)
@@ -123,7 +128,7 @@ class Producers:
                 child.held = kind
                 return self._say(kind, ProducerNote(f"a producer waits: {text}", warning=True))
             case _:
-                child.held = kind
+                child.held, self._deaths = kind, 0  # nothing is missing
                 if all(other.held == kind for other in self._children):
                     return self._say(kind, ProducerNote(f"producers wait: {text}"))
         return []

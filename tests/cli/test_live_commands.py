@@ -157,15 +157,22 @@ def test_producers_in_another_terminal_build_wait_write_and_stop(tiny_dataset: P
 
 
 def test_a_run_without_producers_says_what_it_waits_for_and_gives_up_in_time(dataset: Path) -> None:
-    """Exit 6, with the shard and the remedy; with producers the same run goes on."""
+    """Exit 6, with the shard and the remedy; a run that made no step is not in the way of the next."""
     run = dataset.parent / "run"
     done = call("train", dataset, "--run", run, "--live", "--live-workers", "0", "--live-timeout", "6", *SHORT)
     assert done.returncode == 6
     assert "s for shard " in done.stderr
     assert "of packing 0" in done.stderr
     assert "--live-workers" in done.stderr
-    again = call("train", dataset, "--run", run, "--resume", "--live-workers", "1")
-    assert again.returncode == 0, again.stderr
+    assert "is saved" not in done.stderr
+    assert not (run / "config.json").exists()
+
+
+def test_live_options_without_live_are_refused(dataset: Path) -> None:
+    """A forgotten --live would train on stored packings."""
+    done = call("train", dataset, "--run", dataset.parent / "run", "--live-workers", "2", *SHORT)
+    assert done.returncode == 2
+    assert "--live-workers: belongs to live training" in done.stderr
 
 
 def test_a_signal_stops_a_run_that_waits_for_a_shard(dataset: Path) -> None:

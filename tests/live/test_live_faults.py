@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 from dying_producers import die_before_the_receipt, die_between_two_files, spawned, train_and_die
-from live_runs import assert_same, await_freed, committed, disk_usage, read_built, read_live, started, steps_of
+from live_runs import (
+    BATCH,
+    SEED,
+    assert_same,
+    await_freed,
+    committed,
+    disk_usage,
+    read_built,
+    read_live,
+    started,
+    steps_of,
+)
 
 from streamfeat import load_manifest
 from streamfeat.errors import ConfigError, StorageError
@@ -135,6 +146,43 @@ def test_a_run_of_another_host_ends_by_silence_and_by_no_clock(root: Path, monke
             assert watch.ended() is None
         now[0] += 61
         assert watch.ended() == "no rank has given a sign of life for 60 s"
+
+
+def test_a_silent_run_of_another_host_is_cleaned_by_the_next_start_and_never_joined(root: Path) -> None:
+    """A machine that was replaced has another name: its lock says nothing here, the times of its files do."""
+    with started(root, timeout_s=60) as old:
+        run = read_run(old).model_copy(update={"host": "elsewhere"})
+        (old / "run.json").write_text(run.model_dump_json())
+        (old / ".lock").unlink()
+        assert [folder for folder, _ in living_runs(root)] == [old]
+        with started(root):
+            assert old.exists()
+        for file in (old / "run.json", *old.glob("rank-*.json")):
+            os.utime(file, (time.time() - 61, time.time() - 61))
+        assert living_runs(root) == []
+        with started(root):
+            assert not old.exists()
+
+
+def test_deaths_of_producers_that_are_far_enough_ahead_end_no_run(root: Path) -> None:
+    """Nothing is missing, so nothing is given up: each is replaced."""
+    with started(root) as folder, Producers(root, folder, 1) as producers:
+        poll_until(producers, lambda: producers._children[0].held == "ahead")
+        for _ in range(6):
+            victim = producers._children[0].process
+            os.kill(victim.pid or 0, signal.SIGKILL)
+            poll_until(producers, lambda victim=victim: producers._children[0].process is not victim)
+            poll_until(producers, lambda: producers._children[0].held == "ahead")
+
+
+def test_a_trial_is_served_by_no_one_apart(root: Path) -> None:
+    """A dry run starts its own producers: those that wait for a run must be there for the real one."""
+    manifest = load_manifest(root)
+    with start_run(
+        root, manifest, seed=SEED, batch_windows=BATCH, world_size=1, start=0, stop=1,
+        disk_bytes=least_disk_bytes(manifest, BATCH, 1), producers=1, trial=True,
+    ):  # fmt: skip
+        assert isinstance(next(serve(root, 1)), Waiting)
 
 
 def test_stale_repeated_and_foreign_rank_files_change_nothing(root: Path) -> None:

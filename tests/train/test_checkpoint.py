@@ -198,6 +198,21 @@ def test_what_a_killed_save_left_is_swept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "latest"]
 
 
+@pytest.mark.parametrize("harm", [False, True])
+def test_a_step_saved_again_survives_a_kill_between_the_two_renames(tmp_path: Path, harm: bool) -> None:
+    """Old and new stand aside for a moment: one that is whole comes back, and a damaged one never does."""
+    saved(tmp_path, 1, 2)
+    folder = tmp_path / "checkpoints"
+    (folder / "step-00000002").rename(folder / f".step-00000002.123.{'a' * 32}.tmp")
+    if harm:
+        (folder / f".step-00000002.123.{'a' * 32}.tmp/state.json").write_text("{}")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.steps() == ([1] if harm else [1, 2])
+    checkpoint, problems = checkpoints.load_newest()
+    assert checkpoint is not None
+    assert (checkpoint.state.step, problems) == (1 if harm else 2, [])
+
+
 def test_a_newer_format_is_refused_as_such(tmp_path: Path) -> None:
     """Upgrading is the remedy, not restoring: no fallback to the checkpoint before."""
     checkpoints = Checkpoints(tmp_path)

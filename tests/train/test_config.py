@@ -55,7 +55,12 @@ def test_every_field_of_a_configuration_can_be_read_back_from_a_file(tmp_path: P
         ("dropout = 2.0", "dropout: "),
         ("preset = 'huge'", "tiny, small, base"),
         ("steps = 3\nepochs = 4", "contradict"),
-        ("live_workers = -1", "0 or more, or auto"),
+        ("live_workers = -1", "live_workers: give a number of processes, 0 or more, or auto"),
+        ("live_workers = true", "live_workers: give a number"),
+        ("preset = ['tiny']", "tiny, small, base"),
+        ("batch_tokens = '2048'", "batch_tokens: .*integer"),
+        ("live = 'yes'", "live: .*boolean"),
+        ("resume = true", "so it is typed: --resume"),
         ("live_disk = '20 apples'", "for instance 20GB"),
         ("epochs = ", "is no TOML"),
         ("\udcff".encode("utf-8", "surrogateescape").decode("latin-1"), "is no TOML"),
@@ -67,6 +72,12 @@ def test_a_file_that_cannot_be_is_refused_by_name(tmp_path: Path, text: str, mes
     with pytest.raises(ConfigError, match=message) as error:
         read_config(file)
     assert str(file) in str(error.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    """Some editors write one."""
+    (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbfwidth = 32")
+    assert read_config(tmp_path / "run.toml") == {"width": 32}
 
 
 def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None:
@@ -82,6 +93,7 @@ def test_typed_options_win_over_the_file() -> None:
     """Also where steps and epochs exclude each other: what was typed stands."""
     assert overridden({"width": 3, "seed": 1}, {"seed": 2}) == {"width": 3, "seed": 2}
     assert overridden({"epochs": 3}, {"steps": 10}) == {"steps": 10}
+    assert overridden({"epochs": 3}, {"steps": 0}) == {"epochs": 3, "steps": 0}  # 0: as epochs says
     assert overridden({"steps": 3}, {"epochs": 10}) == {"epochs": 10}
     with pytest.raises(ConfigError, match="contradict"):
         new_config(overridden({}, {"steps": 10, "epochs": 3}))

@@ -7,7 +7,7 @@ import torch
 
 from train.dry_run import Estimate, dry_run
 from train.loop import train
-from train.progress import Started, Stepped
+from train.progress import Started, Stepped, Stopped
 
 GIVEN = {"layers": 1, "width": 16, "heads": 2, "batch_tokens": 100}
 
@@ -43,6 +43,17 @@ def test_a_dry_run_tells_what_training_tells(tmp_path: Path, tiny_dataset: Path)
     assert isinstance(estimate, Estimate)
     for name in ("num_parameters", "num_steps", "steps_per_epoch", "batch_windows", "micro_batch_windows"):
         assert getattr(estimate, name) == getattr(started, name)
+
+
+def test_a_dry_run_that_is_stopped_gives_no_figure(tiny_dataset: Path) -> None:
+    """Nothing measured is better than a wrong measure."""
+    asked: list[bool] = []
+    records = []
+    for record in dry_run(tiny_dataset, GIVEN, stop=lambda: bool(asked)):
+        records.append(record)
+        asked.append(True)
+    assert not any(isinstance(record, Estimate) for record in records)
+    assert isinstance(records[-1], Stopped)
 
 
 def test_a_run_shorter_than_ten_steps_is_timed_on_what_it_has(tiny_dataset: Path) -> None:

@@ -1,0 +1,157 @@
+"""`inspect`, `verify` and `invent`."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from commands.console import PLAIN, Json, err, out, print_summary, show
+from streamfeat.errors import ConfigError, DamagedError
+from streamfeat.records import validated
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A dataset, or the folder of a run.")],
+    window: Annotated[int | None, typer.Option(min=0, help="Show the tokens of this window of the dataset.")] = None,
+    objective: Annotated[str, typer.Option(help="causal or masked: whose targets and masks to show.")] = "causal",
+    mask_policy: Annotated[str, typer.Option(help="disjoint or seed (masked objective).")] = "disjoint",
+    split: Annotated[str, typer.Option(help="training or validation.")] = "training",
+    epoch: Annotated[int, typer.Option(min=0, help="Whose masks (and packing) to show.")] = 0,
+    seed: Annotated[int, typer.Option(help="The run's seed.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Print what a dataset or a run is; with --window, its tokens, segments, targets and masks with raw ids."""
+    from streamfeat.config import StreamConfig
+    from streamfeat.store.manifest import load_manifest
+
+    if (path / "config.json").is_file():
+        if window is not None:
+            raise ConfigError(f"{path}: is a run; --window belongs to a dataset")
+        _inspect_run(path, as_json)
+        return
+    manifest = load_manifest(path)
+    if window is None:
+        summary = dataset_summary(manifest, path)
+        show(as_json, summary, lambda: print_summary(summary))
+        return
+    from streamfeat.stream.look import look_at_window
+
+    config = validated(StreamConfig, {"objective": objective, "mask_policy": mask_policy, "split": split,
+                                      "seed": seed, "batch_windows": 1}, "inspect")  # fmt: skip
+    tokens = look_at_window(path, window, config, epoch=epoch)
+    title = f"{path}: {split} window {window}, {objective}" + (f" ({mask_policy})" if objective == "masked" else "")
+    show(as_json, {"dataset": str(path), "window": window, "tokens": tokens}, lambda: _print_rows(title, tokens))
+
+
+def _inspect_run(path: Path, as_json: bool) -> None:
+    """What a run is, and how far it got."""
+    from train.metrics import read_metrics
+    from train.run import read_record
+
+    record = read_record(path)
+    lines = read_metrics(path)
+    last = {kind: next((line for line in reversed(lines) if line["kind"] == kind), None)
+            for kind in ("train", "validation")}  # fmt: skip
+    summary = {
+        "run": str(path),
+        **record.model_dump(mode="json"),
+        "last_step": last["train"],
+        "validation": last["validation"],
+    }
+    show(as_json, summary, lambda: print_summary(summary))
+
+
+def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
+    """Rows of texts as aligned columns; plain text, so that it can be searched and cut."""
+    widths = {name: min(max(len(name), *(len(row[name]) for row in rows)), 32) for name in rows[0]}
+    lines = [{name: name for name in rows[0]}, *rows]
+    sys.stdout.write(title + "\n")
+    for row in lines:
+        sys.stdout.write("  ".join(row[name][:width].ljust(width) for name, width in widths.items()).rstrip() + "\n")
+
+
+def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
+    training, validation = manifest.splits["training"], manifest.splits["validation"]
+    window_bytes = sum(file.size for file in manifest.files() if file.path.startswith("windows.zarr/training/0/"))
+    num_tokens = max(training.windows * manifest.schema_.window_len, 1)
+    rejected = {name.removeprefix("rejected_"): number for name, number in manifest.cleaning.items()
+                if name.startswith("rejected_")}  # fmt: skip
+    left_out = {name: number for name, number in manifest.cleaning.items()
+                if number and name != "rows" and not name.startswith(("rejected_", "odd_"))}  # fmt: skip
+    odd_times = {name.removeprefix("odd_"): number for name, number in manifest.cleaning.items()
+                 if number and name.startswith("odd_")}  # fmt: skip
+    return {
+        "dataset": str(root),
+        "fingerprint": manifest.fingerprint,
+        "format_version": manifest.format_version,
+        "users": manifest.num_users,
+        "training_users": training.users,
+        "validation_users": validation.users,
+        "items": {scale.medium: scale.items for scale in manifest.scales},
+        "events": manifest.num_events,
+        "rows_read": manifest.cleaning["rows"],
+        "rejected_rows": rejected,
+        "rejected_file": str(root / "rejected.csv") if rejected else None,
+        "left_out": left_out,
+        "odd_times": odd_times,  # kept, but likely of another unit or a wrong clock
+        "tied_timestamps": manifest.tied_events,
+        "tie_rule": manifest.tie_rule,
+        "repeat_share": manifest.repeat_share,
+        "window_len": manifest.schema_.window_len,
+        "packings": training.packings,
+        "training_windows": training.windows,
+        "validation_windows": validation.windows,
+        "chunk_windows": training.chunk_windows,
+        "shard_windows": training.shard_windows,
+        "fill_rate": training.tokens / num_tokens,
+        "bytes_per_token": window_bytes / num_tokens,
+    }
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="OUT", help="Dataset to check.")],
+    as_json: Json = False,
+) -> None:
+    """Recompute every checksum of a dataset; names what is missing, truncated or altered, and exits 4."""
+    from streamfeat.store.manifest import load_manifest
+    from streamfeat.store.verify import Checked
+    from streamfeat.store.verify import verify as check
+
+    problems = []
+    with Progress(TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), console=err) as bar:
+        task = bar.add_task("", total=len(load_manifest(path).files()))
+        for step in check(path):
+            if isinstance(step, Checked):
+                bar.advance(task)
+            else:
+                problems.append(step)
+    damaged = [problem for problem in problems if problem.kind != "foreign"]
+    listed = [asdict(problem) for problem in problems]
+
+    def print_plainly() -> None:
+        for problem in problems:
+            out.print(str(problem), **PLAIN)
+        out.print(f"{path}: {len(damaged)} damaged" if damaged else f"{path}: sound")
+
+    show(as_json, {"dataset": str(path), "sound": not damaged, "problems": listed}, print_plainly)
+    if damaged:
+        raise typer.Exit(DamagedError.exit_code)
+
+
+def invent(
+    path: Annotated[Path, typer.Argument(help="File to write: .csv or .parquet.")],
+    users: Annotated[int, typer.Option(help="Number of users.")] = 2000,
+    events: Annotated[int, typer.Option(help="Number of events, about.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Invent watch histories of two media, with structure that a model can learn."""
+    from streamfeat.events.synthetic import write_synthetic
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_synthetic(path, num_users=users, num_events=events, seed=seed)
+    note = f"{path}: {events:,} invented events of {users:,} users"
+    show(as_json, {"file": str(path), "users": users, "events": events, "seed": seed}, lambda: out.print(note, **PLAIN))

@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM as one line and an exit code, with nothing lost."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+from commands.console import PLAIN, err
+
+# Within so many seconds a second signal is the same wish: a terminal and torchrun both pass Ctrl-C on.
+_SAME_WISH_S = 1.0
+
+
+@contextlib.contextmanager
+def said_how_to_go_on(remedy: str) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into one line and the exit code of the signal; workers end with this process."""
+
+    received: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except BaseException:
+        if not received:
+            raise
+        # DuckDB answers an interrupted query with an error of its own.
+        err.print(f"stopped; {remedy}", **PLAIN)
+        raise SystemExit(128 + received[0]) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def stop_on_signals(*, say: bool) -> Iterator[list[tuple[int, float]]]:
+    """Signals that asked the run to stop, and when. A later one ends the process at once."""
+    received: list[tuple[int, float]] = []
+
+    def note(number: int, frame: object) -> None:
+        if received and time.monotonic() - received[0][1] > _SAME_WISH_S:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        if say and not received:
+            os.write(2, b"\nfinishing the step and saving; once more to quit at once\n")
+        received.append((number, time.monotonic()))
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
