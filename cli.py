@@ -6,7 +6,10 @@ import typer
 
 from commands.build import build_shards
 from commands.console import PLAIN, err
+from commands.evaluate import evaluate
+from commands.export import export_features
 from commands.look import inspect, invent, verify
+from commands.recommend import recommend
 from commands.train import train
 from streamfeat.errors import ConfigError, DataError, DivergedError, StreamfeatError
 from train.launch import launched
@@ -14,6 +17,9 @@ from train.launch import launched
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command("build-shards")(build_shards)
 app.command("train")(train)
+app.command("evaluate")(evaluate)
+app.command("recommend")(recommend)
+app.command("export-features")(export_features)
 app.command("inspect")(inspect)
 app.command("verify")(verify)
 app.command("invent")(invent)

@@ -27,7 +27,9 @@ def build_shards(
     min_item_events: Annotated[int, typer.Option(help="Drop items with fewer events.")] = 1,
     min_user_events: Annotated[int, typer.Option(help="Then drop users with fewer events.")] = 1,
     max_rejected: Annotated[float, typer.Option(help="Share of bad rows above which the build stops.")] = 0.01,
-    split: Annotated[str, typer.Option(help="users:F holds out a share F of the users.")] = "users:0.01",
+    split: Annotated[
+        str, typer.Option(help="users:F: hold out a share of users; last:2: each one's last two.")
+    ] = "users:0.01",
     window_len: Annotated[int, typer.Option(help="Tokens of a window.")] = 1024,
     max_document_len: Annotated[int, typer.Option(help="Crop histories to this many tokens; 0: no limit.")] = 0,
     chunk_windows: Annotated[
@@ -54,7 +56,7 @@ def build_shards(
     if live and "packings" in typed(ctx):
         raise ConfigError("--live writes packings while a run reads them and --packings writes them now: give one")
     config = validated(BuildConfig, {
-        "format": format, "columns": _columns(columns), "time_unit": time_unit,
+        "format": format, "columns": columns_of(columns), "time_unit": time_unit,
         "media": [name.strip() for name in media.split(",") if name.strip()], "keep_planned": planned,
         "min_item_events": min_item_events, "min_user_events": min_user_events, "max_rejected": max_rejected,
         "split": split, "window_len": window_len, "max_document_len": max_document_len or "unlimited",
@@ -64,7 +66,7 @@ def build_shards(
     num_workers = workers or len(os.sched_getaffinity(0))
     steps = build_dataset(paths[:-1], paths[-1], config, workers=num_workers, overwrite=overwrite)
     with said_how_to_go_on("what is committed is kept; run the same command to go on"):
-        finished = _with_bars(steps)
+        finished = with_bars(steps)
     summary = dataset_summary(finished.manifest, Path(paths[-1])) | {
         "result": finished.note,
         "seconds": {stage: round(seconds, 3) for stage, seconds in finished.seconds.items()},
@@ -104,7 +106,7 @@ def _serve(root: Path, workers: int) -> int:
     return num_shards
 
 
-def _columns(text: str) -> dict[str, str]:
+def columns_of(text: str) -> dict[str, str]:
     """`user=uid,item=iid` as a mapping. Raises ConfigError for anything else."""
     pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
     for role, equals, column in pairs:
@@ -113,9 +115,10 @@ def _columns(text: str) -> dict[str, str]:
     return {role.strip(): column.strip() for role, _, column in pairs}
 
 
-def _with_bars(steps: Iterable[Any]) -> Any:
-    """Drain a build, a progress bar per stage on stderr; returns its last step."""
-    from streamfeat.build.run import Finished, Recognised
+def with_bars(steps: Iterable[Any]) -> Any:
+    """Drain a build or an export, a progress bar per stage on stderr; returns its last step."""
+    from streamfeat.build.run import Progress as Stage
+    from streamfeat.build.run import Recognised
 
     bars = Progress(
         TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
@@ -124,14 +127,14 @@ def _with_bars(steps: Iterable[Any]) -> Any:
     rows: dict[str, Any] = {}
     with bars:
         for step in steps:
-            if isinstance(step, Finished):
-                return step
             if isinstance(step, Recognised):
                 bars.console.print(step.note, **PLAIN)
                 continue
+            if not isinstance(step, Stage):
+                return step
             if step.stage not in rows:
                 rows[step.stage] = bars.add_task(step.stage, total=step.total, unit=step.unit, rate="")
             task = bars.tasks[rows[step.stage]]
             rate = f"{step.done / max(task.elapsed or 0, 1e-3):,.0f}/s"
             bars.update(rows[step.stage], completed=step.done, rate=rate)
-    raise AssertionError("a build ends with Finished")
+    raise AssertionError("the last step is Finished")

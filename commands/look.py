@@ -90,6 +90,9 @@ def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
         "users": manifest.num_users,
         "training_users": training.users,
         "validation_users": validation.users,
+        "users_with_too_few_targets": manifest.users_with_too_few_targets
+        if manifest.validation_targets == "last"
+        else None,  # last:2: they train whole
         "items": {scale.medium: scale.items for scale in manifest.scales},
         "events": manifest.num_events,
         "rows_read": manifest.cleaning["rows"],

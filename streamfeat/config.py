@@ -41,7 +41,7 @@ class BuildConfig(Frozen):
     min_item_events: int = Field(default=1, ge=1)  # items with fewer events are dropped, once, before users
     min_user_events: int = Field(default=1, ge=1)  # users with fewer events are dropped, once, after items
     max_rejected: float = Field(default=0.01, ge=0, le=1)  # share of bad rows above which a build stops
-    split: str = "users:0.01"  # how validation is held out
+    split: str = "users:0.01"  # how validation is held out: users:F or last:2
     window_len: int = Field(default=1024, ge=2, le=2**20)  # tokens of a window
     max_document_len: int | Literal["unlimited"] = "unlimited"  # longest crop of a history, CLS included
     chunk_windows: int = Field(default=64, ge=1)  # windows of a Zarr chunk, halved while training has < 96
@@ -60,21 +60,27 @@ class BuildConfig(Frozen):
             )
         if self.max_document_len != "unlimited" and self.max_document_len < 2:
             raise ValueError("max_document_len must be at least 2 tokens")
-        self.validation_share  # noqa: B018  a malformed split is refused here
+        if not self.holds_out_last:
+            self.validation_share  # noqa: B018  a malformed split is refused here
         return self
+
+    @property
+    def holds_out_last(self) -> bool:
+        """Whether the last two events with an item target of every user are held out, not whole users."""
+        return self.split == "last:2"
 
     @property
     def validation_share(self) -> float:
         """F of `users:F`, the share of users held out for validation."""
         kind, _, value = self.split.partition(":")
-        if kind == "last":
-            raise ValueError(f"split {self.split!r} comes with a later release; use users:F, for instance users:0.01")
         try:
             share = float(value)
         except ValueError:
             share = -1.0
         if kind != "users" or not 0 < share < 1:
-            raise ValueError(f"split must be users:F with 0 < F < 1, for instance users:0.01; got {self.split!r}")
+            raise ValueError(
+                f"split must be last:2, or users:F with 0 < F < 1, for instance users:0.01; got {self.split!r}"
+            )
         return share
 
     @property

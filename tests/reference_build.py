@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 MASK64 = (1 << 64) - 1
+PLANNED = 0
 
 
 def splitmix64(x: int) -> int:
@@ -58,8 +59,15 @@ class Dataset:
     partition_edges: list[int] = field(default_factory=list)
     histories: list[list[Event]] = field(default_factory=list)
     items: list[tuple[str, str]] = field(default_factory=list)  # (medium, raw id) by dense id
-    validation: set[int] = field(default_factory=set)
+    validation: set[int] = field(default_factory=set)  # users:F
+    held_out: dict[int, int] = field(default_factory=dict)  # last:2: user → place of the validation target
     duplicates: int = 0
+
+    def events_of(self, user: int, split: str) -> int:
+        """How many of a user's first events a split may use."""
+        if user in self.held_out:
+            return self.held_out[user] + (split == "validation")
+        return len(self.histories[user]) if (user in self.validation) == (split == "validation") else 0
 
 
 def drop_duplicates(history: list[Event]) -> list[Event]:
@@ -73,10 +81,10 @@ def drop_duplicates(history: list[Event]) -> list[Event]:
 
 
 def build(
-    events: list[Event], *, seed: int, num_partitions: int, share: float, media: tuple[str, ...] = (),
+    events: list[Event], *, seed: int, num_partitions: int, share: float = 0, media: tuple[str, ...] = (),
     min_item_events: int = 1, min_user_events: int = 1,
 ) -> Dataset:  # fmt: skip
-    """Histories, vocabulary and split of `events` (already cast and selected), in input order."""
+    """Histories, vocabulary and split of `events` (already cast and selected), in input order; share 0: `last:2`."""
     histories: dict[str, list[Event]] = {}
     for event in events:
         histories.setdefault(event.user, []).append(event)
@@ -94,6 +102,12 @@ def build(
         result.users += mine
         result.histories += [histories[user] for user in mine]
         result.partition_edges.append(len(result.users))
+    if not share:
+        for user, history in enumerate(result.histories):
+            targets = [place for place, event in enumerate(history) if event.status != PLANNED]
+            if len(targets) >= 3:
+                result.held_out[user] = targets[-2]
+        return result
     num_users = len(result.users)
     held = num_users - round((1 - share) * num_users)
     held = min(max(held, 1), num_users - 1)
@@ -115,20 +129,55 @@ class Token:
     place: int  # of the event in its history, -1 for CLS
 
 
+def packing_order(dataset: Dataset, *, seed: int, split: str, packing: int) -> list[int]:
+    """The users that a split has events of, as a packing lays them out."""
+    counter = 0 if split == "training" else 1
+    order: list[int] = []
+    partitions = range(len(dataset.partition_edges) - 1)
+    for p in sorted(partitions, key=lambda p: (draw(seed, 3, packing, counter, p), p)):
+        users = range(dataset.partition_edges[p], dataset.partition_edges[p + 1])
+        order += sorted(users, key=lambda u: (draw(seed, 4, packing, counter, u), u))
+    return [user for user in order if dataset.events_of(user, split)]
+
+
+def tokens_of(dataset: Dataset, user: int, split: str) -> list[Token]:
+    return [Token(user, place) for place in range(-1, dataset.events_of(user, split))]
+
+
 def pack(dataset: Dataset, *, seed: int, split: str, packing: int, max_document_len: float = math.inf) -> list[Token]:
     """The token stream of a packing."""
     counter = 0 if split == "training" else 1
     stream: list[Token] = []
-    partitions = range(len(dataset.partition_edges) - 1)
-    for p in sorted(partitions, key=lambda p: (draw(seed, 3, packing, counter, p), p)):
-        users = range(dataset.partition_edges[p], dataset.partition_edges[p + 1])
-        for user in sorted(users, key=lambda u: (draw(seed, 4, packing, counter, u), u)):
-            if (user in dataset.validation) != (split == "validation"):
-                continue
-            tokens = [Token(user, place) for place in range(-1, len(dataset.histories[user]))]
-            if len(tokens) > max_document_len:
-                room = len(tokens) - int(max_document_len) + 1
-                first = ((draw(seed, 5, packing, counter, user) >> 32) * room) >> 32
-                tokens = tokens[first : first + int(max_document_len)]
-            stream += tokens
+    for user in packing_order(dataset, seed=seed, split=split, packing=packing):
+        tokens = tokens_of(dataset, user, split)
+        if len(tokens) > max_document_len:
+            room = len(tokens) - int(max_document_len) + 1
+            first = ((draw(seed, 5, packing, counter, user) >> 32) * room) >> 32
+            tokens = tokens[first : first + int(max_document_len)]
+        stream += tokens
     return stream
+
+
+def first_fit(lengths: list[int], window_len: int) -> list[tuple[int, int]]:
+    """Window and place in it of each segment: the first window with room for it."""
+    filled: list[int] = []
+    places = []
+    for length in lengths:
+        window = next((w for w, fill in enumerate(filled) if fill + length <= window_len), len(filled))
+        if window == len(filled):
+            filled.append(0)
+        places.append((window, filled[window]))
+        filled[window] += length
+    return places
+
+
+def pack_last(dataset: Dataset, *, seed: int, window_len: int) -> list[list[Token]]:
+    """The validation windows of `last:2`, without their padding."""
+    order = packing_order(dataset, seed=seed, split="validation", packing=0)
+    segments = [tokens_of(dataset, user, "validation")[-window_len:] for user in order]
+    places = first_fit([len(segment) for segment in segments], window_len)
+    windows: list[list[Token]] = [[] for _ in range(max((window for window, _ in places), default=-1) + 1)]
+    for segment, (window, place) in zip(segments, places, strict=True):
+        assert len(windows[window]) == place
+        windows[window] += segment
+    return windows

@@ -1,6 +1,7 @@
 """Naive twins of the objective kernels and of the order: written from the rules, one token at a time."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from reference_build import draw
 
 PICK, PICK_RATING, MASK_ITEM, MASK_RATING, MASK_TIME, MASK_POSITION = 9, 10, 11, 12, 13, 14
 RANDOM_ITEM, RANDOM_RATING, RANDOM_TIME, RANDOM_POSITION, HIDE_TOLD_TIMES = 15, 16, 17, 18, 19
+ASK_LAST_RATING = 22
 SHARD_ORDER, CHUNK_ORDER, WINDOW_ORDER = 6, 7, 8
 SPLITS = {"training": 0, "validation": 1}
 PLANNED = 0
@@ -79,14 +81,21 @@ class _Draws:
 
 
 def featurize(
-    tokens: list[Token], facts: Facts, *, objective: str, policy: str, split: str, seed: int, epoch: int, window: int
-) -> dict[str, list[Any]]:
-    """Every token array of a batch for one window."""
+    tokens: list[Token], facts: Facts, *, objective: str, policy: str, split: str, seed: int, epoch: int, window: int,
+    last_only: bool = False,
+) -> dict[str, list[Any]]:  # fmt: skip
+    """Every token array of a batch for one window; `last_only`: each segment's last event alone is asked for."""
     segments = _segments(tokens, facts)
     out = _shown(tokens, segments, facts)
     draws = _Draws(seed, split, epoch, window)
     if objective == "causal":
         _ask_next(tokens, segments, facts, split, draws, out)
+        if last_only:
+            _forget_all_but_the_last(segments, out)
+    elif last_only:
+        _mask_last(
+            tokens, segments, facts, policy, lambda user: _unit(draw(seed, ASK_LAST_RATING, 1, epoch, user)), out
+        )
     elif policy == "disjoint":
         _mask_disjoint(tokens, facts, draws, out)
     else:
@@ -195,6 +204,38 @@ def _mask_seed(tokens: list[Token], facts: Facts, split: str, draws: _Draws, out
             out["time"][t], out["time_known"][t] = 0, False
             continue
         _disturb(token, t, facts, draws, out)
+
+
+def _last_tokens(segments: list[int]) -> list[int]:
+    """The last token of each segment."""
+    return [len(segments) - 1 - segments[::-1].index(segment) for segment in sorted(set(segments) - {-1})]
+
+
+def _forget_all_but_the_last(segments: list[int], out: dict[str, list[Any]]) -> None:
+    for t in set(range(len(segments))) - {last - 1 for last in _last_tokens(segments)}:
+        for name in ("target_item", "target_rating", "weight_item", "weight_rating"):
+            out[name][t] = 0
+
+
+def _mask_last(
+    tokens: list[Token], segments: list[int], facts: Facts, policy: str, unit_of_user: Callable[[int], float],
+    out: dict[str, list[Any]],
+) -> None:  # fmt: skip
+    for t in _last_tokens(segments):
+        token = tokens[t]
+        if not _has_item_target(token, facts):
+            continue
+        rated = _has_rating_target(token, facts)
+        rating_alone = policy == "disjoint" and rated and unit_of_user(token.user) < 0.5
+        if rating_alone or (policy == "seed" and rated):
+            _want_rating(out, t, token)
+        if not rating_alone:
+            _want_item(out, t, token)
+            out["item"][t] = facts.num_items + 2
+        out["rating"][t], out["rating_known"][t] = 0.0, False
+        _mask_status_and_completion(out, t)
+        if policy == "seed":
+            out["time"][t], out["time_known"][t] = 0, False
 
 
 def _disturb(token: Token, t: int, facts: Facts, draws: _Draws, out: dict[str, list[Any]]) -> None:

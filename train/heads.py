@@ -36,6 +36,11 @@ class WatchHead(nn.Module):
         table, bias = self._of_medium(inputs, medium)
         return watch_losses(state_ND, table, bias, targets.item_N, targets.seen)
 
+    def logits(self, state_ND: Tensor, inputs: TokenInputs, medium: int) -> Tensor:
+        """(N, V) float32: what the softmax of a medium is taken over, no item left out."""
+        table, bias = self._of_medium(inputs, medium)
+        return torch.addmm(bias, state_ND, table.T)
+
     def _of_medium(self, inputs: TokenInputs, medium: int) -> tuple[Tensor, Tensor]:
         low, high = self.medium_offsets[medium : medium + 2]
         return inputs.item.weight[low:high], self.bias_V[low:high]

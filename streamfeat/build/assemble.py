@@ -11,21 +11,19 @@ from numpy.typing import NDArray
 
 from streamfeat.build.histories import EVENT_CHUNK, EVENT_SHARD
 from streamfeat.build.merge import Vocabulary, merged_levels
-from streamfeat.build.packings import count_splits, read_extents
 from streamfeat.build.plan import Plan, digest_of, plan_facts
 from streamfeat.build.tasks import HistoryTask, targets_file
-from streamfeat.build.temporary import map_arrays, texts_of, write_arrays
+from streamfeat.build.temporary import map_arrays, texts_of
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
-from streamfeat.kernels.draws import VALIDATION_USER, permutation
 from streamfeat.schema import FORMAT_VERSION, FloatCode, Schema
-from streamfeat.store.layout import HISTORIES, TEMPORARY, ArraySpec, create_arrays
+from streamfeat.store.histories import HeldOut
+from streamfeat.store.layout import HISTORIES, ArraySpec, create_arrays
 from streamfeat.store.manifest import FileRecord, Manifest, MediumScales, Receipt
 from streamfeat.store.tables import write_items, write_users
 from streamfeat.store.writer import commit_receipt, metadata_records, write_shard
 
 TIE_RULE = "equal timestamps of a user keep the order of the input"
-_VALIDATION_FILE = f"{TEMPORARY}/validation.arrays"
 
 
 def check_media(config: BuildConfig, splits: Sequence[Receipt]) -> None:
@@ -64,16 +62,6 @@ def schema_of(config: BuildConfig, vocabulary: Vocabulary, partitions: Sequence[
         completion=FloatCode.of_levels(merged_levels(partitions, "completion_levels")),
         rating_max=max(receipt.facts["rating_max"] for receipt in partitions),
     )
-
-
-def hold_out(root: Path, config: BuildConfig, num_users: int) -> NDArray[np.bool_]:
-    """(users,) bool: the validation users, those with the smallest seeded draws; left in a file for the tasks."""
-    num_validation = num_users - round((1 - config.validation_share) * num_users)
-    num_validation = min(max(num_validation, 1), num_users - 1)
-    is_validation = np.zeros(num_users, np.bool_)
-    is_validation[permutation(config.seed, VALIDATION_USER, num=num_users)[:num_validation]] = True
-    write_arrays(root, _VALIDATION_FILE, {"is_validation": is_validation.astype(np.uint8)})
-    return is_validation
 
 
 def first_places(partitions: Sequence[Receipt], what: str) -> list[int]:
@@ -124,7 +112,7 @@ def history_tasks(plan: Plan, schema: Schema, partitions: Sequence[Receipt]) -> 
             partition_files=tuple(partitions[p].files[0].path for p in touched),
             partition_first_events=tuple(int(edges[p]) for p in touched),
             partition_first_users=tuple(users[p] for p in touched),
-            schema_=schema, config=plan.config, validation_file=_VALIDATION_FILE, digest=plan.digest,
+            schema_=schema, config=plan.config, digest=plan.digest,
         ))  # fmt: skip
     return tasks
 
@@ -140,7 +128,7 @@ def training_targets(root: Path, histories: Sequence[Receipt], num_items: int) -
 
 def write_tables(
     root: Path, plan: Plan, vocabulary: Vocabulary, partitions: Sequence[Receipt],
-    is_validation: NDArray[np.bool_], targets: NDArray[np.int64],
+    held_out: HeldOut, targets: NDArray[np.int64],
 ) -> Receipt:  # fmt: skip
     """Commit `items.parquet` and `users.parquet`."""
     titles = [title or None for title in vocabulary.titles.to_pylist()]
@@ -155,13 +143,17 @@ def write_tables(
         for number, receipt in enumerate(partitions):
             arrays = map_arrays(root, receipt.files[0].path)
             users = np.arange(first_users[number], first_users[number + 1])
+            training_events = held_out.training_events[users]
             yield {
                 "id": users, "raw_id": texts_of(arrays, "raw_id"),
-                "split": names.take(pa.array(is_validation[users].astype(np.int8))),
-                "events": np.diff(arrays["offsets"]),
+                "split": names.take(pa.array((training_events == 0).astype(np.int8))),
+                "events": np.diff(arrays["offsets"]), "training_events": training_events,
+                "validation_events": held_out.validation_events[users],
             }  # fmt: skip
 
-    return _commit(root, plan, "tables", "tables", len(is_validation), [items, write_users(root, user_parts())])
+    return _commit(
+        root, plan, "tables", "tables", len(held_out.training_events), [items, write_users(root, user_parts())]
+    )
 
 
 def _commit(root: Path, plan: Plan, task: str, kind: Any, rows: int, files: list[FileRecord]) -> Receipt:
@@ -180,7 +172,8 @@ def commit_metadata(root: Path, store: str, digest: str, name: str) -> Receipt:
 
 def draft_manifest(
     plan: Plan, schema: Schema, vocabulary: Vocabulary, partitions: Sequence[Receipt],
-    histories: Sequence[Receipt], targets: NDArray[np.int64], counts: Counter[str], receipts: list[Receipt],
+    histories: Sequence[Receipt], held_out: HeldOut, targets: NDArray[np.int64], counts: Counter[str],
+    receipts: list[Receipt],
 ) -> Manifest:  # fmt: skip
     """The manifest before any window is written: `receipts` are those of histories and tables."""
     checksums = sorted((file.path, file.sha256) for receipt in receipts for file in receipt.files)
@@ -192,8 +185,11 @@ def draft_manifest(
         fingerprint=digest_of([schema.model_dump(mode="json"), facts["config"], checksums]),
         num_events=sum(receipt.facts["events"] for receipt in partitions),
         num_users=schema.num_users, num_items=schema.num_items,
-        splits=count_splits(plan.config, read_extents(plan.root, plan.config)),
-        validation_targets="all",
+        splits={},  # counted when the windows are laid out
+        validation_targets="last" if plan.config.holds_out_last else "all",
+        users_with_too_few_targets=(
+            int((held_out.validation_events == 0).sum()) if plan.config.holds_out_last else 0
+        ),
         scales=_scales(schema, vocabulary, histories, targets),
         time_min=min(times), time_max=max(times), time_last=max(times) + schema.time_origin,
         repeat_share=totals["repeats"] / max(totals["targets"], 1),

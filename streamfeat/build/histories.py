@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.build.tasks import ITEM_MAP_FILE, HistoryTask, targets_file
+from streamfeat.build.tasks import HELD_OUT_FILE, ITEM_MAP_FILE, HistoryTask, targets_file
 from streamfeat.build.temporary import map_arrays, write_arrays
 from streamfeat.schema import EVENT_FIELDS, PLANNED, Schema
 from streamfeat.store.layout import HISTORIES, ArraySpec
@@ -70,7 +70,7 @@ def _read_range(
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
     """Events low..high-1 of all partitions laid end to end, items by final id; and which are training events."""
     item_ids = map_arrays(root, ITEM_MAP_FILE)["item"]
-    is_validation = map_arrays(root, task.validation_file)["is_validation"]
+    training_events = map_arrays(root, HELD_OUT_FILE)["training_events"]
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in EVENT_FIELDS}
     training: list[NDArray[np.bool_]] = []
     for file, first_event, first_user in zip(
@@ -81,8 +81,8 @@ def _read_range(
         for name in EVENT_FIELDS:
             parts[name].append(arrays[name][rows])
         offsets = arrays["offsets"]
-        users = is_validation[first_user : first_user + len(offsets) - 1]
-        training.append(np.repeat(users == 0, np.diff(offsets))[rows])
+        ends = offsets[:-1] + training_events[first_user : first_user + len(offsets) - 1]
+        training.append((np.arange(offsets[-1]) < np.repeat(ends, np.diff(offsets)))[rows])
     columns = {name: np.concatenate(values) for name, values in parts.items()}
     columns["item"] = item_ids[columns["item"]]
     return columns, np.concatenate(training)

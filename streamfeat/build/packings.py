@@ -7,14 +7,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from streamfeat.build.segments import Segments
 from streamfeat.build.tasks import WindowTask
+from streamfeat.build.windows import longest_segment, packing_order, read_partition_offsets
 from streamfeat.config import BuildConfig
-from streamfeat.kernels.draws import PARTITION_ORDER, SPLIT_COUNTERS, permutation
 from streamfeat.schema import Schema
-from streamfeat.store.layout import HISTORIES
+from streamfeat.store.histories import read_held_out
 from streamfeat.store.manifest import SplitCounts
-from streamfeat.store.reader import ArrayReader
-from streamfeat.store.tables import read_validation_users
 
 SplitLabel = Literal["training", "validation"]
 MIN_TRAINING_CHUNKS = 96  # chunk_windows is halved while training has fewer
@@ -30,24 +29,25 @@ class Extent:
 
 
 def read_extents(root: Path, config: BuildConfig) -> dict[SplitLabel, Extent]:
-    """What each partition brings to each split, from the offsets alone."""
-    with ArrayReader(root / HISTORIES / "offsets") as reader:
-        lengths = np.diff(reader.read_rows(0, reader.shape[0]))
-    with ArrayReader(root / HISTORIES / "partition_offsets") as reader:
-        edges = reader.read_rows(0, reader.shape[0])
-    is_validation = read_validation_users(root)
+    """What each partition brings to each split, from what is held out alone."""
+    edges = read_partition_offsets(root)
+    held_out = read_held_out(root)
     extents: dict[SplitLabel, Extent] = {}
     for split in ("training", "validation"):
-        mine = is_validation == (split == "validation")
-        tokens = np.minimum(lengths + 1, config.max_crop_len)
-        sums = [np.concatenate([[0], np.cumsum(np.where(mine, values, 0))]) for values in (1, lengths, tokens)]
+        events = held_out.events_of(split)
+        tokens = np.minimum(events + 1, longest_segment(config, split))
+        sums = [np.concatenate([[0], np.cumsum(np.where(events > 0, values, 0))]) for values in (1, events, tokens)]
         extents[split] = Extent(*(np.diff(total[edges]) for total in sums))
     return extents
 
 
-def count_splits(config: BuildConfig, extents: dict[SplitLabel, Extent]) -> dict[SplitLabel, SplitCounts]:
-    """Windows, chunk and shard sizes of both splits."""
+def count_splits(
+    config: BuildConfig, extents: dict[SplitLabel, Extent], segments: Segments | None = None
+) -> dict[SplitLabel, SplitCounts]:
+    """Windows, chunk and shard sizes of both splits; with `segments`, these are validation's."""
     windows = {split: -(-int(extent.tokens.sum()) // config.window_len) for split, extent in extents.items()}
+    if segments is not None:
+        windows["validation"] = segments.num_windows
     chunk = config.chunk_windows
     while chunk > 1 and -(-windows["training"] // chunk) < MIN_TRAINING_CHUNKS:
         chunk = -(-chunk // 2)
@@ -73,7 +73,7 @@ def window_tasks(
     digest: str,
 ) -> list[WindowTask]:  # fmt: skip
     """The tasks of one packing, in shard order; each names the partitions that its tokens come from."""
-    order = permutation(config.seed, PARTITION_ORDER, packing, SPLIT_COUNTERS[split], num=len(extent.tokens))
+    order = packing_order(config, split, packing, len(extent.tokens))
     order = order[extent.tokens[order] > 0]
     ends = np.cumsum(extent.tokens[order])
     starts = ends - extent.tokens[order]

@@ -1,4 +1,4 @@
-"""The pool of build workers. Processes are spawned, die with their parent, and leave signals to it."""
+"""The pool of workers. Processes are spawned, die with their parent, and leave signals to it."""
 
 import ctypes
 import multiprocessing
@@ -11,14 +11,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from streamfeat.build.tasks import Task
 from streamfeat.errors import ConfigError, StorageError
+from streamfeat.records import Frozen
 from streamfeat.store.manifest import Receipt
 
 _PR_SET_PDEATHSIG = 1
 
-Execute = Callable[[Path, Task], Receipt]
+Execute = Callable[[Path, Any], Receipt]  # the second is one of the tasks that are run
 
 
 class WorkerPool:
@@ -46,7 +47,7 @@ class WorkerPool:
     def peak_memory(self) -> int:
         return sum({**self._peaks, os.getpid(): _peak_memory()}.values())
 
-    def run(self, root: Path, tasks: Sequence[Task], run_len: int = 1) -> Iterator[Receipt]:
+    def run(self, root: Path, tasks: Sequence[Frozen], run_len: int = 1) -> Iterator[Receipt]:
         """Receipts as tasks are committed. A worker takes `run_len` consecutive tasks at once."""
         if self._num_workers == 1 or len(tasks) <= 1:
             for task in tasks:
@@ -67,11 +68,11 @@ class WorkerPool:
         except BrokenProcessPool:
             if not self._peaks:
                 raise ConfigError(
-                    "build workers cannot start; in a script of your own, call the build below "
+                    "workers cannot start; in a script of your own, make this call below "
                     "`if __name__ == '__main__':` (workers import the script), or give workers=1"
                 ) from None
             raise StorageError(
-                "a build worker was killed, likely for lack of memory; what it had committed is kept: "
+                "a worker was killed, likely for lack of memory; what it had committed is kept: "
                 "run the same command again, with fewer --workers if it happens twice"
             ) from None
 
@@ -95,7 +96,7 @@ def start_worker(parent: int) -> None:
         os._exit(1)
 
 
-def _run(execute: Execute, root: Path, tasks: Sequence[Task]) -> tuple[int, int, list[Receipt]]:
+def _run(execute: Execute, root: Path, tasks: Sequence[Frozen]) -> tuple[int, int, list[Receipt]]:
     receipts = [execute(root, task) for task in tasks]
     return os.getpid(), _peak_memory(), receipts
 

@@ -15,11 +15,13 @@ import numpy as np
 
 from streamfeat.build import assemble, merge
 from streamfeat.build.histories import EVENT_SHARD, history_specs, run_history
+from streamfeat.build.hold_out import hold_out
 from streamfeat.build.packings import count_splits, read_extents, window_tasks
 from streamfeat.build.partition import run_filter, run_partition
 from streamfeat.build.plan import Plan, check_folder, claim_folder, make_plan, split_sources
 from streamfeat.build.pool import WorkerPool
 from streamfeat.build.rejects import check_rejected, collect_rejected
+from streamfeat.build.segments import place_segments, segment_tasks
 from streamfeat.build.split import run_split
 from streamfeat.build.tasks import (
     KEPT_ITEMS_FILE,
@@ -194,7 +196,7 @@ class _Build:
         vocabulary = merge.final_items(root, config, merge.item_events(root, partitions, num_provisional))
         vocabulary = merge.with_titles(vocabulary, {k: v for s in self.plan.sources for k, v in read_titles(s).items()})
         schema = assemble.schema_of(config, vocabulary, partitions)
-        is_validation = assemble.hold_out(root, config, schema.num_users)
+        held_out = hold_out(root, config, partitions)
         offsets = assemble.write_offsets(root, self.plan, schema, partitions)
         num_events = sum(receipt.facts["events"] for receipt in partitions)
         specs = history_specs(schema, num_events, config.compression)
@@ -204,12 +206,13 @@ class _Build:
             "histories", "events", assemble.history_tasks(self.plan, schema, partitions), sizes
         )
         targets = assemble.training_targets(root, histories, schema.num_items)
-        tables = assemble.write_tables(root, self.plan, vocabulary, partitions, is_validation, targets)
+        tables = assemble.write_tables(root, self.plan, vocabulary, partitions, held_out, targets)
         lasting = [_without_temporary(receipt) for receipt in histories]
         metadata = assemble.commit_metadata(root, HISTORIES, digest, "histories")
         manifest = assemble.draft_manifest(
-            self.plan, schema, vocabulary, partitions, histories, targets, counts, [offsets, *lasting, tables, metadata]
-        )
+            self.plan, schema, vocabulary, partitions, histories, held_out, targets, counts,
+            [offsets, *lasting, tables, metadata],
+        )  # fmt: skip
         if rejected is None:
             return manifest
         report = Receipt(task="rejected", kind="tables", digest=digest, rows=0, files=(rejected,))
@@ -241,7 +244,8 @@ class _Build:
         """Every packing that `manifest` has no receipts of; then commits and returns the whole manifest."""
         root, schema = self.root, manifest.schema_
         extents = read_extents(root, self.config)
-        splits = count_splits(self.config, extents)
+        segments = place_segments(root, self.config) if self.config.holds_out_last else None
+        splits = count_splits(self.config, extents, segments)
         facts = schema.attributes()
         create_group(root / WINDOWS, facts)
         tasks: list[Task] = []
@@ -253,7 +257,12 @@ class _Build:
                 )
                 group = root / WINDOWS / split / str(packing)
                 create_arrays(group, specs, facts | {"split": split, "packing": packing})
-                tasks += window_tasks(self.config, schema, split, packing, counts, extents[split], manifest.fingerprint)
+                if split == "validation" and segments is not None:
+                    tasks += segment_tasks(root, self.config, schema, counts, segments, manifest.fingerprint)
+                else:
+                    tasks += window_tasks(
+                        self.config, schema, split, packing, counts, extents[split], manifest.fingerprint
+                    )
         sizes = [min(task.shard_windows, task.num_windows - task.shard * task.shard_windows)
                  for task in tasks if isinstance(task, WindowTask)]  # fmt: skip
         receipts = yield from self.stage("windows", "windows", tasks, sizes, WINDOW_RUN)

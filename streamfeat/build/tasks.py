@@ -11,6 +11,8 @@ from streamfeat.schema import Schema
 ITEMS_FILE = "tmp/items.arrays"  # provisional items: medium, raw_id, title
 ITEM_MAP_FILE = "tmp/item-map.arrays"  # provisional item → final id, or -1
 KEPT_ITEMS_FILE = "tmp/kept-items.arrays"  # provisional item → survives the item filter
+HELD_OUT_FILE = "tmp/held-out.arrays"  # user → how many of its first events train
+SEGMENTS_FILE = "tmp/segments.arrays"  # validation of `last:2`: users, starts and events of the segments, by place
 
 
 class SplitTask(Frozen):
@@ -76,7 +78,6 @@ class HistoryTask(Frozen):
     partition_first_users: tuple[int, ...]
     schema_: Schema
     config: BuildConfig
-    validation_file: str
     digest: str
 
     @property
@@ -97,6 +98,7 @@ class WindowTask(Frozen):
     shard_windows: int
     partitions: tuple[int, ...]  # that the shard touches, in the packing's order
     partition_starts: tuple[int, ...]  # the stream place where each begins
+    segments: tuple[int, int] = (0, 0)  # validation of `last:2`, in place of these: its rows of SEGMENTS_FILE
     schema_: Schema
     config: BuildConfig
     digest: str

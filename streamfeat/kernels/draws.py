@@ -30,6 +30,7 @@ RANDOM_POSITION = 18
 HIDE_TOLD_TIMES = 19  # split, epoch, window, first token of the segment
 INITIAL_WEIGHTS = 20
 DROPOUT = 21  # step, slot of the window in the global batch, place in the model
+ASK_LAST_RATING = 22  # split, epoch, user (`disjoint`, last targets only: asked for the rating, not the item)
 
 SPLIT_COUNTERS = {"training": 0, "validation": 1}  # the counter of a split
 

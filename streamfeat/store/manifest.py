@@ -38,8 +38,8 @@ class Receipt(Frozen):
 class SplitCounts(Frozen):
     """Sizes of one split."""
 
-    users: int
-    events: int
+    users: int  # of which the split has events: under `last:2` a user can be in both
+    events: int  # that it has of them, before crops
     tokens: int  # of one packing: histories with their CLS, after crops
     windows: int  # of one packing
     chunk_windows: int
@@ -82,7 +82,8 @@ class Manifest(Frozen):
     num_users: int
     num_items: int
     splits: dict[Literal["training", "validation"], SplitCounts]
-    validation_targets: Literal["all"]
+    validation_targets: Literal["all", "last"]  # in a validation window: the last event of each segment
+    users_with_too_few_targets: int = 0  # `last:2`: users who train whole; validation's users have both targets
     scales: tuple[MediumScales, ...]
     time_min: int  # seconds since time_origin, over training events
     time_max: int

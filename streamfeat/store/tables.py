@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -29,8 +28,10 @@ ITEM_SCHEMA = pa.schema([
 USER_SCHEMA = pa.schema([
     pa.field("id", pa.int64(), nullable=False),
     pa.field("raw_id", pa.string(), nullable=False),
-    pa.field("split", pa.string(), nullable=False),
+    pa.field("split", pa.string(), nullable=False),  # validation where no event is a training one
     pa.field("events", pa.int64(), nullable=False),
+    pa.field("training_events", pa.int64(), nullable=False),  # the first so many make the training windows
+    pa.field("validation_events", pa.int64(), nullable=False),  # and the validation windows
 ])  # fmt: skip
 
 
@@ -92,7 +93,11 @@ def _parquet_parts(tables: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 
 def read_items(root: str | Path) -> ItemTable:
     """The item table of a dataset. Raises DamagedError where it cannot be read."""
-    table = _read(Path(root) / ITEMS)
+    path = Path(root) / ITEMS
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _damaged(path, error) from None
     return ItemTable(
         medium=table["medium"].to_pylist(),
         raw_id=table["raw_id"].to_pylist(),
@@ -102,20 +107,30 @@ def read_items(root: str | Path) -> ItemTable:
     )
 
 
-def read_validation_users(root: str | Path) -> NDArray[np.bool_]:
-    """(num_users,) bool: which users are held out for validation."""
-    table = _read(Path(root) / USERS, ["split"])
-    return np.asarray(pc.equal(table["split"], "validation"))
+def read_user_columns(root: str | Path, names: list[str], first: int = 0, last: int | None = None) -> pa.Table:
+    """Columns of `users.parquet`, of the users `first` to `last` - 1 (to the end if None).
+
+    Only the row groups that hold them are read. Raises DamagedError where that cannot be done.
+    """
+    path = Path(root) / USERS
+    try:
+        with pq.ParquetFile(path) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            edges = np.cumsum([0, *sizes])
+            last = int(edges[-1]) if last is None else last
+            groups = np.flatnonzero((edges[:-1] < last) & (edges[1:] > first)).tolist()
+            # Arrow leaves out columns that the file lacks; `select` refuses them.
+            table = file.read_row_groups(groups, columns=names).select(names)
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise _damaged(path, error) from None
+    return table.slice(first - int(edges[groups[0]]) if groups else 0, last - first)
 
 
 def read_user_ids(root: str | Path) -> list[str]:
     """Raw ids in the order of dense user ids."""
-    ids: list[str] = _read(Path(root) / USERS, ["raw_id"])["raw_id"].to_pylist()
+    ids: list[str] = read_user_columns(root, ["raw_id"])["raw_id"].to_pylist()
     return ids
 
 
-def _read(path: Path, columns: list[str] | None = None) -> Any:
-    try:
-        return pq.read_table(path, columns=columns)
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise DamagedError(f"{path}: cannot be read ({error}); run verify, or build again") from None
+def _damaged(path: Path, error: Exception) -> DamagedError:
+    return DamagedError(f"{path}: cannot be read ({error}); run verify, or build again")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamfeat.config import StreamConfig
-from streamfeat.kernels import draws, gather, objectives
+from streamfeat.kernels import draws, gather, last_targets, objectives
 from streamfeat.schema import FloatCode
 from streamfeat.store.manifest import Manifest
 
@@ -44,6 +44,7 @@ WINDOW_ARRAYS: dict[str, type[np.generic]] = {
 HIDE_TOLD_TIMES_SHARE = 0.1  # causal, training: segments whose told times are all hidden
 DISJOINT_SHARE = 0.1  # of the item targets, then of the rating targets that remain
 SEED_SHARE = 0.15  # of the tokens with a target
+LAST_RATING_SHARE = 0.5  # `disjoint`, last targets only: of the rated ones, asked for the rating instead of the item
 # Policy `seed`: a draw below the first number masks, below the second keeps, above replaces.
 VALUE_CUTS = (0.8, 0.9)  # item and rating
 PLACE_CUTS = (0.45, 0.9)  # time and position
@@ -73,6 +74,7 @@ class Featurizer:
     def __init__(self, manifest: Manifest, config: StreamConfig) -> None:
         self._schema = manifest.schema_
         self._config = config
+        self._last_only = config.split == "validation" and manifest.validation_targets == "last"
         self._time_range = (manifest.time_min, manifest.time_max)
         self._pads = {name: int(self._schema.field(name).pad) for name in ("item", "user", "position", "status")}
         self._medium_offsets = np.array(self._schema.medium_offsets, np.int32)
@@ -129,9 +131,22 @@ class Featurizer:
             out["rating"], out["rating_known"], out["told_time"], out["told_time_known"],
             out["target_item"], out["target_rating"], out["weight_item"], out["weight_rating"],
         )  # fmt: skip
+        if self._last_only:
+            last_targets.keep_last(
+                out["segment"], out["target_item"], out["target_rating"], out["weight_item"], out["weight_rating"]
+            )
 
     def _mask_disjoint(self, windows: NDArray[np.int64], epoch: int, buffers: BatchBuffers) -> None:
         out = buffers.arrays
+        if self._last_only:
+            last_targets.mask_last_disjoint(
+                self._schema.num_items, self._schema.item_tokens.mask, self._schema.status_tokens.mask,
+                self._state(draws.ASK_LAST_RATING, epoch), LAST_RATING_SHARE, out["segment"], out["user"],
+                out["item"], out["status"], out["rating"], out["rating_known"],
+                out["completion"], out["completion_known"],
+                out["target_item"], out["target_rating"], out["weight_item"], out["weight_rating"],
+            )  # fmt: skip
+            return
         objectives.mask_disjoint(
             windows, self._schema.num_items, self._schema.item_tokens.mask, self._schema.status_tokens.mask,
             self._state(draws.PICK, epoch), self._state(draws.PICK_RATING, epoch), DISJOINT_SHARE,
@@ -143,12 +158,20 @@ class Featurizer:
     def _mask_seed(self, windows: NDArray[np.int64], epoch: int, buffers: BatchBuffers) -> None:
         out, picked, schema = buffers.arrays, buffers.picked, self._schema
         training = self._config.split == "training"
-        objectives.pick_seed(
-            windows, schema.num_items, schema.status_tokens.mask, self._state(draws.PICK, epoch), SEED_SHARE,
+        fields_and_targets = (
             out["item"], out["rating"], out["rating_known"],
             out["status"], out["completion"], out["completion_known"], picked,
             out["target_item"], out["target_rating"], out["weight_item"], out["weight_rating"],
         )  # fmt: skip
+        if self._last_only:
+            last_targets.pick_last_seed(
+                schema.num_items, schema.status_tokens.mask, out["segment"], *fields_and_targets
+            )
+        else:
+            objectives.pick_seed(
+                windows, schema.num_items, schema.status_tokens.mask, self._state(draws.PICK, epoch), SEED_SHARE,
+                *fields_and_targets,
+            )  # fmt: skip
         objectives.disturb_items(
             picked, windows, self._state(draws.MASK_ITEM, epoch), self._state(draws.RANDOM_ITEM, epoch),
             *(VALUE_CUTS if training else ALWAYS_MASK),

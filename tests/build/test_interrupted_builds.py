@@ -25,12 +25,18 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(("num_receipts", "workers"), [(1, 1), (3, 1), (12, 1), (9, 2)])
-def test_a_killed_build_is_finished_by_the_next_run(tmp_path: Path, num_receipts: int, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("num_receipts", "workers", "split"),
+    [(1, 1, "users:0.01"), (3, 1, "users:0.01"), (12, 1, "users:0.01"), (9, 2, "users:0.01"), (8, 1, "last:2")],
+)
+def test_a_killed_build_is_finished_by_the_next_run(
+    tmp_path: Path, num_receipts: int, workers: int, split: str
+) -> None:
     """SIGKILL of the parent once so many receipts are there: no child lives on, no byte differs."""
     events = write_csv(tmp_path / "e.csv", invent_events(seed=4, num_users=120, media={"a": 30}))
-    build_shards([str(events)], tmp_path / "whole", **OPTIONS)
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
+    options = {**OPTIONS, "split": split}
+    build_shards([str(events)], tmp_path / "whole", **options)
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     out = tmp_path / "out"
     command = [sys.executable, HOUSE / "cli.py", "build-shards", events, out, f"--workers={workers}", *words]
     build = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
@@ -43,7 +49,7 @@ def test_a_killed_build_is_finished_by_the_next_run(tmp_path: Path, num_receipts
     if (out / "dataset.json").exists():
         pytest.skip("the build finished before it could be killed")
     wait_until_gone(build.pid)
-    build_shards([str(events)], out, **OPTIONS)
+    build_shards([str(events)], out, **options)
     assert digests(out) == digests(tmp_path / "whole")
 
 

@@ -46,11 +46,12 @@ class Windows:
         return fields
 
     def batch(
-        self, config: dict[str, Any], rows: list[int], windows: list[int], seed: int = 0, epoch: int = 0
-    ) -> Arrays:
+        self, config: dict[str, Any], rows: list[int], windows: list[int], seed: int = 0, epoch: int = 0,
+        targets: str = "all",
+    ) -> Arrays:  # fmt: skip
         """What the stream makes of these rows (-1: an empty window), numbered `windows`."""
         manifest = Manifest.model_construct(
-            schema_=self.schema, time_min=self.facts.time_min, time_max=self.facts.time_max
+            schema_=self.schema, time_min=self.facts.time_min, time_max=self.facts.time_max, validation_targets=targets
         )
         out = allocate_buffers(len(rows), self.schema.window_len)
         for array in out.arrays.values():
@@ -132,21 +133,24 @@ def _config(objective: str, policy: str, split: str) -> dict[str, Any]:
 
 
 @every_case
+@pytest.mark.parametrize("targets", ["all", "last"])
 @given(windows=some_windows(), data=st.data())
 @settings(deadline=None, max_examples=60)
 def test_a_batch_is_what_the_naive_twin_makes_of_each_window(
-    objective: str, policy: str, split: str, windows: Windows, data: st.DataObject
+    objective: str, policy: str, split: str, targets: str, windows: Windows, data: st.DataObject
 ) -> None:
-    """Every array, exactly; for windows in any order, twice or empty."""
+    """Every array, exactly; for windows in any order, twice or empty; a dataset whose validation asks for the last
+    events only trains as any other."""
     rows = data.draw(st.lists(st.integers(-1, len(windows.tokens) - 1), min_size=1, max_size=5))
     seed, epoch = data.draw(st.integers(0, 2**63 - 1)), data.draw(st.integers(0, 3))
     numbers = windows.number_of(rows)
-    batch = windows.batch(_config(objective, policy, split), rows, numbers, seed, epoch)
+    batch = windows.batch(_config(objective, policy, split), rows, numbers, seed, epoch, targets)
     empty = [windows.facts.pad()] * windows.facts.window_len
     for i, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         expected = featurize(
             empty if row < 0 else windows.tokens[row], windows.facts, objective=objective, policy=policy,
             split=split, seed=seed, epoch=epoch, window=number,
+            last_only=targets == "last" and split == "validation",
         )  # fmt: skip
         assert set(expected) == set(TOKEN_ARRAYS)
         for name, values in expected.items():
@@ -252,6 +256,23 @@ def test_in_validation_a_users_targets_of_a_task_weigh_one_together(many: Window
                     assert (weights == 1).all()
                 elif len(weights):
                     np.testing.assert_array_equal(weights, np.float32(1 / len(weights)))
+
+
+def test_the_last_event_is_asked_for_its_rating_by_half_of_the_users_whatever_the_window(many: Windows) -> None:
+    """Policy `disjoint`, last targets only: a draw by user, of those whose last event is rated; the others are asked
+    for the item. About 1,100 users: bounds of five standard deviations."""
+    config, rows = _config("masked", "disjoint", "validation"), list(range(64))
+    batch = many.batch(config, rows, rows, seed=11, targets="last")
+    elsewhere = many.batch(config, rows, [7 * row + 3 for row in rows], seed=11, targets="last")
+    for name in TOKEN_ARRAYS:
+        np.testing.assert_array_equal(batch[name], elsewhere[name], name)
+    last = np.array([[t + 1 == 512 or w[t].user != w[t + 1].user for t in range(512)] for w in many.tokens])
+    _, original = _with_original(many, "masked", "disjoint", "validation")
+    asked_item, asked_rating = batch["weight_item"] > 0, batch["weight_rating"] > 0
+    np.testing.assert_array_equal(asked_item | asked_rating, last & original["target"])
+    assert not (asked_item & asked_rating).any()
+    assert asked_item[last & original["target"] & ~original["rated"]].all()
+    assert _share(asked_rating, last & original["rated"]) == pytest.approx(0.5, abs=0.1)
 
 
 def _users_and_media(batch: Arrays, medium: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.bool_], int]]:

@@ -1,0 +1,116 @@
+"""`recommend`."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from commands.build import columns_of
+from commands.console import PLAIN, Json, err, out, show
+from streamfeat.config import BuildConfig
+from streamfeat.errors import ConfigError
+from streamfeat.records import validated
+
+
+def recommend(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    history: Annotated[str | None, typer.Option(help="Event file, of one user or many; -: CSV on stdin.")] = None,
+    k: Annotated[int | None, typer.Option("-k", "--k", help="Items per medium. Default: 10, or all given.")] = None,
+    at: Annotated[str | None, typer.Option(help="When: 2026-12-24, 2026-12-24T20:15, or Unix seconds.")] = None,
+    candidates: Annotated[Path | None, typer.Option(help="File that lists the only items to rank.")] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="Keep items that the user has had.")] = False,
+    all_users: Annotated[Path | None, typer.Option(help="Parquet file to write for every user of the dataset.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="With --all-users: where the run's dataset lies now.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="best, latest, or the name of a checkpoint's folder.")] = "best",
+    format: Annotated[str, typer.Option(help="How the event file is read; auto recognises it.")] = "auto",
+    columns: Annotated[str, typer.Option(help="role=column,…: user, item, timestamp, rating, …")] = "",
+    time_unit: Annotated[str, typer.Option(help="auto, s, ms, us or ns: unit of numeric timestamps.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --all-users.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What to watch next, P(watch at t), the rating: RUN --history FILE; everyone: RUN --all-users OUT.parquet."""
+    if (history is None) == (all_users is None):
+        raise ConfigError("recommend needs one of a history (--history FILE or -) and everyone (--all-users FILE)")
+    time = None if at is None else time_of(at)
+    if all_users is not None:
+        if candidates is not None:
+            raise ConfigError("--candidates belongs to --history: with --all-users every item is ranked")
+        written = _for_everyone(run, dataset, all_users, k, time, seen, checkpoint, overwrite)
+        show(as_json, written, lambda: out.print(f"{written['file']}: {written['rows']:,} rows", **PLAIN))
+        return
+    from train.progress import Note
+    from train.recommend import recommend as rank
+
+    assert history is not None
+    reading = validated(
+        BuildConfig, {"format": format, "columns": columns_of(columns), "time_unit": time_unit}, "recommend"
+    )
+    notes, lists = [], []
+    for record in rank(
+        run, history, k=k, at=time, candidates=candidates, seen=seen, checkpoint=checkpoint, reading=reading
+    ):
+        if isinstance(record, Note):
+            notes.append(asdict(record))
+            err.print(record.text, style="yellow" if record.warning else None, **PLAIN)
+        else:
+            lists.append(asdict(record))
+            if not as_json:
+                _print_lists(record)
+    show(as_json, {"notes": notes, "recommendations": lists}, lambda: None)
+
+
+def time_of(text: str) -> datetime | int:
+    """A date, a date and time (UTC unless it says otherwise) or Unix seconds. Raises ConfigError for anything else."""
+    if text.lstrip("-").isdecimal():
+        return int(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"--at {text!r}: write 2026-12-24, 2026-12-24T20:15 or Unix seconds") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _for_everyone(
+    run: Path, dataset: Path | None, file: Path, k: int | None, at: Any, seen: bool, checkpoint: str, overwrite: bool
+) -> dict[str, Any]:
+    from train.every_user import Scored, Written, recommend_all
+    from train.recommend import DEFAULT_K
+    from train.run import read_record
+
+    records: Iterator[Any] = recommend_all(
+        run, dataset or read_record(run).dataset, file, k=k or DEFAULT_K, at=at, seen=seen, checkpoint=checkpoint,
+        overwrite=overwrite,
+    )  # fmt: skip
+    bar = Progress(
+        TextColumn("recommending"), BarColumn(), MofNCompleteColumn(), TextColumn("users"), TimeRemainingColumn(),
+        console=err,
+    )  # fmt: skip
+    with bar:
+        row = bar.add_task("", total=None)
+        for record in records:
+            match record:
+                case Scored():
+                    bar.update(row, total=record.num_users, completed=record.users)
+                case Written():
+                    return {"file": str(record.path), "users": record.users, "rows": record.rows}
+                case _:
+                    bar.console.print(record.text, style="yellow" if record.warning else None, **PLAIN)
+    raise AssertionError("it ends with Written")
+
+
+def _print_lists(record: Any) -> None:
+    """One table per medium."""
+    when = f"{datetime.fromtimestamp(record.at, UTC):%Y-%m-%d %H:%M} UTC ({record.time_source})"
+    for medium, items in record.media.items():
+        table = Table(title=f"user {record.user}, {medium}, at {when}; {record.events:,} events", title_justify="left")
+        for column, justify in {"#": "right", "item": "left", "title": "left", "P": "right", "rating": "right"}.items():
+            table.add_column(column, justify=justify)  # type: ignore[arg-type]
+        for item in items:
+            rating = "–" if item.rating is None else f"{item.rating:.2f}"
+            table.add_row(str(item.rank), item.item, item.title or "", f"{item.probability:.4f}", rating)
+        out.print(table)

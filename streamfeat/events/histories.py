@@ -1,0 +1,132 @@
+"""The histories in an event file, user by user with raw ids: what a build would make of them, without a dataset."""
+
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from streamfeat.config import BuildConfig
+from streamfeat.errors import ConfigError, DataError, StreamfeatError
+from streamfeat.events.batches import EventBatch, Ids, Rejected
+from streamfeat.events.formats import recognise
+from streamfeat.events.reader import read_batches
+from streamfeat.events.source import Source
+from streamfeat.events.splits import plan_splits
+from streamfeat.kernels.sort import kept_starts, mark_duplicates, sort_histories
+from streamfeat.schema import PLANNED
+
+STDIN = "-"  # the name of an event file that stands for standard input
+
+
+@dataclass(frozen=True)
+class UserHistories:
+    """Clean events by user, oldest first, equal times in input order, duplicates kept once (the last one)."""
+
+    users: list[str]  # raw ids, in order of first appearance
+    offsets: NDArray[np.int64]  # (users + 1,): user u has the events offsets[u] to offsets[u + 1] - 1
+    items: list[tuple[str, str]]  # (medium, raw id), distinct, in order of first appearance
+    item: NDArray[np.int64]  # (events,) as all that follow: index into `items`
+    time: NDArray[np.int64]  # Unix seconds, floored
+    rating: NDArray[np.float32]  # NaN where missing
+    status: NDArray[np.uint8]  # index into schema.STATUSES
+    completion: NDArray[np.float32]
+    recognised: str  # what the file was recognised as, one line
+    num_rows: int
+    duplicates: int
+    rejected: list[Rejected]  # rows that are no event
+
+
+def read_histories(path: str | Path, config: BuildConfig, *, medium: str | None) -> UserHistories:
+    """Every history in the event file at `path`, `-` being standard input, under the format, columns, time unit and
+    planned option of `config`.
+
+    `medium` is that of a file without a medium column; with None such a file is refused. All events are held at once.
+    Raises ConfigError and DataError as `formats.recognise` does, DataError where no row is an event.
+    """
+    with tempfile.TemporaryDirectory(prefix="streamfeat-") as folder:
+        if str(path) != STDIN:
+            return _read(str(path), Path(folder), config, medium)
+        file = Path(folder) / "input"
+        with file.open("wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        try:
+            return _read(str(file), Path(folder), config, medium)
+        except StreamfeatError as error:
+            raise type(error)(str(error).replace(str(file), "standard input")) from None
+
+
+def _read(path: str, scratch: Path, config: BuildConfig, medium: str | None) -> UserHistories:
+    source = recognise(path, config)
+    if medium is None and "medium" not in source.columns:
+        raise ConfigError(
+            f"{path}: no column for medium; found {', '.join(source.column_names)}; "
+            "add one, or name it with --columns medium=NAME"
+        )
+    batches = [
+        batch for split in plan_splits([source]) for batch in read_batches(split, scratch, medium or "")
+    ]  # fmt: skip
+    rejected = [reject for batch in batches for reject in batch.rejected]
+    num_rows = sum(batch.num_rows for batch in batches)
+    if len(rejected) == num_rows:
+        found = f"the first is row {rejected[0].row}: {rejected[0].reason}" if rejected else "it has no rows"
+        raise DataError(f"{path}: no row of {num_rows} is an event ({found}); correct the file")
+    return _by_user(path, source, config, batches, rejected, num_rows)
+
+
+def _by_user(
+    path: str, source: Source, config: BuildConfig, batches: list[EventBatch], rejected: list[Rejected], num_rows: int
+) -> UserHistories:
+    users = pa.concat_arrays([_texts(batch.user) for batch in batches]).dictionary_encode()
+    items = pa.concat_arrays([_item_keys(batch) for batch in batches])
+    columns = {
+        name: np.concatenate([getattr(batch, name) for batch in batches])
+        for name in ("time", "rating", "status", "completion")
+    }
+    columns["user"] = np.array(users.indices)  # a copy: kernels take no read-only memory
+    if not config.keep_planned:
+        keep = columns["status"] != PLANNED
+        items = items.filter(pa.array(keep))
+        columns = {name: values[keep] for name, values in columns.items()}
+    items = items.dictionary_encode()
+    user, item, time = columns.pop("user"), items.indices.to_numpy(), columns["time"]
+    starts = np.zeros(len(users.dictionary) + 1, np.int64)
+    order = np.empty(len(time), np.int64)
+    if failed := sort_histories(user, time, starts, order):
+        raise DataError(
+            f"{path}: user {users.dictionary[failed - 1]}: too many events over too long a time to be sorted"
+        )
+    keep = np.empty(len(order), np.uint8)
+    mark_duplicates(item[order], time[order], starts, keep)
+    offsets = np.empty_like(starts)
+    kept_starts(starts, keep, offsets)
+    order = order[keep.view(np.bool_)]
+    keys = [key.partition("/") for key in items.dictionary.to_pylist()]  # a medium's name has no "/"
+    return UserHistories(
+        users=users.dictionary.to_pylist(),
+        offsets=offsets,
+        items=[(medium, raw_id) for medium, _, raw_id in keys],
+        item=item[order].astype(np.int64),
+        **{name: values[order] for name, values in columns.items()},
+        recognised=source.note,
+        num_rows=num_rows,
+        duplicates=len(keep) - len(order),
+        rejected=rejected,
+    )
+
+
+def _texts(ids: Ids) -> pa.StringArray:
+    """Raw ids as the file has them."""
+    numbers = pa.array(ids.number).cast(pa.string())
+    return numbers if ids.text is None else pc.coalesce(ids.text, numbers)
+
+
+def _item_keys(batch: EventBatch) -> pa.StringArray:
+    """`<medium>/<raw id>` of each row."""
+    media = pa.array(batch.media, pa.string()).take(pa.array(batch.medium))
+    return pc.binary_join_element_wise(media, _texts(batch.item), "/")

@@ -1,0 +1,104 @@
+"""Lists of items: raw ids, one a line, or the item column of a table or of an event file."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from streamfeat.config import BuildConfig
+from streamfeat.errors import ConfigError, DataError, StorageError
+from streamfeat.events.histories import read_histories
+from streamfeat.events.parquet import parquet_columns
+from streamfeat.events.roles import SYNONYMS
+from streamfeat.events.sample import BOM, GZIP_ERRORS, damaged_gzip, kind_of, open_text, split_line
+
+_DELIMITERS = (",", "\t", ";", "|")
+
+
+def read_item_list(path: str | Path, media: Sequence[str]) -> list[tuple[str, str]]:
+    """(medium, raw id) of each item that the file names, in its order, a repeated one once; medium "" where it names
+    none.
+
+    The file is Parquet or text (also gzip) with a column for items and maybe one for media, known by their names as
+    in event files; an event file without a header; or one raw id a line, `id` or `id,medium` with a medium of `media`.
+    Raises ConfigError where no column is one of items, DataError where the file is damaged or names no item.
+    """
+    path = str(path)
+    kind = kind_of(path)
+    if kind == "parquet":
+        found = _parquet_items(path)
+    else:
+        lines = _lines(path, gzipped=kind == "gzip")
+        found = _text_items(path, lines, media)
+    items = list(dict.fromkeys(found))
+    if not items:
+        raise DataError(f"{path}: names no item; write one raw id a line, or a table with a column called item")
+    return items
+
+
+def _parquet_items(path: str) -> Iterator[tuple[str, str]]:
+    names = parquet_columns(path)
+    item, medium = _column(names, "item"), _column(names, "medium")
+    if item is None:
+        raise ConfigError(f"{path}: no column for item; found {', '.join(names)}; rename the column of ids to item")
+    table = pq.read_table(path, columns=[names[place] for place in (item, medium) if place is not None])
+    ids = table[names[item]].to_pylist()
+    labels = [""] * len(ids) if medium is None else table[names[medium]].to_pylist()
+    for raw_id, label in zip(ids, labels, strict=True):
+        if raw_id is not None:
+            yield (label or "").strip().lower(), str(raw_id)
+
+
+def _text_items(path: str, lines: list[str], media: Sequence[str]) -> Iterator[tuple[str, str]]:
+    headers = {delimiter: split_line(lines[0], delimiter, '"') for delimiter in _DELIMITERS if lines}
+    headers = {delimiter: names for delimiter, names in headers.items() if _column(names, "item") is not None}
+    if headers:
+        delimiter, names = max(headers.items(), key=lambda header: len(header[1]))
+        yield from _table_items(path, lines[1:], delimiter, names)
+        return
+    if events := _events(path):
+        yield from events
+        return
+    for line in lines:
+        raw_id, _, medium = line.rpartition(",")
+        medium = medium.strip().lower()
+        yield (medium, raw_id.strip()) if raw_id and medium in media else ("", line.strip())
+
+
+def _table_items(path: str, lines: list[str], delimiter: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    item, medium = _column(names, "item") or 0, _column(names, "medium")
+    for number, line in enumerate(lines, start=2):
+        row = split_line(line, delimiter, '"')
+        if len(row) <= max(item, medium or 0):
+            raise DataError(f"{path}: line {number} has {len(row)} fields and none for the item; got {line[:60]!r}")
+        if row[item].strip():
+            yield "" if medium is None else row[medium].strip().lower(), row[item]
+
+
+def _events(path: str) -> list[tuple[str, str]]:
+    """The items of an event file of a format without a header; nothing where it is none."""
+    try:
+        return read_histories(path, BuildConfig(), medium="").items
+    except ConfigError:
+        return []
+
+
+def _column(names: Sequence[str], role: str) -> int | None:
+    """The place of the column that plays a role. A RecBole header has types, as in item_id:token."""
+    plain = [re.sub(r"[^a-z0-9]", "", name.strip().lower().partition(":")[0]) for name in names]
+    return next((plain.index(name) for name in SYNONYMS[role] if name in plain), None)
+
+
+def _lines(path: str, *, gzipped: bool) -> list[str]:
+    """The lines of a text that are not blank."""
+    try:
+        with open_text(path, "gzip" if gzipped else "none") as stream:
+            text = stream.read().removeprefix(BOM).decode("utf-8")
+    except GZIP_ERRORS as error:
+        raise damaged_gzip(path, error) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no UTF-8 text ({error}); convert it") from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror}); grant access") from None
+    return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]

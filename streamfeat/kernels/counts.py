@@ -1,0 +1,43 @@
+"""How often items occur together: added up history by history into a dense table of item pairs.
+
+In both: history u is `place[offsets[u]:offsets[u+1]]`, oldest first, a place being a row of `table` (M, M), or -1
+for an item that has none. Places are checked by the caller.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@njit("void(int64[::1], int32[::1], int64, float32[:, ::1])", cache=True, nogil=True)
+def add_neighbours(
+    offsets: NDArray[np.int64], place: NDArray[np.int32], window: int, table: NDArray[np.float32]
+) -> None:
+    """Adds 1 / lag in both directions for every two events of a history that lie at most `window` events apart."""
+    for u in range(offsets.shape[0] - 1):
+        for later in range(offsets[u], offsets[u + 1]):
+            if place[later] < 0:
+                continue
+            for earlier in range(max(offsets[u], later - window), later):
+                if place[earlier] < 0:
+                    continue
+                weight = np.float32(1.0 / (later - earlier))
+                table[place[earlier], place[later]] += weight
+                table[place[later], place[earlier]] += weight
+
+
+@njit("void(int64[::1], int32[::1], float32[::1], float32[:, ::1])", cache=True, nogil=True)
+def add_cooccurrences(
+    offsets: NDArray[np.int64], place: NDArray[np.int32], weight: NDArray[np.float32], table: NDArray[np.float32]
+) -> None:
+    """Adds weight[u] for every ordered pair of events of history u, each event with itself too.
+
+    No place may occur twice in a history.
+    """
+    for u in range(offsets.shape[0] - 1):
+        for first in range(offsets[u], offsets[u + 1]):
+            if place[first] < 0:
+                continue
+            for second in range(offsets[u], offsets[u + 1]):
+                if place[second] >= 0:
+                    table[place[first], place[second]] += weight[u]

@@ -1,0 +1,98 @@
+"""Reading `histories.zarr`: the events of a run of users, decoded; and which of them each split may use."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.config import SplitName
+from streamfeat.schema import EVENT_FIELDS
+from streamfeat.store.layout import HISTORIES
+from streamfeat.store.manifest import Manifest
+from streamfeat.store.reader import ArrayReader
+from streamfeat.store.tables import read_user_columns
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The histories of n users: user i has the events offsets[i] to offsets[i + 1] - 1, oldest first."""
+
+    offsets: NDArray[np.int64]  # (n + 1,), from 0
+    item: NDArray[np.int64]  # (events,) as all that follow: dense id
+    time: NDArray[np.int64]  # seconds since the schema's time_origin
+    rating: NDArray[np.float32]  # NaN: none
+    status: NDArray[np.uint8]  # place in schema.STATUSES
+    completion: NDArray[np.float32]  # NaN: none
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How much of each history the splits may use, (users,) each: a prefix of its events, 0: nothing.
+
+    Split by users: all events in one of the two. `last:2`: `training_events` is the place of the validation target,
+    `validation_events` one more; the test event is the last event with an item target. A user whose targets are too
+    few for that has all events in `training_events`, and 0.
+    """
+
+    training_events: NDArray[np.int64]
+    validation_events: NDArray[np.int64]
+
+    def events_of(self, split: SplitName) -> NDArray[np.int64]:
+        """What `split` may use."""
+        return self.training_events if split == "training" else self.validation_events
+
+
+def read_held_out(root: str | Path, first_user: int = 0, last_user: int | None = None) -> HeldOut:
+    """Of the users `first_user` to `last_user` - 1 of the dataset `root` (to the end if None).
+
+    Raises DamagedError where `users.parquet` cannot be read.
+    """
+    columns = read_user_columns(root, ["training_events", "validation_events"], first_user, last_user)
+    return HeldOut(*(columns[name].to_numpy() for name in ("training_events", "validation_events")))
+
+
+class HistoryReader:
+    """Reads histories of a dataset, any run of users at a time. Threads may share it."""
+
+    def __init__(self, root: str | Path, manifest: Manifest) -> None:
+        """Open the histories of the dataset `root`. Raises DamagedError where an array's metadata is damaged."""
+        self._schema = manifest.schema_
+        self._opened = contextlib.ExitStack()
+        with self._opened:
+            self._offsets = self._opened.enter_context(ArrayReader(Path(root) / HISTORIES / "offsets"))
+            self._columns = {
+                name: self._opened.enter_context(ArrayReader(Path(root) / HISTORIES / name)) for name in EVENT_FIELDS
+            }
+            self._opened = self._opened.pop_all()
+
+    def read(self, first_user: int, last_user: int) -> Histories:
+        """The histories of the users `first_user` to `last_user` - 1.
+
+        Raises IndexError for users that are not there, DamagedError and StorageError as `ArrayReader` does.
+        """
+        if not 0 <= first_user <= last_user <= self._schema.num_users:
+            raise IndexError(f"users {first_user} to {last_user} of {self._schema.num_users}")
+        offsets = self._offsets.read_rows(first_user, last_user + 1)
+        first, last = int(offsets[0]), int(offsets[-1])
+        stored = {name: reader.read_rows(first, last) for name, reader in self._columns.items()}
+        return Histories(
+            offsets=offsets - first,
+            item=stored["item"].astype(np.int64),
+            time=stored["time"].astype(np.int64),
+            rating=self._schema.rating.decode(stored["rating"]),
+            status=stored["status"],
+            completion=self._schema.completion.decode(stored["completion"]),
+        )
+
+    def close(self) -> None:
+        """Let go of all files."""
+        self._opened.close()
+
+    def __enter__(self) -> "HistoryReader":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()

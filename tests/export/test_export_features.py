@@ -1,0 +1,334 @@
+"""Exported features hold what the stream delivers, under the original's names, whatever interrupts the export."""
+
+import hashlib
+import importlib.util
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from invented_events import invent_events, write_csv
+from numpy.typing import NDArray
+from reference_build import draw
+
+from streamfeat import WindowStream, build_shards, load_manifest
+from streamfeat.build.run import Progress
+from streamfeat.errors import ConfigError, DamagedError, LockedError, MissingExtraError
+from streamfeat.export import Finished, export_features
+from streamfeat.store.files import locked
+
+Arrays = dict[str, NDArray[Any]]
+
+CASES = [
+    (objective, policy, split, epoch)
+    for objective, policy in (("causal", "disjoint"), ("masked", "disjoint"), ("masked", "seed"))
+    for split, epoch in (("training", 0), ("training", 3), ("validation", 3))
+]
+MASK_RATING = 12  # purpose of a draw
+SPLITS = {"training": 0, "validation": 1}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """About 250 training windows of 4 tokens in chunks of 2, the last one short, and shards of 96; two packings."""
+    folder = tmp_path_factory.mktemp("exported")
+    events = write_csv(folder / "events.csv", invent_events(seed=7, num_users=103, media={"anime": 30, "manga": 20}))
+    manifest = build_shards([str(events)], folder / "data", window_len=4, split="users:0.2", packings=2,
+                            chunk_windows=2, shard_windows=96)  # fmt: skip
+    counts = manifest.splits["training"]
+    assert counts.chunk_windows == 2
+    assert counts.windows % 2
+    assert counts.windows > 2 * 96
+    return folder / "data"
+
+
+def export(dataset: Path, dest: Path, **options: Any) -> Finished:
+    *_, finished = export_features(dataset, dest, **({"objective": "causal", "seed": 3} | options))
+    assert isinstance(finished, Finished)
+    return finished
+
+
+def read_with_xarray(dest: Path) -> tuple[Arrays, dict[str, Any]]:
+    xarray = pytest.importorskip("xarray")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = xarray.open_zarr(dest, consolidated=False, chunks=None).load()
+    assert all(found[name].dims == ("window", "token") for name in found if name != "causal")
+    return {name: found[name].to_numpy() for name in found}, found.attrs
+
+
+def read_with_h5py(dest: Path) -> tuple[Arrays, dict[str, Any]]:
+    h5py = pytest.importorskip("h5py")
+    parts = []
+    for shard in range(len(list(dest.iterdir()))):
+        with h5py.File(dest / f"{shard}.h5") as file:
+            parts.append({name: np.asarray(file[name]) for name in file})
+            attributes = dict(file.attrs)
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return arrays | {"causal": parts[0]["causal"]}, attributes
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def naive_features(dataset: Path, objective: str, policy: str, split: str, epoch: int, seed: int) -> Arrays:
+    """What a stream delivers, window by window and token by token, under the names and codes of the original."""
+    manifest = load_manifest(dataset)
+    schema = manifest.schema_
+    stream = WindowStream(dataset, objective=objective, mask_policy=policy, split=split, batch_windows=4, seed=seed,
+                          copy=True)  # type: ignore[arg-type]  # fmt: skip
+    batches = [batch for _ in range(epoch + 1) for batch in stream][epoch * stream.steps_per_epoch :]
+    rows = {int(batch["window"][r]): {name: batch[name][r] for name in batch} for batch in batches for r in range(4)}
+    windows = [rows[w] for w in range(manifest.splits[split].windows)]  # type: ignore[index]
+    state = seed, MASK_RATING, SPLITS[split], epoch if split == "training" else 0
+    made: dict[str, list[list[float]]] = {}
+    for number, window in enumerate(windows):
+        tokens = [
+            naive_token(manifest, objective, {name: values[t] for name, values in window.items() if values.ndim},
+                        policy == "disjoint" or split == "validation" or draw(*state, number, t) >> 11 < 0.8 * 2**53)
+            for t in range(schema.window_len)
+        ]  # fmt: skip
+        for name in tokens[0]:
+            made.setdefault(name, []).append([token[name] for token in tokens])
+    return {name: np.array(values) for name, values in made.items()}
+
+
+def naive_token(manifest: Any, objective: str, token: dict[str, Any], masks_rating: bool) -> dict[str, float]:
+    """One token, by the table of the page. `masks_rating`: whether a picked token's rating is masked."""
+    schema = manifest.schema_
+    num_media = len(schema.media)
+    sizes = np.diff(schema.medium_offsets).tolist()
+    kind = {num_media: "cls", num_media + 1: "pad"}.get(int(token["medium"]), "event")
+    picked = token["status"] == 7
+    codes = {"cls": 0, "pad": 1}
+
+    def number(value: float, known: bool, base: float, masked: bool) -> float:
+        if kind != "event":
+            return base + 1 + codes[kind]
+        return float(value) if known else base + 3 if masked else base
+
+    out: dict[str, float] = {}
+    for m, name in enumerate(schema.media):
+        if kind != "event":
+            out[name] = sizes[m] + codes[kind]
+        elif token["medium"] != m:
+            out[name] = sizes[m] + 3
+        else:
+            out[name] = (
+                sizes[m] + 2 if token["item"] == schema.num_items + 2 else token["item"] - schema.medium_offsets[m]
+            )
+        for task in ("item", "rating"):
+            about = token["target_item"] - schema.medium_offsets[m]
+            mine = token[f"weight_{task}"] > 0 and 0 <= about < sizes[m]
+            out[f"positions_{name}_{task}"] = about if mine else 0
+            out[f"weights_{name}_{task}"] = token[f"weight_{task}"] if mine else 0
+            out[f"labels_{name}_{task}"] = 0 if not mine else 1 if task == "item" else token["target_rating"]
+    out["rating"] = number(token["rating"], token["rating_known"], schema.rating_max + 1, picked and masks_rating)
+    out["completion"] = number(token["completion"], token["completion_known"], 1, picked)
+    span = manifest.time_max - manifest.time_min
+    if objective == "masked":
+        out["timestamp"] = number((token["time"] - manifest.time_min) / span, token["time_known"], 1, True)
+    elif kind == "pad":
+        out["timestamp"] = 3
+    else:
+        out["timestamp"] = (token["told_time"] - manifest.time_min) / span if token["told_time_known"] else 5
+    return out | {name: token[name] for name in ("status", "user", "position")}
+
+
+@pytest.mark.parametrize(("objective", "policy", "split", "epoch"), CASES)
+def test_features_are_what_the_stream_delivers_in_stored_order(
+    dataset: Path, tmp_path: Path, objective: str, policy: str, split: str, epoch: int
+) -> None:
+    """Every array and value, as Zarr and as HDF5; epoch 3 of training reads packing 1, validation always epoch 0."""
+    expected = naive_features(dataset, objective, policy, split, epoch, seed=3)
+    options = {"objective": objective, "mask_policy": policy, "split": split, "epoch": epoch}
+    export(dataset, tmp_path / "zarr", **options)
+    export(dataset, tmp_path / "hdf5", hdf5=True, **options)
+    for arrays, attributes in (read_with_xarray(tmp_path / "zarr"), read_with_h5py(tmp_path / "hdf5")):
+        assert arrays["causal"].tolist() == [objective == "causal"]
+        assert arrays["causal"].dtype == np.bool_
+        assert arrays.keys() == expected.keys() | {"causal"}
+        for name, values in expected.items():
+            integer = name in ("anime", "manga", "status", "user", "position") or name.startswith("positions_")
+            assert arrays[name].dtype == (np.int32 if integer else np.float32), name
+            np.testing.assert_array_equal(arrays[name], values.astype(arrays[name].dtype), name)
+        assert attributes["id_base"] == 0
+        assert attributes["fingerprint"] == load_manifest(dataset).fingerprint
+        assert (attributes["objective"], attributes["split"], attributes["seed"]) == (objective, split, 3)
+        read = (0, 0) if split == "validation" else (epoch, epoch % 2)
+        assert (attributes["epoch"], attributes["packing"]) == read
+        assert attributes.get("mask_policy") == (None if objective == "causal" else policy)
+
+
+def test_the_naive_features_meet_every_code(dataset: Path) -> None:
+    """The comparison above sees all special values: unrated, kept and masked ones too."""
+    seed_policy = naive_features(dataset, "masked", "seed", "training", 0, seed=3)
+    top = load_manifest(dataset).schema_.rating_max + 1
+    assert {top, top + 1, top + 2, top + 3} <= set(seed_policy["rating"].ravel().tolist())
+    assert {2.0, 3.0, 4.0} <= set(seed_policy["timestamp"].ravel().tolist())
+    assert {4, 6} <= set(seed_policy["position"].ravel().tolist())
+    kept_unrated = (seed_policy["status"] == 7) & (seed_policy["rating"] == top)
+    assert kept_unrated.any()
+    causal = naive_features(dataset, "causal", "disjoint", "training", 0, seed=3)
+    assert {3.0, 5.0} <= set(causal["timestamp"].ravel().tolist())
+
+
+def test_two_workers_write_what_one_writes(dataset: Path, tmp_path: Path) -> None:
+    """Byte for byte; the processes are spawned. Progress counts windows, and nothing is left beside the features."""
+    export(dataset, tmp_path / "one")
+    steps = list(export_features(dataset, tmp_path / "two", objective="causal", seed=3, workers=2))
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    progress = [step for step in steps if isinstance(step, Progress)]
+    windows = load_manifest(dataset).splits["training"].windows
+    assert (progress[0].done, progress[-1].done, progress[-1].total) == (0, windows, windows)
+    assert isinstance(steps[-1], Finished)
+    assert steps[-1].num_bytes == sum(path.stat().st_size for path in (tmp_path / "two").rglob("*") if path.is_file())
+    assert steps[-1].num_shards > 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+KILLED = """
+import os, signal, sys
+from streamfeat.build.run import Progress
+from streamfeat.export import export_features
+if __name__ == "__main__":
+    done = 0
+    for step in export_features(sys.argv[1], sys.argv[2], objective="masked", workers=int(sys.argv[4]),
+                                hdf5=sys.argv[5] == "True"):
+        done += isinstance(step, Progress)
+        if done > int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("num_shards", "workers", "hdf5"), [(0, 1, False), (2, 1, False), (1, 2, True)])
+def test_a_killed_export_is_finished_by_the_same_call(
+    dataset: Path, tmp_path: Path, num_shards: int, workers: int, hdf5: bool
+) -> None:
+    """SIGKILL after so many shards: DEST is not there until it is whole, and no byte differs in the end."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED, "utf-8")
+    dest = tmp_path / "OUT"
+    words = [sys.executable, script, dataset, dest, str(num_shards), str(workers), str(hdf5)]
+    killed = subprocess.run(words, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not dest.exists()
+    (tmp_path / ".OUT.export" / "features" / f".0.1.{'0' * 32}.tmp").write_bytes(b"half")
+    options: dict[str, Any] = {"objective": "masked", "seed": 0, "hdf5": hdf5}
+    steps = list(export_features(dataset, dest, **options))
+    assert isinstance(steps[0], Progress)
+    assert bool(steps[0].done) == bool(num_shards)
+    export(dataset, tmp_path / "undisturbed", **options)
+    assert digests(dest) == digests(tmp_path / "undisturbed")
+    assert not (tmp_path / ".OUT.export").exists()
+
+
+def test_a_shard_whose_receipt_does_not_match_is_written_again(dataset: Path, tmp_path: Path) -> None:
+    """A truncated file voids its receipt, a killed export's too."""
+    steps = export_features(dataset, tmp_path / "out", objective="causal", seed=3)
+    for _ in range(3):
+        next(steps)
+    steps.close()
+    hidden = tmp_path / ".out.export"
+    os.truncate(hidden / "features/rating/c/0/0", 7)
+    assert next(s for s in export_features(dataset, tmp_path / "out", objective="causal", seed=3)).done == 96
+    export(dataset, tmp_path / "out")
+    export(dataset, tmp_path / "whole")
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_the_same_call_again_changes_nothing(dataset: Path, tmp_path: Path) -> None:
+    """A finished export says so; one of whose files is gone is damaged."""
+    for hdf5 in (False, True):
+        dest = tmp_path / f"out{hdf5}"
+        export(dataset, dest, hdf5=hdf5)
+        before = digests(dest)
+        assert export(dataset, dest, hdf5=hdf5).note == "up to date"
+        assert digests(dest) == before
+        (dest / ("1.h5" if hdf5 else "rating/c/1/0")).unlink()
+        with pytest.raises(DamagedError, match="is missing; remove"):
+            export(dataset, dest, hdf5=hdf5)
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_left_alone(dataset: Path, tmp_path: Path) -> None:
+    """Other options are named, other content is, an unfinished export of other options is."""
+    export(dataset, tmp_path / "features")
+    before = digests(tmp_path)
+    with pytest.raises(ConfigError, match="seed: there 3, now 4") as refused:
+        export(dataset, tmp_path / "features", seed=4)
+    assert "objective" not in str(refused.value)
+    with pytest.raises(ConfigError, match="no such features"):
+        export(dataset, tmp_path / "features", hdf5=True)
+    with pytest.raises(ConfigError, match="lies inside the dataset"):
+        export(dataset, dataset / "features")
+    with pytest.raises(ConfigError, match="is a file"):
+        export(dataset, dataset.parent / "events.csv")
+    assert digests(tmp_path) == before
+    steps = export_features(dataset, tmp_path / "other", objective="causal")
+    next(steps)
+    steps.close()
+    with pytest.raises(ConfigError, match=r"unfinished export,(.|\n)*epoch: there 0, now 1"):
+        export(dataset, tmp_path / "other", seed=0, epoch=1)
+    (tmp_path / "empty").mkdir()
+    assert export(dataset, tmp_path / "empty").note == "exported"
+
+
+def test_a_second_process_is_told_who_exports_here(dataset: Path, tmp_path: Path) -> None:
+    """The lock names the process."""
+    (tmp_path / ".out.export").mkdir()
+    with (
+        locked(tmp_path / ".out.export", "exports"),
+        pytest.raises(LockedError, match=f"process {os.getpid()} .* exports here"),
+    ):
+        export(dataset, tmp_path / "out")
+
+
+def test_wrong_options_are_refused(dataset: Path, tmp_path: Path) -> None:
+    """Before anything is made."""
+    for options in ({"objective": "both"}, {"epoch": -1}, {"seed": -1}, {"mask_policy": "none"}, {"split": "test"},
+                    {"workers": 0}):  # fmt: skip
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            export(dataset, tmp_path / "out", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_medium_that_is_called_like_a_feature_is_refused(tmp_path: Path) -> None:
+    """Two arrays cannot have one name."""
+    (tmp_path / "e.csv").write_text("user,item,medium,timestamp\n1,1,timestamp,1400000000\n2,1,timestamp,1400000000\n")
+    build_shards([str(tmp_path / "e.csv")], tmp_path / "data", window_len=4, split="users:0.5")
+    with pytest.raises(ConfigError, match="'timestamp' has the name of another array"):
+        export(tmp_path / "data", tmp_path / "out")
+
+
+def test_without_h5py_the_extra_is_named(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy is one command."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"streamfeat\[hdf5\]"):
+        export(dataset, tmp_path / "out", hdf5=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_special_values_stand_in_the_attributes(dataset: Path, tmp_path: Path) -> None:
+    """A reader needs no table of ours."""
+    export(dataset, tmp_path / "out", objective="masked")
+    schema = load_manifest(dataset).schema_
+    sizes = np.diff(schema.medium_offsets).tolist()
+    expected = {
+        **dict(zip(schema.media, sizes, strict=True)), "status": 5, "user": schema.num_users, "position": 4,
+        "rating": schema.rating_max + 2, "timestamp": 2.0, "completion": 2.0,
+    }  # fmt: skip
+    for name, first in expected.items():
+        said = json.loads((tmp_path / "out" / name / "zarr.json").read_text())["attributes"]
+        found = [said[f"{token}_value"] for token in ("cls", "pad", "mask", "empty")]
+        assert found == [first, first + 1, first + 2, first + 3]
+        assert said["long_name"]
+        assert math.isclose(said.get("unrated_value", 0), schema.rating_max + 1 if name == "rating" else 0)
