@@ -1,6 +1,6 @@
 """`evaluate`."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,36 +51,41 @@ def _print(found: Any) -> None:
     _print_protocol(found.ranking[0].protocol)
 
 
-def _print_ranking(medium: str, lines: Iterable[Any]) -> None:
-    lines = list(lines)
-    users, names = lines[0].protocol.users, list(lines[0].figures)
-    table = Table(title=f"ranking, {medium}: {users:,} users", title_justify="left")
+def _print_ranking(medium: str, lines: list[Any]) -> None:
+    users = lines[0].protocol.users
+    ranked = {(line.system, line.protocol.seen, line.protocol.time): line for line in lines}
+    _print_grid(
+        f"ranking, {medium}: {users:,} users",
+        {key: {name: figure.value for name, figure in line.figures.items()} for key, line in ranked.items()},
+    )
+    _print_grid(f"share of the catalogue shown, {medium}", {key: line.coverage for key, line in ranked.items()})
+    for (system, seen, time), line in ranked.items():
+        if system == "model":
+            figure = line.figures[f"ndcg@{10 if 10 in line.protocol.ks else line.protocol.ks[0]}"]
+            out.print(f"model, seen {seen}, time {time}: NDCG {_interval(figure)}", **PLAIN)
+
+
+def _print_grid(title: str, rows: dict[tuple[str, str, str], dict[str, float]]) -> None:
+    table = Table(title=title, title_justify="left")
     for name in ("system", "seen", "time"):
-        table.add_column(name)
-    for name in [*names, *lines[0].coverage]:
-        table.add_column(name.replace("coverage", "cov"), justify="right")
-    for line in lines:
-        figures = [f"{line.figures[name].value:.4f}" for name in names]
-        coverage = [f"{share:.3f}" for share in line.coverage.values()]
-        table.add_row(line.system, line.protocol.seen, line.protocol.time, *figures, *coverage)
-    out.print(table, width=TABLE_WIDTH)
-    for line in lines:
-        if line.system == "model" and (figure := line.figures.get("ndcg@10")):
-            asked = f"seen {line.protocol.seen}, time {line.protocol.time}"
-            out.print(f"model, {asked}: ndcg@10 {_interval(figure)}", **PLAIN)
+        table.add_column(name, no_wrap=True)
+    for name in next(iter(rows.values())):
+        table.add_column(name, justify="right", no_wrap=True)
+    for key, figures in rows.items():
+        table.add_row(*key, *(f"{value:.4f}" for value in figures.values()))
+    out.print(table)
 
 
-def _print_ratings(medium: str, lines: Iterable[Any]) -> None:
-    lines = list(lines)
+def _print_ratings(medium: str, lines: Sequence[Any]) -> None:
     table = Table(title=f"ratings, {medium}: {lines[0].protocol.users:,} users", title_justify="left")
     for name in ("system", "time", "rmse", "mae"):
         table.add_column(name)
     for line in lines:
         table.add_row(line.system, line.protocol.time, *(_interval(line.figures[name]) for name in ("rmse", "mae")))
-    out.print(table, width=TABLE_WIDTH)
+    out.print(table)
 
 
-def _print_differences(lines: Iterable[Any]) -> None:
+def _print_differences(lines: Sequence[Any]) -> None:
     table = Table(title="model minus the best rival on the same targets (paired)", title_justify="left")
     for name in ("medium", "figure", "rival", "seen", "time", "difference"):
         table.add_column(name)
@@ -89,7 +94,7 @@ def _print_differences(lines: Iterable[Any]) -> None:
         table.add_row(
             protocol.medium, line.figure, line.rival, protocol.seen, protocol.time, _interval(line.difference, "+.4f")
         )
-    out.print(table, width=TABLE_WIDTH)
+    out.print(table)
 
 
 def _print_calibration(line: Any) -> None:
@@ -103,7 +108,7 @@ def _print_calibration(line: Any) -> None:
         table.add_column(name, justify="right")
     for bin_ in calibration.bins:
         table.add_row(f"{bin_.users:,}", f"{bin_.confidence:.4f}", f"{bin_.accuracy:.4f}")
-    out.print(table, width=TABLE_WIDTH)
+    out.print(table)
 
 
 def _print_protocol(protocol: Any) -> None:
@@ -123,6 +128,3 @@ def _print_protocol(protocol: Any) -> None:
 
 def _interval(figure: Any, form: str = ".4f") -> str:
     return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
-
-
-TABLE_WIDTH = None if out.is_terminal else 220  # seventeen columns
