@@ -121,6 +121,7 @@ def test_a_live_run_learns_to_the_bit_what_one_on_stored_packings_does(dataset: 
     assert [path.name for path in (dataset / "live").iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_a_live_run_killed_inside_an_epoch_goes_on_at_the_same_batch(dataset: Path, stored_run: Path) -> None:
     """Twice; the resumed one needs no --live, and removes what the dead one left."""
     run = dataset.parent / "run"
@@ -141,7 +142,7 @@ def test_producers_in_another_terminal_build_wait_write_and_stop(tiny_dataset: P
     """`build-shards --live` from nothing: the build, the wait for a run, its shards, and exit 0 when it ends."""
     events, data, run = tiny_dataset.parent / "events.csv", tmp_path / "data", tmp_path / "run"
     producers = start("build-shards", events, data, *BUILD, "--workers", "1", "--live", "--json")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not (data / "dataset.json").exists():
         assert time.monotonic() < deadline
         assert producers.poll() is None, producers.communicate()
@@ -156,6 +157,7 @@ def test_producers_in_another_terminal_build_wait_write_and_stop(tiny_dataset: P
     assert json.loads(stdout)["shards_served"] == 6
 
 
+@pytest.mark.slow
 def test_a_run_without_producers_says_what_it_waits_for_and_gives_up_in_time(dataset: Path) -> None:
     """Exit 6, with the shard and the remedy; a run that made no step is not in the way of the next."""
     run = dataset.parent / "run"
@@ -168,6 +170,7 @@ def test_a_run_without_producers_says_what_it_waits_for_and_gives_up_in_time(dat
     assert not (run / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_live_options_without_live_are_refused(dataset: Path) -> None:
     """A forgotten --live would train on stored packings."""
     done = call("train", dataset, "--run", dataset.parent / "run", "--live-workers", "2", *SHORT)
@@ -175,17 +178,18 @@ def test_live_options_without_live_are_refused(dataset: Path) -> None:
     assert "--live-workers: belongs to live training" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_signal_stops_a_run_that_waits_for_a_shard(dataset: Path) -> None:
     """Ctrl-C is not lost while nothing comes."""
     run = dataset.parent / "run"
     process = start("train", dataset, "--run", run, "--live", "--live-workers", "0", *SHORT)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not (run / "metrics.jsonl").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, shown = process.communicate(timeout=20)
+    _, shown = process.communicate(timeout=60)
     assert process.returncode == 130, shown
     assert "--resume" in shown
     assert [path.name for path in (dataset / "live").iterdir() if path.is_dir()] == []
@@ -200,6 +204,7 @@ def test_a_disk_cap_that_cannot_do_is_refused_with_one_that_can(dataset: Path) -
     assert not (run / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_dataset_without_packings_is_refused_by_a_run_that_is_not_live(dataset: Path) -> None:
     """Both remedies are named."""
     done = call("train", dataset, "--run", dataset.parent / "run", *SHORT)

@@ -167,6 +167,7 @@ def test_a_killed_rank_stops_all_and_is_named_and_a_restart_resumes(
     assert f"torchrun --nproc-per-node 2 cli.py train {tiny_dataset} --run-folder" in shown.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_ranks_that_cannot_share_the_batch_are_refused_with_those_that_can(tmp_path: Path, tiny_dataset: Path) -> None:
     """Two ranks, a batch of three windows: nothing hangs, the world sizes that fit are named once."""
     done = call(2, tiny_dataset, "--run-folder", tmp_path / "run", "--batch-tokens", "96", "--steps", "2")
