@@ -23,7 +23,7 @@ from pathlib import Path
 from results import write_results
 
 from streamfeat import WindowStream, load_manifest
-from streamfeat.build.pool import start_worker
+from streamfeat.build.worker import start_worker
 from streamfeat.live.folder import start_run
 from streamfeat.live.producer import Held, produce
 from streamfeat.live.schedule import least_disk_bytes, max_shard_bytes

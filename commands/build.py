@@ -117,6 +117,7 @@ def columns_of(text: str) -> dict[str, str]:
 
 def with_bars(steps: Iterable[Any]) -> Any:
     """Drain a build or an export, a progress bar per stage on stderr; returns its last step."""
+    from streamfeat.build.pool import Retried
     from streamfeat.build.run import Progress as Stage
     from streamfeat.build.run import Recognised
 
@@ -129,6 +130,9 @@ def with_bars(steps: Iterable[Any]) -> Any:
         for step in steps:
             if isinstance(step, Recognised):
                 bars.console.print(step.note, **PLAIN)
+                continue
+            if isinstance(step, Retried):
+                bars.console.print(f"warning: {step.note}", style="yellow", **PLAIN)
                 continue
             if not isinstance(step, Stage):
                 return step

@@ -19,7 +19,7 @@ def export_features(
     objective: Annotated[Objective, typer.Option(help="causal or masked.")],
     mask_policy: Annotated[MaskPolicy, typer.Option(help="How the masked objective masks.")] = "disjoint",
     split: Annotated[SplitName, typer.Option(help="training or validation.")] = "training",
-    epoch: Annotated[int, typer.Option(min=0, help="Whose packing and masks.")] = 0,
+    epoch: Annotated[int, typer.Option(min=0, max=2**31, help="Whose packing and masks.")] = 0,
     seed: Annotated[int, typer.Option(help="The run's: of masks and hidden times.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core.")] = 0,
     hdf5: Annotated[bool, typer.Option("--hdf5", help="One HDF5 file per shard (an extra).")] = False,
@@ -35,6 +35,7 @@ def export_features(
     with said_how_to_go_on("what is committed is kept; run the same command to go on"):
         finished = with_bars(steps)
     summary: dict[str, Any] = asdict(finished)
+    summary = {name.removeprefix("num_") if name != "num_bytes" else name: x for name, x in summary.items()}
     summary = {"dataset": str(dataset), "result": summary.pop("note"), "features": str(summary.pop("dest")), **summary}
-    summary["peak_memory_bytes"] = summary.pop("peak_memory")
+    summary |= {"size_bytes": summary.pop("num_bytes"), "peak_memory_bytes": summary.pop("peak_memory") or None}
     show(as_json, summary, lambda: print_summary(summary))

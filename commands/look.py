@@ -1,6 +1,7 @@
 """`inspect`, `verify` and `invent`."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from commands.console import PLAIN, Json, err, out, print_summary, show
-from streamfeat.errors import ConfigError, DamagedError
+from commands.console import PLAIN, Json, err, harmless, out, print_summary, show
+from streamfeat.errors import ConfigError, DamagedError, StorageError
 from streamfeat.records import validated
 
 
@@ -19,19 +20,22 @@ def inspect(
     objective: Annotated[str, typer.Option(help="causal or masked: whose targets and masks to show.")] = "causal",
     mask_policy: Annotated[str, typer.Option(help="disjoint or seed (masked objective).")] = "disjoint",
     split: Annotated[str, typer.Option(help="training or validation.")] = "training",
-    epoch: Annotated[int, typer.Option(min=0, help="Whose masks (and packing) to show.")] = 0,
+    epoch: Annotated[int, typer.Option(min=0, max=2**31, help="Whose masks (and packing) to show.")] = 0,
     seed: Annotated[int, typer.Option(help="The run's seed.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Print what a dataset or a run is; with --window, its tokens, segments, targets and masks with raw ids."""
     from streamfeat.config import StreamConfig
+    from streamfeat.store.layout import MANIFEST
     from streamfeat.store.manifest import load_manifest
 
-    if (path / "config.json").is_file():
+    if (path / "config.json").exists():
         if window is not None:
             raise ConfigError(f"{path}: is a run; --window belongs to a dataset")
         _inspect_run(path, as_json)
         return
+    if not (path / MANIFEST).exists():
+        raise ConfigError(f"{path}: {_what_lies_there(path)}; give the folder of a dataset or of a run")
     manifest = load_manifest(path)
     if window is None:
         summary = dataset_summary(manifest, path)
@@ -44,6 +48,16 @@ def inspect(
     tokens = look_at_window(path, window, config, epoch=epoch)
     title = f"{path}: {split} window {window}, {objective}" + (f" ({mask_policy})" if objective == "masked" else "")
     show(as_json, {"dataset": str(path), "window": window, "tokens": tokens}, lambda: _print_rows(title, tokens))
+
+
+def _what_lies_there(path: Path) -> str:
+    if not path.exists():
+        return "no such folder"
+    if not path.is_dir():
+        return "is a file"
+    if (path / "tmp" / "plan.json").exists():
+        return "holds a build that is not finished; run its build-shards again, then inspect it"
+    return "holds neither a finished dataset (dataset.json is missing) nor a run (config.json is missing)"
 
 
 def _inspect_run(path: Path, as_json: bool) -> None:
@@ -68,9 +82,10 @@ def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
     """Rows of texts as aligned columns; plain text, so that it can be searched and cut."""
     widths = {name: min(max(len(name), *(len(row[name]) for row in rows)), 32) for name in rows[0]}
     lines = [{name: name for name in rows[0]}, *rows]
-    sys.stdout.write(title + "\n")
+    sys.stdout.write(harmless(title) + "\n")
     for row in lines:
-        sys.stdout.write("  ".join(row[name][:width].ljust(width) for name, width in widths.items()).rstrip() + "\n")
+        cells = (harmless(row[name][:width], lines=False).ljust(width) for name, width in widths.items())
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
 
 def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
@@ -116,45 +131,80 @@ def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
 
 def verify(
     path: Annotated[Path, typer.Argument(metavar="OUT", help="Dataset to check.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make damaged and missing windows anew from the histories.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Recompute every checksum of a dataset; names what is missing, truncated or altered, and exits 4."""
-    from streamfeat.store.manifest import load_manifest
-    from streamfeat.store.verify import Checked
+    """Recompute every checksum of a dataset; names what is missing, truncated or altered, and exits 4.
+
+    With --repair, damaged windows are made anew first; exits 0 where the dataset is sound afterwards.
+    """
+    if repair:
+        _repair(path, as_json)
+        return
+    from streamfeat.store.verify import Problem
     from streamfeat.store.verify import verify as check
 
-    problems = []
-    with Progress(TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), console=err) as bar:
-        task = bar.add_task("", total=len(load_manifest(path).files()))
-        for step in check(path):
-            if isinstance(step, Checked):
-                bar.advance(task)
-            else:
-                problems.append(step)
+    problems = [step for step in _with_bar(path, check(path)) if isinstance(step, Problem)]
     damaged = [problem for problem in problems if problem.kind != "foreign"]
     listed = [asdict(problem) for problem in problems]
 
     def print_plainly() -> None:
         for problem in problems:
             out.print(str(problem), **PLAIN)
-        out.print(f"{path}: {len(damaged)} damaged" if damaged else f"{path}: sound")
+        out.print(f"{path}: {len(damaged)} damaged" if damaged else f"{path}: sound", **PLAIN)
 
     show(as_json, {"dataset": str(path), "sound": not damaged, "problems": listed}, print_plainly)
     if damaged:
         raise typer.Exit(DamagedError.exit_code)
 
 
+def _repair(path: Path, as_json: bool) -> None:
+    """Verify and repair; each problem and each repaired file is said when it is found."""
+    from streamfeat.build.repair import Repaired, repair
+
+    problems, repaired = [], []
+    for step in _with_bar(path, repair(path)):
+        if isinstance(step, Repaired):
+            repaired.append(step.file)
+            err.print(f"repaired: {step.file}", **PLAIN)
+        else:
+            problems.append(asdict(step))
+            err.print(str(step), **PLAIN)
+    note = f"{path}: sound, " + (f"{len(repaired)} files repaired" if repaired else "nothing to repair")
+    values = {"dataset": str(path), "sound": True, "problems": problems, "repaired": repaired}
+    show(as_json, values, lambda: out.print(note, **PLAIN))
+
+
+def _with_bar(path: Path, steps: Iterator[Any]) -> Iterator[Any]:
+    """The steps of a check that are more than "this file has been read", under a bar of files."""
+    from streamfeat.store.manifest import load_manifest
+    from streamfeat.store.verify import Checked
+
+    with Progress(TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), console=err) as bar:
+        task = bar.add_task("", total=len(load_manifest(path).files()))
+        for step in steps:
+            if isinstance(step, Checked):
+                bar.advance(task)
+            else:
+                yield step
+
+
 def invent(
     path: Annotated[Path, typer.Argument(help="File to write: .csv or .parquet.")],
     users: Annotated[int, typer.Option(help="Number of users.")] = 2000,
     events: Annotated[int, typer.Option(help="Number of events, about.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Invent watch histories of two media, with structure that a model can learn."""
     from streamfeat.events.synthetic import write_synthetic
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_synthetic(path, num_users=users, num_events=events, seed=seed)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_synthetic(path, num_users=users, num_events=events, seed=seed)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error}); give another file") from None
     note = f"{path}: {events:,} invented events of {users:,} users"
     show(as_json, {"file": str(path), "users": users, "events": events, "seed": seed}, lambda: out.print(note, **PLAIN))

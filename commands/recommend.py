@@ -1,5 +1,6 @@
 """`recommend`."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,13 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from commands.build import columns_of
-from commands.console import PLAIN, Json, err, out, show
+from commands.console import PLAIN, Json, err, out, show, typed
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
 from streamfeat.records import validated
 
 
 def recommend(
+    ctx: typer.Context,
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     history: Annotated[str | None, typer.Option(help="Event file, of one user or many; -: CSV on stdin.")] = None,
     k: Annotated[int | None, typer.Option("-k", "--k", help="Items per medium. Default: 10, or all given.")] = None,
@@ -37,9 +39,11 @@ def recommend(
     if (history is None) == (all_users is None):
         raise ConfigError("recommend needs one of a history (--history FILE or -) and everyone (--all-users FILE)")
     time = None if at is None else time_of(at)
+    of_history, of_everyone = ("candidates", "format", "columns", "time_unit"), ("dataset", "overwrite")
+    if wrong := sorted(typed(ctx).keys() & set(of_history if all_users is not None else of_everyone)):
+        name, other = wrong[0].replace("_", "-"), "--all-users" if all_users is not None else "--history"
+        raise ConfigError(f"--{name} says nothing to {other}; leave it out")
     if all_users is not None:
-        if candidates is not None:
-            raise ConfigError("--candidates belongs to --history: with --all-users every item is ranked")
         written = _for_everyone(run, dataset, all_users, k, time, seen, checkpoint, overwrite)
         show(as_json, written, lambda: out.print(f"{written['file']}: {written['rows']:,} rows", **PLAIN))
         return
@@ -66,12 +70,16 @@ def recommend(
 
 def time_of(text: str) -> datetime | int:
     """A date, a date and time (UTC unless it says otherwise) or Unix seconds. Raises ConfigError for anything else."""
-    if text.lstrip("-").isdecimal():
+    if re.fullmatch(r"(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])", text):
+        raise ConfigError(f"--at {text}: a date or Unix seconds? write {text[:4]}-{text[4:6]}-{text[6:]} for the date")
+    try:
         return int(text)
+    except ValueError:  # no number, or one of thousands of digits
+        pass
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"--at {text!r}: write 2026-12-24, 2026-12-24T20:15 or Unix seconds") from None
+        raise ConfigError(f"--at {text[:40]!r}: write 2026-12-24, 2026-12-24T20:15 or Unix seconds") from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
@@ -80,25 +88,27 @@ def _for_everyone(
 ) -> dict[str, Any]:
     from train.every_user import Scored, Written, recommend_all
     from train.recommend import DEFAULT_K
-    from train.run import read_record
 
     records: Iterator[Any] = recommend_all(
-        run, dataset or read_record(run).dataset, file, k=k or DEFAULT_K, at=at, seen=seen, checkpoint=checkpoint,
+        run, dataset, file, k=DEFAULT_K if k is None else k, at=at, seen=seen, checkpoint=checkpoint,
         overwrite=overwrite,
     )  # fmt: skip
+    notes: list[dict[str, Any]] = []
     bar = Progress(
         TextColumn("recommending"), BarColumn(), MofNCompleteColumn(), TextColumn("users"), TimeRemainingColumn(),
         console=err,
     )  # fmt: skip
     with bar:
-        row = bar.add_task("", total=None)
+        row: Any = None
         for record in records:
+            row = bar.add_task("", total=None) if row is None else row  # not before there is something to do
             match record:
                 case Scored():
                     bar.update(row, total=record.num_users, completed=record.users)
                 case Written():
-                    return {"file": str(record.path), "users": record.users, "rows": record.rows}
+                    return {"file": str(record.path), "users": record.users, "rows": record.rows, "notes": notes}
                 case _:
+                    notes.append(asdict(record))
                     bar.console.print(record.text, style="yellow" if record.warning else None, **PLAIN)
     raise AssertionError("it ends with Written")
 
@@ -107,10 +117,13 @@ def _print_lists(record: Any) -> None:
     """One table per medium."""
     when = f"{datetime.fromtimestamp(record.at, UTC):%Y-%m-%d %H:%M} UTC ({record.time_source})"
     for medium, items in record.media.items():
-        table = Table(title=f"user {record.user}, {medium}, at {when}; {record.events:,} events", title_justify="left")
-        for column, justify in {"#": "right", "item": "left", "title": "left", "P": "right", "rating": "right"}.items():
-            table.add_column(column, justify=justify)  # type: ignore[arg-type]
+        out.print(f"user {record.user}, {medium}, at {when}; {record.events:,} events", **PLAIN)
+        has_titles = any(item.title for item in items)
+        table = Table()
+        for column in ("#", "item", *(("title",) if has_titles else ()), "P", "rating"):
+            table.add_column(column, justify="left" if column in ("item", "title") else "right")
         for item in items:
             rating = "–" if item.rating is None else f"{item.rating:.2f}"
-            table.add_row(str(item.rank), item.item, item.title or "", f"{item.probability:.4f}", rating)
+            title = (item.title or "",) if has_titles else ()
+            table.add_row(str(item.rank), item.item, *title, f"{item.probability:.4f}", rating)
         out.print(table)

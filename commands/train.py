@@ -83,6 +83,7 @@ def train(
     ),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run from its last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start even if memory seems not to suffice.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Time ten steps, tell what a run would take, keep nothing.")
     ] = (False),
@@ -99,7 +100,7 @@ def train(
         if dry_run:
             from train.dry_run import dry_run as outline
 
-            steps_of_run = outline(dataset, given, stop=lambda: bool(received))
+            steps_of_run = outline(dataset, given, force=force, stop=lambda: bool(received))
             estimate = follow_training(steps_of_run, show=is_first).get("estimate")
             if estimate is None:
                 raise typer.Exit(_exit_code(received))
@@ -112,7 +113,7 @@ def train(
 
         steps_of_run = run_training(
             dataset, run, given,
-            resume=resume, overwrite=overwrite, tensorboard=tensorboard, stop=lambda: bool(received),
+            resume=resume, overwrite=overwrite, force=force, tensorboard=tensorboard, stop=lambda: bool(received),
         )  # fmt: skip
         summary = follow_training(steps_of_run, show=is_first)
     if is_first:

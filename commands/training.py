@@ -50,7 +50,10 @@ def follow_training(records: Iterator[Any], *, show: bool) -> dict[str, Any]:
                 case Saved():
                     summary["checkpoint"] = str(record.path)
                 case Estimate():
-                    summary["estimate"] = asdict(record) | {"training_s": record.training_s}
+                    summary["estimate"] = asdict(record) | {
+                        "training_s": record.training_s,
+                        "needed_bytes": record.memory.needed.total,
+                    }
                 case Finished() | Stopped():
                     summary |= {"step": record.step, "result": "stopped"}
                     if isinstance(record, Finished):
@@ -103,12 +106,17 @@ def print_training(summary: dict[str, Any]) -> None:
 
 def print_estimate(estimate: dict[str, Any]) -> None:
     window_len = estimate["batch_tokens"] // estimate["batch_windows"]
+    needed = estimate["memory"]["needed"]
+    parts = ", ".join(f"{name} {_megabytes(value)}" for name, value in needed.items() if value)
     sizes = {name: f"{estimate[f'{name}_bytes'] / 1e6:,.1f} MB" for name in ("weight", "gradient", "optimizer", "peak")}
     hours, rest = divmod(round(estimate["training_s"]), 3600)
     rows = {
         "parameters": f"{estimate['num_parameters']:,} on {estimate['device']}, {estimate['world_size']} ranks",
         "memory of a rank": f"weights {sizes['weight']}, gradients {sizes['gradient']}, optimizer "
         f"{sizes['optimizer']}; at most {sizes['peak']} in all during the timed steps",
+        "memory expected": f"{_megabytes(estimate['needed_bytes'])} ({parts}) of "
+        f"{_megabytes(estimate['memory']['available'])} that are free; "
+        f"measured {_megabytes(estimate['peak_bytes'] - estimate['memory']['held'])}",
         "batches": f"{estimate['batch_windows']:,} windows × {window_len:,} = {estimate['batch_tokens']:,} tokens, "
         f"in passes of {estimate['micro_batch_windows'] * window_len:,}",
         "steps": f"{estimate['num_steps']:,} at most, {estimate['steps_per_epoch']:,} an epoch",
@@ -120,6 +128,10 @@ def print_estimate(estimate: dict[str, Any]) -> None:
     for name, text in rows.items():
         table.add_row(name, text)
     out.print(table)
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.0f} MB"
 
 
 def _figures(figures: Any) -> dict[str, Any] | None:

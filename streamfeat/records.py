@@ -1,6 +1,7 @@
 """The one way to read something back from a file: frozen pydantic records that refuse unknown keys."""
 
 import difflib
+import reprlib
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,6 +15,8 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_SHOWN = 9  # complaints of one file
+
 FrozenT = TypeVar("FrozenT", bound=Frozen)
 
 
@@ -25,7 +28,7 @@ def validated(model: type[FrozenT], values: dict[str, Any], where: str, *, stric
     try:
         return model.model_validate(values, strict=strict or None)
     except ValidationError as error:
-        raise ConfigError("\n".join(_complaint(model, where, e) for e in error.errors())) from None
+        raise ConfigError("\n".join(_complaint(model, where, e) for e in error.errors()[:_SHOWN])) from None
 
 
 def _complaint(model: type[BaseModel], where: str, error: Any) -> str:
@@ -37,4 +40,4 @@ def _complaint(model: type[BaseModel], where: str, error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if not name:  # a rule over several fields: the message names them, and the input is all of them
         return f"{where}: {message}"
-    return f"{where}: {name}: {message} (got {error['input']!r})"
+    return f"{where}: {name}: {message} (got {reprlib.repr(error['input'])})"

@@ -13,7 +13,6 @@ The folder is written under a temporary name, made durable and renamed; `RUN/lat
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -26,11 +25,13 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 from streamfeat.records import Frozen, validated
-from streamfeat.store.files import TEMPORARY, storage_errors, sweep_temporaries
+from streamfeat.store.documents import parse_object
+from streamfeat.store.files import TEMPORARY, open_below, storage_errors, sweep_temporaries
 from streamfeat.store.manifest import FileRecord
 from streamfeat.store.writer import write_whole
 from train.config import TrainConfig
@@ -41,6 +42,7 @@ LATEST = "latest"
 BEST = "best"
 CHECKPOINT_VERSION = 1
 
+_REMEDY = "restore it, or take another checkpoint"
 _NAME = re.compile(r"step-(\d{8,})")
 _MODEL, _OPTIMIZER, _STATE, _MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 
@@ -49,8 +51,8 @@ class TrainState(Frozen):
     """`state.json`: where a run stands, beside weights and optimizer."""
 
     format_version: int = CHECKPOINT_VERSION
-    step: int  # optimizer updates done, those not applied counted too
-    bad_steps: int  # the last so many in a row were not finite
+    step: int = Field(ge=0, le=2**48)  # optimizer updates done, those not applied counted too
+    bad_steps: int = Field(ge=0)  # the last so many in a row were not finite
     standing: Standing = Standing()  # of validation
     stream: dict[str, Any]  # the position in the data, as WindowStream.state_dict gives it
     config: TrainConfig
@@ -72,9 +74,15 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Bring `model` and its `optimizer` to this state, on their own devices."""
-        model.load_state_dict(self.weights)
-        _restore_optimizer(model, optimizer, self.optimizer)
+        """Bring `model` and its `optimizer` to this state, on their own devices.
+
+        Raises DamagedError where the tensors are those of another model.
+        """
+        try:
+            model.load_state_dict(self.weights)
+            _restore_optimizer(model, optimizer, self.optimizer)
+        except (RuntimeError, ValueError) as error:
+            raise DamagedError(f"{self.path}: holds the weights of another model ({error}); {_REMEDY}") from None
 
 
 class Checkpoints:
@@ -205,7 +213,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     content = _read_verified(path)
-    state = _json(path / _STATE, content[_STATE])
+    state = parse_object(content[_STATE], str(path / _STATE), _REMEDY)
     version = state.get("format_version")
     if isinstance(version, int) and version > CHECKPOINT_VERSION:
         raise FormatVersionError(
@@ -219,8 +227,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             weights=safetensors.torch.load(content[_MODEL]),
             optimizer=safetensors.torch.load(content[_OPTIMIZER]),
         )
-    except (ConfigError, safetensors.SafetensorError) as error:
-        raise DamagedError(f"{path}: {error}") from None
+    # Of a sound header with a dtype that torch lacks, safetensors says KeyError or AttributeError.
+    except (ConfigError, safetensors.SafetensorError, KeyError, AttributeError, ValueError, RuntimeError) as error:
+        raise DamagedError(f"{path}: {error}; {_REMEDY}") from None
 
 
 def _write(folder: Path, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -236,13 +245,11 @@ def _read_verified(path: Path) -> dict[str, bytes]:
     """File name → content, each as the manifest says."""
     with storage_errors(path):
         try:
-            manifest = path / _MANIFEST
-            records = validated(_Manifest, _json(manifest, manifest.read_bytes()), str(manifest)).files
-            content = {name: (path / name).read_bytes() for name in (_MODEL, _OPTIMIZER, _STATE)}
-        except FileNotFoundError as error:
-            raise DamagedError(f"{error.filename}: is missing") from None
+            manifest = str(path / _MANIFEST)
+            records = validated(_Manifest, parse_object(_read(path, _MANIFEST), manifest, _REMEDY), manifest).files
+            content = {name: _read(path, name) for name in (_MODEL, _OPTIMIZER, _STATE)}
         except ConfigError as error:
-            raise DamagedError(str(error)) from None
+            raise DamagedError(f"{error}; {_REMEDY}") from None
     expected = {record.path: (record.size, record.sha256) for record in records}
     for name, data in content.items():
         if expected.get(name) != (len(data), hashlib.sha256(data).hexdigest()):
@@ -250,14 +257,13 @@ def _read_verified(path: Path) -> dict[str, bytes]:
     return content
 
 
-def _json(where: Path, text: bytes) -> dict[str, Any]:
+def _read(folder: Path, name: str) -> bytes:
+    """The bytes of a file of a checkpoint, no link followed."""
     try:
-        values = json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DamagedError(f"{where}: not readable as JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise DamagedError(f"{where}: holds no JSON object")
-    return values
+        with os.fdopen(open_below(folder, name), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise DamagedError(f"{folder / name}: is missing; {_REMEDY}") from None
 
 
 def _tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
@@ -283,7 +289,18 @@ def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tenso
         entries.setdefault(name, {})[entry] = value
     # Through load_state_dict, which knows on which device each entry belongs.
     state = {index: entries[name] for index, name in enumerate(ordered) if name in entries}
+    parameters = dict(model.named_parameters())
+    for name in entries:
+        _check_entries(name, entries[name], parameters.get(name))
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _check_entries(name: str, entries: Mapping[str, Tensor], parameter: Tensor | None) -> None:
+    """Raise ValueError where these cannot be what AdamW holds of `parameter`: torch itself looks at no shape."""
+    shapes = {entry: tuple(value.shape) for entry, value in entries.items()}
+    expected = None if parameter is None else tuple(parameter.shape)
+    if expected is None or shapes != {"exp_avg": expected, "exp_avg_sq": expected, "step": ()}:
+        raise ValueError(f"optimizer state of {name!r} has the shapes {shapes}, the parameter has {expected}")
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """What a training run is asked to do: the model, the optimizer, how long, and on which batches."""
 
 import difflib
+import functools
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -24,13 +26,20 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 }
 
 
+@functools.cache
+def divisors(number: int) -> tuple[int, ...]:
+    """Of a number of at least 1, ascending."""
+    low = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    return tuple(sorted({*low, *(number // n for n in low)}))
+
+
 class ModelConfig(Frozen):
     """The transformer's shape."""
 
-    layers: int = Field(default=2, ge=1)
-    width: int = Field(default=64, ge=8)  # of the residual stream
+    layers: int = Field(default=2, ge=1, le=1024)
+    width: int = Field(default=64, ge=8, le=2**16)  # of the residual stream
     heads: int = Field(default=2, ge=1)
-    feed_forward: float = Field(default=2.0, gt=0)  # hidden width of SwiGLU, as a multiple of `width`
+    feed_forward: float = Field(default=2.0, gt=0, le=64)  # hidden width of SwiGLU, as a multiple of `width`
     dropout: float = Field(default=0.3, ge=0, le=0.95)  # in steps of 1/256 on the CPU
 
     @model_validator(mode="after")
@@ -74,10 +83,10 @@ class TrainConfig(Frozen):
     mask_policy: MaskPolicy = "disjoint"  # masked objective only
     preset: Preset = "tiny"
     model: ModelConfig = ModelConfig()
-    batch_tokens: int = Field(default=4096, ge=1)  # tokens of a global batch, over all ranks
-    micro_batch_tokens: int = Field(default=0, ge=0)  # tokens of one forward pass; 0: a rank's whole share
-    steps: int = Field(default=0, ge=0)  # optimizer updates; 0: as `epochs` says
-    epochs: int = Field(default=64, ge=1)  # at most: see `patience`
+    batch_tokens: int = Field(default=4096, ge=1, le=2**40)  # tokens of a global batch, over all ranks
+    micro_batch_tokens: int = Field(default=0, ge=0, le=2**40)  # tokens of one forward pass; 0: a rank's whole share
+    steps: int = Field(default=0, ge=0, le=2**48)  # optimizer updates; 0: as `epochs` says
+    epochs: int = Field(default=64, ge=1, le=2**31)  # at most: see `patience`
     learning_rate: float = Field(default=2e-3, gt=0)
     beta_1: float = Field(default=0.9, ge=0, lt=1)
     beta_2: float = Field(default=0.98, ge=0, lt=1)
@@ -92,7 +101,7 @@ class TrainConfig(Frozen):
     monitor: str = "loss"  # which validation figure is to fall: loss, or a task such as anime_watch
     patience: int = Field(default=5, ge=0)  # validations without a new best before the run ends; 0: no end
     seed: int = Field(default=0, ge=0, lt=2**63)  # order, masks, initial weights, dropout
-    threads: int = Field(default=1, ge=1)  # reader threads of each rank
+    threads: int = Field(default=1, ge=1, le=1024)  # reader threads of each rank
     live: bool = False  # read packings while they are written, epoch e packing e
     live_disk: NumBytes = Field(default=20 * 10**9, ge=1)  # bytes that they may take
     live_workers: NumWorkers = "auto"  # producers that the run starts; auto: cores - 1; 0: they run apart
@@ -109,7 +118,7 @@ class TrainConfig(Frozen):
         """
         share = self.batch_windows(window_len) // world_size
         most = max(1, round(self.micro_batch_tokens / window_len)) if self.micro_batch_tokens else share
-        return next(n for n in range(min(most, share), 0, -1) if share % n == 0)
+        return max(n for n in divisors(share) if n <= most)
 
     def num_producers(self) -> int:
         """Producers that a live run starts itself."""
@@ -134,7 +143,7 @@ def read_config(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number or nesting beyond what Python reads
         raise ConfigError(f"{path}: is no TOML ({error})") from None
     model = values.pop("model", {})
     if not isinstance(model, dict):
@@ -153,7 +162,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return {name: found[name] for name in values}
 
 
-_OF_THE_COMMAND = ("run", "resume", "overwrite", "dry_run", "tensorboard", "json", "config")
+_OF_THE_COMMAND = ("run", "resume", "overwrite", "force", "dry_run", "tensorboard", "json", "config")
 
 
 def _unknown(path: Path, name: str, key: str, known: Iterable[str]) -> str:

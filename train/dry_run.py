@@ -14,6 +14,7 @@ import torch
 
 from train.distributed import joined
 from train.loop import never
+from train.memory import Memory
 from train.progress import Progress
 from train.run import open_run_together
 from train.session import Session, exact_arithmetic
@@ -33,6 +34,7 @@ class Estimate:
     gradient_bytes: int
     optimizer_bytes: int
     peak_bytes: int  # largest use so far: of the GPU, or of the process off it
+    memory: Memory  # what was expected before the first step
     batch_windows: int
     batch_tokens: int  # with PAD
     micro_batch_windows: int
@@ -49,7 +51,11 @@ class Estimate:
 
 
 def dry_run(
-    dataset: str | Path, given: Mapping[str, Any] | None = None, *, stop: Callable[[], bool] = never
+    dataset: str | Path,
+    given: Mapping[str, Any] | None = None,
+    *,
+    force: bool = False,
+    stop: Callable[[], bool] = never,
 ) -> Iterator[Progress | Estimate]:
     """The first steps of what `train` would do with the same arguments, at last an `Estimate`, or `Stopped` where
     `stop` said so before there was anything to measure. Raises as `train`."""
@@ -58,7 +64,7 @@ def dry_run(
         joined() as world,
         tempfile.TemporaryDirectory(prefix="streamfeat-") as folder,
         open_run_together(world, dataset, world.from_first(lambda: f"{folder}/run"), given or {}) as opened,
-        Session(replace(opened, trial=True), world) as session,
+        Session(replace(opened, trial=True), world, force=force) as session,
     ):
         yield from session.open(tensorboard=False)
         seconds: list[float] = []
@@ -80,6 +86,7 @@ def dry_run(
             gradient_bytes=_num_bytes([p.grad for p in parameters if p.grad is not None]),
             optimizer_bytes=_num_bytes([v for s in session.updater.optimizer.state.values() for v in s.values()]),
             peak_bytes=_peak_memory(world.device),
+            memory=session.memory,
             batch_windows=session.batch_windows,
             batch_tokens=session.batch_windows * session.manifest.schema_.window_len,
             micro_batch_windows=session.updater.micro_windows,

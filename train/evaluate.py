@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.store.histories import HeldOut, HistoryReader, read_held_out
-from streamfeat.store.manifest import Manifest, load_manifest
 from train.cases import Cases, read_cases, read_training
 from train.evaluation import MODEL, EvaluationProgress, Fitting, Scored, Time
 from train.evaluation_lines import Outcome, evaluation
 from train.rivals import Batches, Ranker, Rater, all_rankers, all_raters
-from train.run import read_record
+from train.run import dataset_of
 from train.scoring import Scorer
 
 KS = (1, 5, 10, 20, 100)
@@ -44,7 +43,7 @@ def evaluate(
     a held-out target, and what `Scorer.of_run` and `HistoryReader` raise.
     """
     _check_options(ks, num_bootstrap, batch_users)
-    dataset, manifest = _dataset_of(Path(run), dataset)
+    dataset, manifest = dataset_of(run, dataset)
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
     held_out = read_held_out(dataset)
     num_held_out = int(np.count_nonzero(held_out.validation_events))
@@ -82,20 +81,6 @@ def _check_options(ks: Sequence[int], num_bootstrap: int, batch_users: int) -> N
     for name, value in (("num_bootstrap", num_bootstrap), ("batch_users", batch_users)):
         if value < 1:
             raise ConfigError(f"{name} must be at least 1; got {value}")
-
-
-def _dataset_of(run: Path, dataset: str | Path | None) -> tuple[Path, Manifest]:
-    record = read_record(run)
-    if dataset is None and not Path(record.dataset).exists():
-        raise ConfigError(f"{run}: was trained on {record.dataset}, which is not there; say where its dataset lies now")
-    dataset = Path(record.dataset if dataset is None else dataset)
-    manifest = load_manifest(dataset)
-    if manifest.fingerprint != record.fingerprint:
-        raise ConfigError(
-            f"{dataset}: is another dataset (fingerprint {manifest.fingerprint}) than the one that {run} was trained "
-            f"on ({record.fingerprint}); give that one, or train on this one"
-        )
-    return dataset, manifest
 
 
 def _training(reader: HistoryReader, held_out: HeldOut) -> Batches:

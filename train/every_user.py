@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from streamfeat.errors import ConfigError
 from streamfeat.store.files import storage_errors
 from streamfeat.store.histories import HistoryReader
-from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_user_columns
 from train.ask_time import AskTime
 from train.best_items import batch_users, best_items
@@ -24,10 +23,12 @@ from train.checkpoint import BEST
 from train.histories import History, stored_histories
 from train.progress import Note
 from train.recommend import DEFAULT_K, check_k
+from train.run import dataset_of
 from train.scoring import Scorer
 
 RECOMMENDATIONS_SCHEMA = pa.schema([
     pa.field("user", pa.string(), nullable=False),  # raw id
+    pa.field("at", pa.timestamp("s", "UTC"), nullable=False),  # t
     pa.field("medium", pa.string(), nullable=False),
     pa.field("rank", pa.int32(), nullable=False),  # from 1
     pa.field("item", pa.string(), nullable=False),  # raw id
@@ -56,7 +57,7 @@ class Written:
 
 def recommend_all(
     run: str | Path,
-    dataset: str | Path,
+    dataset: str | Path | None,
     out: str | Path,
     *,
     k: int = DEFAULT_K,
@@ -74,14 +75,9 @@ def recommend_all(
     check_k(k)
     out = Path(out)
     if out.exists() and not (overwrite and out.is_file()):
-        raise ConfigError(f"{out}: exists; delete it, or give another file")
+        raise ConfigError(f"{out}: exists; give another file, or --overwrite")
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
-    manifest = load_manifest(dataset)
-    if manifest.fingerprint != scorer.manifest.fingerprint:
-        raise ConfigError(
-            f"{run}: was trained on another dataset than {dataset}: fingerprint {scorer.manifest.fingerprint}, "
-            f"there {manifest.fingerprint}; give the run's own dataset, or its event file as a history"
-        )
+    dataset, manifest = dataset_of(run, dataset)
     ask_time = AskTime.of(at, manifest)
     yield Note(ask_time.text)
     rows, num_users, step = 0, manifest.num_users, batch_users(manifest)
@@ -105,7 +101,8 @@ def _table(
 ) -> pa.Table:
     """The lists of some users as rows."""
     schema = scorer.manifest.schema_
-    times = [ask_time.of_history(schema.time_origin + int(h.time[-1])) - schema.time_origin for h in histories]
+    asked = np.array([ask_time.of_history(schema.time_origin + int(h.time[-1])) for h in histories], np.int64)
+    times = (asked - schema.time_origin).tolist()
     shape = len(histories), len(schema.media), min(k, int(np.diff(schema.medium_offsets).max()))
     items = np.full(shape, -1, np.int64)
     probabilities, ratings = np.zeros(shape, np.float32), np.full(shape, np.nan, np.float32)
@@ -120,6 +117,7 @@ def _table(
     item = items[listed].tolist()
     columns = {
         "user": names.take(pa.array(user)),
+        "at": pa.array(asked[user], pa.timestamp("s", "UTC")),
         "medium": pa.array(schema.media, pa.string()).take(pa.array(medium_of)),
         "rank": (place + 1).astype(np.int32),
         "item": pa.array([scorer.items.raw_id[i] for i in item], pa.string()),

@@ -23,15 +23,16 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    force: bool = False,
     tensorboard: bool = False,
     stop: Callable[[], bool] = never,
 ) -> Iterator[Progress]:
     """Train a model on `dataset` in the folder `run`; yields progress, at last `Finished` or `Stopped`.
 
     `given` are options by name, the fields of `TrainConfig` and `ModelConfig`; what is not given is the
-    preset's or, with `resume`, as saved. Once `stop` says so, the current step is finished and saved.
-    Started by torchrun, every rank calls this alike; what is yielded is the same on all of them, but that rank 0
-    alone saves. Raises the errors of `streamfeat.errors`.
+    preset's or, with `resume`, as saved. `force` starts a run that seems to need more memory than there is. Once
+    `stop` says so, the current step is finished and saved. Started by torchrun, every rank calls this alike; what is
+    yielded is the same on all of them, but that rank 0 alone saves. Raises the errors of `streamfeat.errors`.
     """
     if tensorboard:
         check_tensorboard()
@@ -39,7 +40,7 @@ def train(
         exact_arithmetic(),
         joined() as world,
         open_run_together(world, dataset, run, given or {}, resume=resume, overwrite=overwrite) as opened,
-        Session(opened, world) as session,
+        Session(opened, world, force=force) as session,
     ):
         if resume and not opened.resumed:
             yield Note(f"{run}: no run to resume; starting from step 0")

@@ -56,16 +56,19 @@ def read_metrics(run: str | Path) -> list[Line]:
     Empty where the run has none. Raises DamagedError for a line that is no metrics line.
     """
     path = Path(run) / METRICS
-    if not path.exists():
+    try:
+        with storage_errors(path):
+            content = path.read_bytes()
+    except FileNotFoundError:
         return []
     lines: dict[tuple[int, str], Line] = {}
-    *whole, torn = path.read_bytes().split(b"\n")
+    *whole, torn = content.split(b"\n")
     del torn  # empty, or cut off by a kill
     for number, text in enumerate(whole, start=1):
         try:
             line = json.loads(text)
             lines[int(line["step"]), str(line["kind"])] = line
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise DamagedError(f"{path}: line {number} is no metrics line ({text[:60]!r}); delete that line") from None
     return [lines[key] for key in sorted(lines)]
 

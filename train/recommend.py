@@ -76,6 +76,8 @@ def recommend(
     config = (reading or BuildConfig()).model_copy(update={"keep_planned": manifest.config.keep_planned})
     found = read_histories(history, config, medium=schema.media[0] if len(schema.media) == 1 else None)
     yield Note(f"{history}: {found.recognised}")
+    if untrained := [scale.medium for scale in manifest.scales if not scale.targets]:
+        yield Note(f"{', '.join(untrained)}: training had no target there, so P says nothing", warning=True)
     catalogue = Catalogue(scorer.items, schema)
     known = _Known(found, catalogue.dense(found.items), schema.time_origin)
     yield from _notes(found, known, catalogue, schema.rating_max, ask_time)
@@ -83,7 +85,7 @@ def recommend(
     if candidates is not None:
         chosen, unknown = catalogue.chosen(read_item_list(candidates, schema.media))
         if unknown:
-            yield Note(f"{candidates}: {len(unknown):,} items unknown to the run, skipped: {_few(unknown)}", True)
+            yield Note(f"{candidates}: items unknown to the run: {len(unknown):,}, skipped: {_few(unknown)}", True)
         if not any(map(len, chosen)):
             raise ConfigError(
                 f"{candidates}: the run knows none of its items; write raw ids as in the event files, one a line"
@@ -177,13 +179,13 @@ def _notes(
         names = [catalogue.name(*found.items[item]) for item in np.flatnonzero(unknown).tolist()]
         skipped = int(unknown[found.item].sum())
         yield Note(
-            f"{len(names):,} items unknown to the run, their {skipped:,} of {len(found.item):,} events skipped: "
+            f"items unknown to the run: {len(names):,}, with {skipped:,} of {len(found.item):,} events, skipped: "
             f"{_few(names)}",
             warning=True,
         )
     if empty := known.users_without_history():
         yield Note(
-            f"{len(empty):,} users without any event that the run knows: they get what anyone would ({_few(empty)})",
+            f"users without any event that the run knows: {len(empty):,}; they get what anyone would ({_few(empty)})",
             warning=True,
         )
     rated = found.rating[~np.isnan(found.rating)]

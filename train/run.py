@@ -9,7 +9,6 @@ RUN/
 
 import contextlib
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +18,12 @@ from typing import Any
 
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, StreamfeatError
 from streamfeat.records import Frozen, validated
+from streamfeat.store.documents import parse_object
 from streamfeat.store.files import LOCK, locked, storage_errors
 from streamfeat.store.layout import ITEMS, MANIFEST
 from streamfeat.store.manifest import Manifest, load_manifest, manifest_json
 from streamfeat.store.writer import write_whole
+from train.bad_steps import BAD_STEPS
 from train.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path
 from train.config import FREE_ON_RESUME, TrainConfig, new_config
 from train.distributed import World
@@ -34,7 +35,7 @@ TENSORBOARD = "tensorboard"
 RUN_VERSION = 1
 
 # In the order in which --overwrite deletes them: config.json last, so that a kill in between leaves a run.
-_OURS = (CHECKPOINTS, LATEST, BEST, METRICS, TENSORBOARD, RUN_DATASET, RUN_CONFIG)
+_OURS = (CHECKPOINTS, LATEST, BEST, METRICS, BAD_STEPS, TENSORBOARD, RUN_DATASET, RUN_CONFIG)
 
 
 class RunRecord(Frozen):
@@ -178,13 +179,18 @@ def read_record(path: str | Path) -> RunRecord:
     newer version wrote it.
     """
     file = Path(path) / RUN_CONFIG
-    if not file.exists():
-        raise ConfigError(f"{path}: no run here ({RUN_CONFIG} is missing)")
+    remedy = "restore it, or start anew with --overwrite"
     try:
-        values = json.loads(file.read_bytes())
-        found = values["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{file}: not readable ({error}); restore it, or start anew with --overwrite") from None
+        with storage_errors(file):
+            data = file.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no run here ({RUN_CONFIG} is missing); give the folder that train was given as --run"
+        ) from None
+    values = parse_object(data, str(file), remedy)
+    if "format_version" not in values:
+        raise DamagedError(f"{file}: not readable: has no format_version; {remedy}")
+    found = values["format_version"]
     if isinstance(found, int) and found > RUN_VERSION:
         raise FormatVersionError(
             f"{file}: written in run format {found}, this version reads up to {RUN_VERSION}; upgrade streamfeat"
@@ -192,7 +198,27 @@ def read_record(path: str | Path) -> RunRecord:
     try:
         return validated(RunRecord, values, str(file))
     except ConfigError as error:
-        raise DamagedError(f"{error}; restore {RUN_CONFIG}, or start anew with --overwrite") from None
+        raise DamagedError(f"{error}; {remedy}") from None
+
+
+def dataset_of(run: str | Path, dataset: str | Path | None) -> tuple[Path, Manifest]:
+    """The dataset that `run` was trained on, where it lies now: at `dataset`, or where it lay when the run began.
+
+    Raises ConfigError where it is not there, or is another one.
+    """
+    record = read_record(run)
+    if dataset is None and not Path(record.dataset).exists():
+        raise ConfigError(
+            f"{run}: was trained on {record.dataset}, which is not there; say where it lies now with --dataset"
+        )
+    dataset = Path(record.dataset if dataset is None else dataset)
+    manifest = load_manifest(dataset)
+    if manifest.fingerprint != record.fingerprint:
+        raise ConfigError(
+            f"{dataset}: is another dataset (fingerprint {manifest.fingerprint}) than the one that {run} was trained "
+            f"on ({record.fingerprint}); give that one with --dataset, or train on this one"
+        )
+    return dataset, manifest
 
 
 def versions() -> dict[str, str]:

@@ -167,7 +167,7 @@ def _checkpoint_folder(run: Path, name: str) -> Path:
     for pointer in (BEST, LATEST) if name == BEST else (LATEST,):
         try:
             with storage_errors(run / pointer):
-                parent, _, step = (run / pointer).read_text("utf-8").strip().rpartition("/")
+                parent, _, step = (run / pointer).read_bytes().decode("utf-8", "replace").strip().rpartition("/")
         except FileNotFoundError:
             continue
         if parent != CHECKPOINTS or not _STEP.fullmatch(step):

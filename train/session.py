@@ -11,19 +11,21 @@ import torch
 from streamfeat.errors import ConfigError, DataError, DivergedError, StorageError
 from streamfeat.store.tables import read_items
 from streamfeat.stream.order import lanes_of_rank, steps_per_epoch
+from train.bad_steps import BAD_STEPS, append_bad_step
 from train.baselines import score_baselines
 from train.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
 from train.config import ModelConfig
 from train.distributed import World
 from train.feed import Feed, Timed
+from train.memory import check_memory, shortage, told_what_to_lower
 from train.metrics import Kind, MetricsLog
 from train.model import EventTransformer
 from train.progress import Finished, Losses, Note, Progress, Saved, Started, Stepped, Stopped, Validated
 from train.run import TENSORBOARD, Run, check_checkpoint, versions
 from train.stopping import Figures, Standing, check_monitor
-from train.targets import task_names
+from train.targets import Arrays, task_names
 from train.tensorboard import open_tensorboard
-from train.update import Updater, finite_or_none, scaled_sum
+from train.update import Update, Updater, finite_or_none, scaled_sum
 from train.validation import validate, validation_batches
 
 LEAST_CUDA_HEAD = 16  # values of a head: below, FlexAttention has no CUDA kernel
@@ -33,7 +35,8 @@ MOST_BAD_STEPS = 10  # in a row, before a run is given up
 class Session:
     """A run under way. Its methods do one thing each and say what came of it; `loop.train` orders them."""
 
-    def __init__(self, run: Run, world: World) -> None:
+    def __init__(self, run: Run, world: World, *, force: bool = False) -> None:
+        """Raises ConfigError where the run cannot be: among others, where memory does not suffice, unless `force`."""
         self.at, self.config, self.manifest, self.world = run, run.config, run.manifest, world
         schema, num_windows = self.manifest.schema_, self.manifest.splits["training"].windows
         if not num_windows:
@@ -45,6 +48,7 @@ class Session:
         self.num_steps = self.config.steps or self.config.epochs * self.steps_per_epoch
         self.item_targets = read_items(run.dataset).targets
         _check_heads(world.device, self.config.model)
+        self.memory = check_memory(self.manifest, self.config, world, force=force)
         model = EventTransformer.of(self.manifest, self.config, self.item_targets).to(world.device)
         self.updater = Updater(model, self.manifest, self.config, self.num_steps, world)
         self.step = self.bad_steps = 0
@@ -67,6 +71,8 @@ class Session:
 
     def open(self, *, tensorboard: bool) -> Iterator[Progress]:
         """Go back to the newest checkpoint that is whole, if the run is one that goes on; open batches and logs."""
+        if not self.memory.fits:
+            yield Note(f"{shortage(self.memory, self.world)}; going on, as --force says", warning=True)
         checkpoint = yield from self._restore()
         if checkpoint is not None:
             self._stream_state = checkpoint.state.stream
@@ -121,7 +127,7 @@ class Session:
 
         Raises DivergedError after `MOST_BAD_STEPS` in a row whose loss or gradient was not finite.
         """
-        timed = self.feed.timed
+        timed, stream = self.feed.timed, self.feed.stream.state_dict()
         arrays = next(timed)
         update = self.updater.apply(arrays, self.step)
         self.step += 1
@@ -135,20 +141,22 @@ class Session:
         ahead = self.feed.ahead()
         yield Stepped(self.step, update.loss, update.losses, update.learning_rate, speed, wait_share, ahead)
         if not update.finite:
-            yield Note(f"step {self.step}: loss or gradient is not finite; the step was not applied", warning=True)
+            yield self._record_bad_step(update, arrays, stream)
         if self.bad_steps == MOST_BAD_STEPS:
             step, _ = self._saved
             last = self.at.checkpoint_path(step) if step else "none was saved yet"
             raise DivergedError(
-                f"step {self.step}: the last {MOST_BAD_STEPS} steps had a loss or gradient that is not finite; "
-                f"last checkpoint: {last}; start anew with a lower --learning-rate (now {self.config.learning_rate:g})"
+                f"step {self.step}: the last {MOST_BAD_STEPS} steps had a loss or gradient that is not finite "
+                f"(their batches: {self.at.path / BAD_STEPS}); last checkpoint: {last}; "
+                f"start anew with a lower --learning-rate (now {self.config.learning_rate:g})"
             )
 
     def validate(self, stop: Callable[[], bool]) -> Iterator[Progress]:
         """The validation split once; nothing comes of it where `stop` says so before its end."""
         updater = self.updater
         batches = Timed(validation_batches(self.at.dataset, self.manifest, self.config, self.world))
-        with contextlib.closing(batches):
+        told = told_what_to_lower(self.config, self.manifest.schema_.window_len, self.world)
+        with contextlib.closing(batches), told:
             losses = validate(updater.model, batches, updater.facts, updater.micro_windows, self.world, stop=stop)
             speed, wait_share = batches.lap()
         if losses is None:
@@ -246,6 +254,21 @@ class Session:
         self._saved = (self.step, self.standing)
         yield Note(f"resuming from {checkpoint.path}")
         return checkpoint
+
+    def _record_bad_step(self, update: Update, arrays: Arrays, stream: dict[str, Any]) -> Note:
+        """Every rank tells its windows, rank 0 writes the line."""
+        windows = self.world.concatenated(arrays["window"])
+        if self.world.is_first:
+            epoch = (self.step - 1) // self.steps_per_epoch
+            append_bad_step(
+                self.at.path, update, windows, stream, step=self.step, epoch=epoch, ranks=self.world.size
+            )  # fmt: skip
+        what = ", ".join(f"{name} {value}" for name, value in update.not_finite.items())
+        return Note(
+            f"step {self.step}: loss or gradient is not finite ({what}); the step was not applied, "
+            f"its batch is noted in {self.at.path / BAD_STEPS}",
+            warning=True,
+        )
 
     def _write(
         self, kind: Kind, loss: float | None, losses: Losses, rate: float, speed: float, wait_share: float

@@ -6,18 +6,18 @@ micro-batch, so that neither accumulation nor ranks change the number.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from streamfeat.errors import ConfigError
 from streamfeat.kernels.draws import DROPOUT, draws
 from streamfeat.store.manifest import Manifest
 from train.batches import Batch, BatchFacts, to_batch
 from train.config import TrainConfig
 from train.distributed import World, without_sync
+from train.memory import told_what_to_lower
 from train.model import EventTransformer
 from train.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
 from train.progress import Losses
@@ -31,7 +31,13 @@ class Update:
     losses: Losses  # by task, unscaled
     loss: float | None
     learning_rate: float
-    finite: bool  # False: loss or gradient was not, and nothing was applied
+    gradient_norm: float | None = None  # before clipping; None without a target
+    not_finite: dict[str, str] = field(default_factory=dict)  # task or `gradient` → nan, inf or -inf
+
+    @property
+    def finite(self) -> bool:
+        """False: loss or gradient was not, and nothing was applied."""
+        return not self.not_finite
 
 
 class Replica(nn.Module):
@@ -72,13 +78,21 @@ class Updater:
 
     def apply(self, arrays: Arrays, step: int) -> Update:
         """Update `step` (from 0) from this rank's share `arrays` of the global batch; one without any target
-        changes nothing."""
+        changes nothing. Raises ConfigError, with what to lower, where memory does not suffice."""
+        with told_what_to_lower(self.config, self.facts.schema.window_len, self.world):
+            return self._apply(arrays, step)
+
+    def rate_of(self, step: int) -> float:
+        """The learning rate of update `step` (from 0)."""
+        return learning_rate(self.config, step, self.num_steps)
+
+    def _apply(self, arrays: Arrays, step: int) -> Update:
         rate = self.rate_of(step)
         weights = self.world.sum(list(weight_sums(arrays, self.facts.schema).values()))
         divisors = {task: total for task, total in zip(self.scales, weights, strict=True) if total}
         losses: Losses = dict.fromkeys(self.scales)
         if not divisors:
-            return Update(losses, None, rate, finite=True)
+            return Update(losses, None, rate)
         self.optimizer.zero_grad()
         if self.device.type == "cuda":
             _seed_native_dropout(self.config.seed, step, self.world.rank)
@@ -91,34 +105,23 @@ class Updater:
             norm = clip_gradients(self.model, self.config.clip)
             *totals, norm_value = self._on_host(sums, norm)
         losses |= {task: total / divisors[task] for task, total in zip(divisors, self.world.sum(totals), strict=True)}
-        loss = scaled_sum(losses, self.scales)
-        finite = loss is not None and math.isfinite(loss) and math.isfinite(norm_value)
-        if finite:
-            set_learning_rate(self.optimizer, rate)
-            self.optimizer.step()
-        return Update(finite_or_none(losses), loss if finite else None, rate, finite)
-
-    def rate_of(self, step: int) -> float:
-        """The learning rate of update `step` (from 0)."""
-        return learning_rate(self.config, step, self.num_steps)
+        figures = {task: losses[task] for task in divisors} | {"gradient": norm_value}
+        not_finite = {name: str(x) for name, x in figures.items() if x is not None and not math.isfinite(x)}
+        if not_finite:
+            return Update(finite_or_none(losses), None, rate, norm_value, not_finite)
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        return Update(losses, scaled_sum(losses, self.scales), rate, norm_value)
 
     def _backward(self, arrays: Arrays, rows: slice, divisors: dict[str, float], step: int) -> Tensor:
         """Add the gradients of one micro-batch; returns its loss sums, (tasks,) in the order of `divisors`."""
-        try:
-            batch = to_batch(arrays, rows, self.facts, self.device, step=step)
-            with autocast(self.device):
-                total: Tensor
-                sums: Tensor
-                total, sums = self._replica(batch, divisors)
-            # Ranks average their gradients; the loss is a sum over them.
-            (total * self.world.size).backward()  # type: ignore[no-untyped-call]
-        except torch.OutOfMemoryError as error:
-            window_len, shape = arrays["item"].shape[1], self.config.model
-            raise ConfigError(
-                f"the device is out of memory with {rows.stop - rows.start} windows of {window_len} tokens in one "
-                f"forward pass of {shape.layers} layers × {shape.width}; "
-                f"lower --micro-batch-tokens (now {self.micro_windows * window_len:,}), which changes no batch"
-            ) from error
+        batch = to_batch(arrays, rows, self.facts, self.device, step=step)
+        with autocast(self.device):
+            total: Tensor
+            sums: Tensor
+            total, sums = self._replica(batch, divisors)
+        # Ranks average their gradients; the loss is a sum over them.
+        (total * self.world.size).backward()  # type: ignore[no-untyped-call]
         return sums
 
     def _on_host(self, sums: list[Tensor], norm: Tensor) -> list[float]:

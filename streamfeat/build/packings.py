@@ -7,12 +7,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.build.segments import Segments
+from streamfeat.build.segments import Segments, place_segments, segment_tasks
 from streamfeat.build.tasks import WindowTask
-from streamfeat.build.windows import longest_segment, packing_order, read_partition_offsets
+from streamfeat.build.windows import longest_segment, packing_order, read_partition_offsets, window_specs
 from streamfeat.config import BuildConfig
 from streamfeat.schema import Schema
 from streamfeat.store.histories import read_held_out
+from streamfeat.store.layout import WINDOWS, create_arrays, create_group
 from streamfeat.store.manifest import SplitCounts
 
 SplitLabel = Literal["training", "validation"]
@@ -26,6 +27,38 @@ class Extent:
     users: NDArray[np.int64]
     events: NDArray[np.int64]
     tokens: NDArray[np.int64]
+
+
+def plan_windows(
+    root: Path, config: BuildConfig, schema: Schema, fingerprint: str
+) -> tuple[dict[SplitLabel, SplitCounts], list[WindowTask]]:
+    """The sizes of both splits, and every window task of all packings; a build and a repair have the same ones.
+
+    Reads histories and what is held out alone; under `last:2` leaves the segments in a file for the tasks.
+    """
+    extents = read_extents(root, config)
+    segments = place_segments(root, config) if config.holds_out_last else None
+    splits = count_splits(config, extents, segments)
+    tasks: list[WindowTask] = []
+    for split, counts in splits.items():
+        for packing in range(counts.packings):
+            if split == "validation" and segments is not None:
+                tasks += segment_tasks(root, config, schema, counts, segments, fingerprint)
+            else:
+                tasks += window_tasks(config, schema, split, packing, counts, extents[split], fingerprint)
+    return splits, tasks
+
+
+def create_packings(root: Path, config: BuildConfig, schema: Schema, splits: dict[SplitLabel, SplitCounts]) -> None:
+    """Write the metadata of `windows.zarr` below `root`: its groups and the arrays of all packings, no chunk."""
+    facts = schema.attributes()
+    create_group(root / WINDOWS, facts)
+    for split, counts in splits.items():
+        create_group(root / WINDOWS / split, facts | {"split": split})
+        for packing in range(counts.packings):
+            specs = window_specs(schema, counts.windows, counts.chunk_windows, counts.shard_windows, config.compression)
+            group = root / WINDOWS / split / str(packing)
+            create_arrays(group, specs, facts | {"split": split, "packing": packing})
 
 
 def read_extents(root: Path, config: BuildConfig) -> dict[SplitLabel, Extent]:

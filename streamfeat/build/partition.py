@@ -1,5 +1,6 @@
 """Partition tasks: one partition's rows from all spill files, as histories; and their filtering."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from streamfeat.kernels.code import collect_levels
 from streamfeat.kernels.sort import count_ties_and_repeats, kept_starts, mark_duplicates, sort_histories
 from streamfeat.schema import PLANNED
 from streamfeat.store.manifest import Receipt
-from streamfeat.store.writer import commit_receipt, read_receipt
+from streamfeat.store.writer import commit_receipt, read_receipt, receipt_file
 
 MAX_LEVELS = 255  # distinct ratings or completions above which a column cannot be one byte
 _COLUMNS = ("user", "time", "item", "rating", "status", "completion")
@@ -70,7 +71,8 @@ def _gather(root: Path, task: PartitionTask) -> tuple[Columns, pa.StringArray]:
     p = task.partition
     for split in range(task.num_splits):
         receipt = read_receipt(root, f"split-{split:05d}")
-        assert receipt is not None, "partition tasks start after all splits are committed"
+        if receipt is None:  # all splits are committed by now
+            raise FileNotFoundError(errno.ENOENT, "the receipt is gone", str(root / receipt_file(f"split-{split:05d}")))
         item_map = map_arrays(root, local_map_file(split))["item"]
         for block in range(receipt.facts["num_blocks"]):
             arrays = map_arrays(root, f"{spill_file(split)}.{block}")

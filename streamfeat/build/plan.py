@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, DataError, LockedError
+from streamfeat.errors import ConfigError, DamagedError, DataError, LockedError
 from streamfeat.events.formats import expand, recognise
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split, plan_splits
 from streamfeat.schema import FORMAT_VERSION
+from streamfeat.store.documents import parse_object
 from streamfeat.store.files import LOCK, refusal, storage_errors
 from streamfeat.store.layout import (
     HISTORIES,
@@ -27,7 +28,7 @@ from streamfeat.store.layout import (
 )
 from streamfeat.store.live_folders import is_held, remove_folder, run_folders
 from streamfeat.store.manifest import Manifest, SourceFile, load_manifest
-from streamfeat.store.writer import write_whole
+from streamfeat.store.writer import read_receipt, write_whole
 
 PARTITION_ROWS = 400_000  # input rows of a partition: larger ones leave the cache while they are sorted
 MAX_PARTITIONS = 4096
@@ -101,7 +102,10 @@ def claim_folder(plan: Plan, *, overwrite: bool) -> Manifest | None:
     if overwrite:
         _empty_folder(root)
     elif (root / PLAN_FILE).exists():
-        _check_same(root, json.loads((root / PLAN_FILE).read_text("utf-8")), plan, "an unfinished build")
+        remedy = "build with --overwrite"
+        with storage_errors(root / PLAN_FILE):
+            data = (root / PLAN_FILE).read_bytes()
+        _check_same(root, parse_object(data, str(root / PLAN_FILE), remedy), plan, "an unfinished build")
     # The plan is the first file of a build: with it, the folder is ours whatever happens next.
     write_whole(root, PLAN_FILE, json.dumps(plan_facts(plan.config, plan.files), ensure_ascii=False).encode())
     with storage_errors(root):
@@ -124,8 +128,8 @@ def check_folder(plan: Plan, *, overwrite: bool) -> None:
         raise ConfigError(f"{root}: no folder can be made here; a file or a broken link stands on the way") from None
     except OSError as error:
         raise refusal(error, root) from None
-    ours = (root / PLAN_FILE).is_file() or _is_manifest(root / MANIFEST)
-    if not ours and names - {LOCK}:
+    ours = (root / PLAN_FILE).is_file() or _is_manifest(root / MANIFEST) or _has_receipts(plan)
+    if not ours and not all(name == LOCK or _is_bare(root / name) for name in names):
         raise ConfigError(
             f"{root}: is not empty and holds no dataset; give an empty or new folder (nothing was changed)"
         )
@@ -137,10 +141,22 @@ def check_folder(plan: Plan, *, overwrite: bool) -> None:
 def _is_manifest(path: Path) -> bool:
     """Whether a file is a dataset's manifest, even a damaged or a newer one: others also name files dataset.json."""
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        values = parse_object(path.read_bytes(), str(path), "")
+    except (OSError, DamagedError):
         return False
-    return isinstance(values, dict) and {"format_version", "fingerprint", "schema"} <= values.keys()
+    return {"format_version", "fingerprint", "schema"} <= values.keys()
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether it is a folder that a build makes first, and empty: what is left where `tmp/` was removed at once."""
+    return folder.name in (RECEIPTS, TEMPORARY) and folder.is_dir() and not any(folder.iterdir())
+
+
+def _has_receipts(plan: Plan) -> bool:
+    """Whether tasks of this very plan were committed here: then it is ours, though `tmp/` was removed."""
+    tasks = (path.stem for path in (plan.root / RECEIPTS).glob("split-*.json"))
+    return any(receipt is not None and receipt.digest == plan.digest
+               for receipt in (read_receipt(plan.root, task) for task in tasks))  # fmt: skip
 
 
 def _empty_folder(root: Path) -> None:

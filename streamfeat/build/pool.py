@@ -1,25 +1,49 @@
-"""The pool of workers. Processes are spawned, die with their parent, and leave signals to it."""
+"""The pool of workers: spawned processes, watched. One that dies or hangs is named, its task goes to another one."""
 
-import ctypes
+import contextlib
 import multiprocessing
 import os
-import resource
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from streamfeat.errors import ConfigError, StorageError
+from streamfeat.build.worker import Beat, Done, Execute, Failed, Order, how_it_ended, peak_memory, signals_held, work
+from streamfeat.errors import ConfigError, StorageError, StreamfeatError
 from streamfeat.records import Frozen
 from streamfeat.store.manifest import Receipt
 
-_PR_SET_PDEATHSIG = 1
+MOST_TRIES = 3  # of a task that ends its worker
+START_S = 120.0  # that a process has to get ready: in a user's script it imports all that the script imports
+SILENT_S = 15.0  # without a beat: the process is stopped
+STALLED_S = 60.0  # without progress or this much CPU time: it waits for something that never comes
+STALLED_CPU_S = 0.1  # above what sixty beats cost
+_POLL_S = 1.0
+_END_S = 5.0  # that a worker has to end when it is asked to
 
-Execute = Callable[[Path, Any], Receipt]  # the second is one of the tasks that are run
+
+@dataclass(frozen=True)
+class Retried:
+    """A worker died or hung; what it had in hand is done again."""
+
+    note: str
+
+
+@dataclass
+class _Worker:
+    number: int  # from 1, for people
+    process: BaseProcess
+    pipe: Connection
+    tasks: list[Frozen] = field(default_factory=list)  # in hand, the first is being run
+    is_ready: bool = False
+    reason: str = ""  # why it ends, where that is known
+    peak_memory: int = 0
+    cpu_s: float = 0.0  # when it last moved
+    heard: float = 0.0  # on the pool's clock: its last message
+    moved: float = 0.0  # its last progress or use of the CPU
 
 
 class WorkerPool:
@@ -31,8 +55,12 @@ class WorkerPool:
     def __init__(self, execute: Execute, num_workers: int) -> None:
         self._execute = execute
         self._num_workers = num_workers
-        self._executor: ProcessPoolExecutor | None = None
+        self._workers: list[_Worker] = []
+        self._started = 0
+        self._ever_ready = False
         self._peaks: dict[int, int] = {}  # by process
+        self._failures: dict[str, list[str]] = {}  # by task: how its workers ended
+        self._clock = _Clock()
 
     def __enter__(self) -> "WorkerPool":
         return self
@@ -40,67 +68,182 @@ class WorkerPool:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:
+            worker.pipe.close()  # an idle one ends by this
+            if worker.tasks:
+                worker.process.terminate()
+        deadline = time.monotonic() + _END_S
+        for worker in self._workers:
+            worker.process.join(max(deadline - time.monotonic(), 0))
+            _bury(worker)
+        self._workers = []
 
     @property
     def peak_memory(self) -> int:
-        return sum({**self._peaks, os.getpid(): _peak_memory()}.values())
+        return sum({**self._peaks, os.getpid(): peak_memory()}.values())
 
-    def run(self, root: Path, tasks: Sequence[Frozen], run_len: int = 1) -> Iterator[Receipt]:
-        """Receipts as tasks are committed. A worker takes `run_len` consecutive tasks at once."""
+    def run(self, root: Path, tasks: Sequence[Frozen], run_len: int = 1) -> Iterator[Receipt | Retried]:
+        """Receipts as tasks are committed; a worker takes `run_len` consecutive tasks at once.
+
+        A `Retried` says that a worker was lost. What a task raises is raised here. Raises StorageError where the same
+        task has ended its worker MOST_TRIES times, ConfigError where no worker can start.
+        """
         if self._num_workers == 1 or len(tasks) <= 1:
             for task in tasks:
-                yield self._execute(root, task)
+                yield self._run_here(root, task)
             return
-        waiting = [tasks[i : i + run_len] for i in range(0, len(tasks), run_len)][::-1]
-        pending: set[Future[tuple[int, int, list[Receipt]]]] = set()
+        waiting = [list(tasks[i : i + run_len]) for i in range(0, len(tasks), run_len)][::-1]
+        while waiting or any(worker.tasks for worker in self._workers):
+            self._hand_out(root, waiting)
+            wait([worker.pipe for worker in self._workers], _POLL_S)
+            self._clock.tick()
+            news: list[Receipt | Retried] = []
+            for worker in list(self._workers):
+                is_gone = self._listen(worker, news)
+                self._judge(worker)
+                if is_gone or worker.reason:
+                    news.append(self._replace(worker, waiting))
+            # Before the caller takes its time with the news.
+            self._hand_out(root, waiting)
+            yield from news
+
+    def _run_here(self, root: Path, task: Frozen) -> Receipt:
         try:
-            while waiting or pending:
-                # A short queue: what was not started yet is dropped at once when the build is stopped.
-                while waiting and len(pending) < self._num_workers + 1:
-                    pending.add(self._pool().submit(_run, self._execute, root, waiting.pop()))
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    worker, peak, receipts = future.result()
-                    self._peaks[worker] = peak
-                    yield from receipts
-        except BrokenProcessPool:
-            if not self._peaks:
-                raise ConfigError(
-                    "workers cannot start; in a script of your own, make this call below "
-                    "`if __name__ == '__main__':` (workers import the script), or give workers=1"
-                ) from None
+            return self._execute(root, task)
+        except MemoryError:
             raise StorageError(
-                "a worker was killed, likely for lack of memory; what it had committed is kept: "
-                "run the same command again, with fewer --workers if it happens twice"
+                f"task {_name(task)}: out of memory ({_megabytes(peak_memory())} in use); what was committed is kept: "
+                "close other programs or raise the memory limit, then run the same command again"
             ) from None
 
-    def _pool(self) -> ProcessPoolExecutor:
-        if self._executor is None:
-            self._executor = ProcessPoolExecutor(
-                self._num_workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=start_worker,
-                initargs=(os.getpid(),),
+    def _hand_out(self, root: Path, waiting: list[list[Frozen]]) -> None:
+        """Give each idle worker the next tasks; start workers while there are fewer than both tasks and allowed."""
+        idle = [worker for worker in self._workers if not worker.tasks]
+        while waiting and len(self._workers) < self._num_workers and len(idle) < len(waiting):
+            idle.append(self._start())
+        for worker in idle:
+            if not waiting:
+                return
+            worker.tasks = waiting.pop()
+            worker.heard = worker.moved = self._clock.now
+            with contextlib.suppress(OSError):  # it is gone, as the next look at its pipe shows
+                worker.pipe.send(Order(self._execute, root, worker.tasks))
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._started += 1
+        process = context.Process(
+            target=work, args=(os.getpid(), theirs), name=f"streamfeat-worker-{self._started}", daemon=True
+        )
+        with signals_held():
+            process.start()
+            worker = _Worker(self._started, process, ours)
+            self._workers.append(worker)
+        theirs.close()  # so that the pipe ends with the process
+        return worker
+
+    def _listen(self, worker: _Worker, news: list[Receipt | Retried]) -> bool:
+        """Take in all that a worker has said; returns whether it is gone. Raises what its task raised."""
+        try:
+            while worker.pipe.poll():
+                message = worker.pipe.recv()
+                worker.heard = self._clock.now
+                self._ever_ready = worker.is_ready = True
+                match message:
+                    case Beat(cpu_s, peak):
+                        self._note_peak(worker, peak)
+                        if cpu_s - worker.cpu_s >= STALLED_CPU_S:
+                            worker.cpu_s, worker.moved = cpu_s, self._clock.now
+                    case Done(receipt, peak):
+                        self._note_peak(worker, peak)
+                        worker.moved = self._clock.now
+                        del worker.tasks[0]
+                        news.append(receipt)
+                    case Failed(MemoryError()):
+                        worker.reason = "ran out of memory"
+                    case Failed(error, trace):
+                        worker.tasks = []
+                        if not isinstance(error, StreamfeatError):
+                            error.add_note(f"in worker {worker.number} (process {worker.process.pid}):\n{trace}")
+                        raise error
+        except (EOFError, ConnectionError):
+            return True
+        return False
+
+    def _note_peak(self, worker: _Worker, peak: int) -> None:
+        worker.peak_memory = peak
+        self._peaks[worker.process.pid or 0] = peak
+
+    def _judge(self, worker: _Worker) -> None:
+        """Give a worker that hangs its reason to end."""
+        if not worker.tasks:
+            return
+        silent, still = self._clock.now - worker.heard, self._clock.now - worker.moved
+        if not worker.is_ready:
+            if silent > START_S:
+                worker.reason = f"was not ready after {silent:.0f} s"
+        elif silent > SILENT_S:
+            worker.reason = f"was stopped or hung: no sign of life for {silent:.0f} s"
+        elif still > STALLED_S:
+            worker.reason = f"hung: no progress and no use of the CPU for {still:.0f} s"
+
+    def _replace(self, worker: _Worker, waiting: list[list[Frozen]]) -> Retried:
+        """Bury a worker and hand its tasks back. Raises where it is time to give up."""
+        worker.process.join(0 if worker.reason else _END_S)
+        what = f"worker {worker.number} (process {worker.process.pid}) " + (
+            worker.reason or how_it_ended(worker.process)
+        )
+        cannot_start = not self._ever_ready and (worker.process.exitcode or 0) > 0
+        _bury(worker)
+        self._workers.remove(worker)
+        if cannot_start:
+            raise ConfigError(
+                "workers cannot start; in a script of your own, make this call below "
+                "`if __name__ == '__main__':` (workers import the script), or give workers=1"
             )
-        return self._executor
+        if worker.peak_memory:
+            what += f", peak memory {_megabytes(worker.peak_memory)}"
+        if not worker.tasks:
+            return Retried(f"{what}, between two tasks; another one takes its place")
+        task = _name(worker.tasks[0])
+        failures = self._failures.setdefault(task, [])
+        failures.append(what)
+        if len(failures) == MOST_TRIES:
+            raise StorageError(
+                f"task {task} was given up after {MOST_TRIES} tries:\n  " + "\n  ".join(failures)
+                + "\nwhat was committed is kept: run the same command again, with fewer --workers or more memory"
+            )  # fmt: skip
+        waiting.append(worker.tasks)
+        return Retried(f"{what}, at task {task}; another one does it again (try {len(failures) + 1})")
 
 
-def start_worker(parent: int) -> None:
-    """First call of a spawned process: it dies with its parent, the process `parent`, and leaves Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+def _bury(worker: _Worker) -> None:
+    """Kill what still lives; a process that the system does not let go of is left to it."""
+    worker.pipe.close()
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join(_END_S)
 
 
-def _run(execute: Execute, root: Path, tasks: Sequence[Frozen]) -> tuple[int, int, list[Receipt]]:
-    receipts = [execute(root, task) for task in tasks]
-    return os.getpid(), _peak_memory(), receipts
+def _name(task: Frozen) -> str:
+    return str(getattr(task, "name", type(task).__name__))
 
 
-def _peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.0f} MB"
+
+
+class _Clock:
+    """Seconds in which this process watched its workers.
+
+    It does not run while this process is stopped (Ctrl-Z stops the workers too) or while nobody asks for news.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._last = time.monotonic()
+
+    def tick(self) -> None:
+        last, self._last = self._last, time.monotonic()
+        self.now += min(self._last - last, 2 * _POLL_S)

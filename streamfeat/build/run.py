@@ -3,10 +3,11 @@
 split → merge item tables → partition [→ filter] → final ids, prefix sums → history → tables → window → manifest
 """
 
+import contextlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,11 @@ import numpy as np
 from streamfeat.build import assemble, merge
 from streamfeat.build.histories import EVENT_SHARD, history_specs, run_history
 from streamfeat.build.hold_out import hold_out
-from streamfeat.build.packings import count_splits, read_extents, window_tasks
+from streamfeat.build.packings import create_packings, plan_windows
 from streamfeat.build.partition import run_filter, run_partition
 from streamfeat.build.plan import Plan, check_folder, claim_folder, make_plan, split_sources
-from streamfeat.build.pool import WorkerPool
+from streamfeat.build.pool import Retried, WorkerPool
 from streamfeat.build.rejects import check_rejected, collect_rejected
-from streamfeat.build.segments import place_segments, segment_tasks
 from streamfeat.build.split import run_split
 from streamfeat.build.tasks import (
     KEPT_ITEMS_FILE,
@@ -33,9 +33,9 @@ from streamfeat.build.tasks import (
     WindowTask,
 )
 from streamfeat.build.temporary import write_arrays
-from streamfeat.build.windows import run_window, window_specs
+from streamfeat.build.windows import run_window
 from streamfeat.config import BuildConfig
-from streamfeat.errors import DamagedError, DataError
+from streamfeat.errors import DamagedError, DataError, StorageError
 from streamfeat.events.titles import read_titles
 from streamfeat.records import validated
 from streamfeat.store.files import locked, sweep_temporaries
@@ -47,7 +47,6 @@ from streamfeat.store.layout import (
     TEMPORARY,
     WINDOWS,
     create_arrays,
-    create_group,
 )
 from streamfeat.store.manifest import Manifest, Receipt, manifest_json
 from streamfeat.store.writer import commit_receipt, is_committed, read_receipt, write_whole
@@ -82,12 +81,12 @@ class Finished:
     peak_memory: int = 0  # bytes, summed over processes
 
 
-Step = Generator[Progress, None, list[Receipt]]
+Step = Generator[Progress | Retried, None, list[Receipt]]
 
 
 def build_dataset(
     events: Sequence[str], out: str | Path, config: BuildConfig, *, workers: int = 1, overwrite: bool = False
-) -> Generator[Recognised | Progress | Finished]:
+) -> Generator[Recognised | Progress | Retried | Finished]:
     """Build, or finish building, the dataset `out` from event files; yields progress, at last a `Finished`.
 
     Raises the errors of `streamfeat.errors` for all that a user can fix. May be called again after any
@@ -97,7 +96,7 @@ def build_dataset(
     for source in plan.sources:
         yield Recognised(f"{source.path}: {source.note}")
     check_folder(plan, overwrite=overwrite)
-    with locked(plan.root, "builds"), WorkerPool(_execute, workers) as pool:
+    with _nothing_removed(plan.root), locked(plan.root, "builds"), WorkerPool(_execute, workers) as pool:
         sweep_temporaries(plan.root, LIVE)
         manifest = claim_folder(plan, overwrite=overwrite)
         build = _Build(plan, pool)
@@ -127,6 +126,18 @@ def build_shards(events: Sequence[str], out: str | Path, *, workers: int = 1, **
     *_, finished = build_dataset(events, out, config, workers=workers)
     assert isinstance(finished, Finished)
     return finished.manifest
+
+
+@contextlib.contextmanager
+def _nothing_removed(root: Path) -> Iterator[None]:
+    """Raise StorageError where a file is gone that this build wrote or reads: nobody else has anything to do here."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"{root}: {error.filename} was removed while the build ran; what was committed is kept: run the same "
+            "command again, and let nothing clean up in that folder"
+        ) from error
 
 
 def _execute(root: Path, task: Task) -> Receipt:
@@ -162,14 +173,17 @@ class _Build:
         size_of = {task.name: size for task, size in zip(tasks, sizes, strict=True)}
         done, total = sum(size_of[name] for name in receipts), sum(sizes)
         yield Progress(name, done, total, unit)
-        for receipt in self.pool.run(self.root, [task for task in tasks if task.name not in receipts], run_len):
-            receipts[receipt.task] = receipt
-            done += size_of[receipt.task]
+        for step in self.pool.run(self.root, [task for task in tasks if task.name not in receipts], run_len):
+            if isinstance(step, Retried):
+                yield step
+                continue
+            receipts[step.task] = step
+            done += size_of[step.task]
             yield Progress(name, done, total, unit)
         self.seconds[name] = time.monotonic() - started
         return [receipts[task.name] for task in tasks]
 
-    def histories(self) -> Generator[Progress, None, Manifest]:
+    def histories(self) -> Generator[Progress | Retried, None, Manifest]:
         """Event files to histories and tables. Returns the manifest without any window."""
         root, config, digest = self.root, self.config, self.plan.digest
         splits, num_partitions = split_sources(self.plan)
@@ -240,31 +254,12 @@ class _Build:
             )
         return filtered
 
-    def windows(self, manifest: Manifest) -> Generator[Progress, None, Manifest]:
+    def windows(self, manifest: Manifest) -> Generator[Progress | Retried, None, Manifest]:
         """Every packing that `manifest` has no receipts of; then commits and returns the whole manifest."""
-        root, schema = self.root, manifest.schema_
-        extents = read_extents(root, self.config)
-        segments = place_segments(root, self.config) if self.config.holds_out_last else None
-        splits = count_splits(self.config, extents, segments)
-        facts = schema.attributes()
-        create_group(root / WINDOWS, facts)
-        tasks: list[Task] = []
-        for split, counts in splits.items():
-            create_group(root / WINDOWS / split, facts | {"split": split})
-            for packing in range(counts.packings):
-                specs = window_specs(
-                    schema, counts.windows, counts.chunk_windows, counts.shard_windows, self.config.compression
-                )
-                group = root / WINDOWS / split / str(packing)
-                create_arrays(group, specs, facts | {"split": split, "packing": packing})
-                if split == "validation" and segments is not None:
-                    tasks += segment_tasks(root, self.config, schema, counts, segments, manifest.fingerprint)
-                else:
-                    tasks += window_tasks(
-                        self.config, schema, split, packing, counts, extents[split], manifest.fingerprint
-                    )
-        sizes = [min(task.shard_windows, task.num_windows - task.shard * task.shard_windows)
-                 for task in tasks if isinstance(task, WindowTask)]  # fmt: skip
+        root = self.root
+        splits, tasks = plan_windows(root, self.config, manifest.schema_, manifest.fingerprint)
+        create_packings(root, self.config, manifest.schema_, splits)
+        sizes = [min(task.shard_windows, task.num_windows - task.shard * task.shard_windows) for task in tasks]
         receipts = yield from self.stage("windows", "windows", tasks, sizes, WINDOW_RUN)
         metadata = assemble.commit_metadata(root, WINDOWS, manifest.fingerprint, f"windows-{self.config.packings}")
         lasting = [r for r in manifest.receipts if r.kind != "window" and not r.task.startswith("metadata-windows")]
@@ -290,8 +285,8 @@ def _check_present(root: Path, manifest: Manifest) -> None:
     for receipt in manifest.receipts:
         if not is_committed(root, receipt):
             raise DamagedError(
-                f"{root}: files of {receipt.task} are missing or have another size; `verify` names them; "
-                "restore them or build again with --overwrite"
+                f"{root}: files of {receipt.task} are missing or have another size; `verify` names them, "
+                "`verify --repair` makes windows anew; else restore them or build again with --overwrite"
             )
 
 

@@ -1,5 +1,6 @@
 """From cast columns to a batch of events: labels looked up, bad rows taken out and named."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,7 +24,19 @@ class Rejected(NamedTuple):
 
     row: int  # 1-based row (Parquet) or physical line (text) of its file
     reason: str
-    value: str  # what was found, shortened
+    value: str  # what was found, shortened, as `no_formula` gives it
+
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_PLAIN_NUMBER = re.compile(r"[+-]?[\d.]+([eE][+-]?\d+)?")
+
+
+def no_formula(value: str) -> str:
+    """`value`, behind an apostrophe where a spreadsheet would take it for a formula: rejected rows are opened in one.
+
+    Numbers stay as they are.
+    """
+    return f"'{value}" if value.startswith(_FORMULA_STARTS) and not _PLAIN_NUMBER.fullmatch(value) else value
 
 
 @dataclass(frozen=True)
@@ -150,7 +163,8 @@ def _rejections(
         for i, reason in enumerate(label.reasons[place] for place in label.places[bad]):
             if reason and not reasons[i]:
                 reasons[i], values[i] = reason, (texts[i] or "")[:MAX_VALUE_LEN]
-    return [Rejected(row, reason, value or "") for row, reason, value in zip(rows, reasons, values, strict=True)]
+    found = zip(rows, reasons, values, strict=True)
+    return [Rejected(row, reason, no_formula(value or "")) for row, reason, value in found]
 
 
 def _ids(table: pa.Table, role: str) -> Ids:

@@ -62,7 +62,12 @@ def read_histories(path: str | Path, config: BuildConfig, *, medium: str | None)
 
 
 def _read(path: str, scratch: Path, config: BuildConfig, medium: str | None) -> UserHistories:
-    source = recognise(path, config)
+    try:
+        source = recognise(path, config)
+    except ConfigError as error:
+        if "no column for user" not in str(error):
+            raise
+        raise ConfigError(f"{error}; a history of one user needs the column too, any one id in every row") from None
     if medium is None and "medium" not in source.columns:
         raise ConfigError(
             f"{path}: no column for medium; found {', '.join(source.column_names)}; "

@@ -4,15 +4,14 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError
 from streamfeat.events.histories import read_histories
-from streamfeat.events.parquet import parquet_columns
+from streamfeat.events.parquet import parquet_columns, read_columns
 from streamfeat.events.roles import SYNONYMS
 from streamfeat.events.sample import BOM, GZIP_ERRORS, damaged_gzip, kind_of, open_text, split_line
 
+MAX_LIST_BYTES = 1 << 28  # of text, unpacked: a list is held in memory
 _DELIMITERS = (",", "\t", ";", "|")
 
 
@@ -42,12 +41,12 @@ def _parquet_items(path: str) -> Iterator[tuple[str, str]]:
     item, medium = _column(names, "item"), _column(names, "medium")
     if item is None:
         raise ConfigError(f"{path}: no column for item; found {', '.join(names)}; rename the column of ids to item")
-    table = pq.read_table(path, columns=[names[place] for place in (item, medium) if place is not None])
+    table = read_columns(path, [names[place] for place in (item, medium) if place is not None], "item")
     ids = table[names[item]].to_pylist()
     labels = [""] * len(ids) if medium is None else table[names[medium]].to_pylist()
     for raw_id, label in zip(ids, labels, strict=True):
         if raw_id is not None:
-            yield (label or "").strip().lower(), str(raw_id)
+            yield (label or "").strip().lower(), raw_id
 
 
 def _text_items(path: str, lines: list[str], media: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -94,7 +93,10 @@ def _lines(path: str, *, gzipped: bool) -> list[str]:
     """The lines of a text that are not blank."""
     try:
         with open_text(path, "gzip" if gzipped else "none") as stream:
-            text = stream.read().removeprefix(BOM).decode("utf-8")
+            data = stream.read(MAX_LIST_BYTES + 1)
+        if len(data) > MAX_LIST_BYTES:
+            raise DataError(f"{path}: is longer than {MAX_LIST_BYTES:,} bytes; that is no list of items")
+        text = data.removeprefix(BOM).decode("utf-8")
     except GZIP_ERRORS as error:
         raise damaged_gzip(path, error) from None
     except UnicodeDecodeError as error:

@@ -13,6 +13,8 @@ from streamfeat.events.source import TICKS_PER_SECOND, Source
 
 LABEL_ROLES = ("medium", "status")  # text of few distinct values
 _SAMPLE_ROWS = 4000  # of the first and of the last row group
+# What Arrow raises for damage: sizes that cannot be are a MemoryError, names that are no UTF-8 a UnicodeDecodeError.
+_UNREADABLE = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError, KeyError)
 _BUFFER_BYTES = 1 << 20  # a column chunk is read piecewise, so that a huge row group costs no memory
 
 
@@ -26,12 +28,13 @@ def _open(path: str, as_labels: Sequence[str] = ()) -> pq.ParquetFile:
             read_dictionary=list(as_labels),
             page_checksum_verification=True,  # where the writer left checksums
         )
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, error) from None
 
 
 def _damaged(path: str, error: Exception) -> DataError:
-    return DataError(f"{path}: the Parquet file cannot be read ({str(error).splitlines()[0]}); write it again")
+    what = str(error).partition("\n")[0] or type(error).__name__
+    return DataError(f"{path}: the Parquet file cannot be read ({what}); write it again")
 
 
 def parquet_columns(path: str) -> list[str]:
@@ -44,6 +47,22 @@ def row_group_sizes(path: str) -> list[int]:
     """Rows of each row group."""
     with _open(path) as file:
         return [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+
+
+def read_columns(path: str, names: Sequence[str], role: str) -> pa.Table:
+    """The columns `names`, whole, each as text.
+
+    Raises ConfigError where a column's type cannot be read as `role`, DataError where the file is damaged.
+    """
+    with _open(path) as file:
+        for name in names:
+            _check_type(path, role, name, file.schema_arrow.field(name).type)
+        try:
+            table = file.read(list(names), use_threads=False)
+            table.validate(full=True)
+            return pa.table({name: table[name].cast(pa.string()) for name in names})
+        except _UNREADABLE as error:
+            raise _damaged(path, error) from None
 
 
 def sample_times(path: str, column: str) -> list[str] | str:
@@ -59,7 +78,7 @@ def sample_times(path: str, column: str) -> list[str] | str:
         for group in sorted({0, file.num_row_groups - 1} - {-1}):
             try:
                 batch = next(file.iter_batches(_SAMPLE_ROWS, [group], [column], use_threads=False), None)
-            except (pa.ArrowException, OSError) as error:
+            except _UNREADABLE as error:
                 raise _damaged(path, error) from None
             if batch is not None:
                 values += [str(value) for value in batch.column(0).to_pylist() if value is not None]
@@ -73,16 +92,17 @@ def read_row_groups(source: Source, first: int, num: int, batch_rows: int) -> It
 
     Raises ConfigError where a column's type cannot play its role, DataError where the file is damaged.
     """
-    with _open(source.path, [source.columns[role] for role in LABEL_ROLES if role in source.columns]) as file:
+    with _open(source.path) as file:  # Arrow opens no nested column as a dictionary
         schema = file.schema_arrow
         for role, column in source.columns.items():
             _check_type(source.path, role, column, schema.field(column).type)
+    with _open(source.path, [source.columns[role] for role in LABEL_ROLES if role in source.columns]) as file:
         names = list(source.columns.values())
         batches = file.iter_batches(batch_rows, list(range(first, first + num)), names, use_threads=False)
         while True:
             try:
                 batch = next(batches, None)
-            except (pa.ArrowException, OSError) as error:
+            except _UNREADABLE as error:
                 raise _damaged(source.path, error) from None
             if batch is None:
                 return

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamfeat.errors import DataError
-from streamfeat.events.batches import EventBatch, Ids, Rejected, clean_batch
+from streamfeat.events.batches import EventBatch, Ids, Rejected, clean_batch, no_formula
 from streamfeat.events.casts import MAX_VALUE_LEN, Kind, cast_query
 from streamfeat.events.parquet import column_kind, invalid_utf8_rows, read_row_groups, time_ticks
 from streamfeat.events.source import TICKS_PER_SECOND
@@ -58,7 +58,7 @@ def _read_text(
         for lines in write_batches(split, file, batch_rows, MAX_VALUE_LEN):
             table = connection.sql(query).to_arrow_table()
             dropped = [
-                Rejected(first_row + row, reason, value.decode("utf-8", "backslashreplace"))
+                Rejected(first_row + row, reason, no_formula(value.decode("utf-8", "backslashreplace")))
                 for row, reason, value in lines.bad
             ]
             yield clean_batch(table, first_row, lines.num_rows, dropped, default_medium)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from streamfeat.errors import ConfigError
 from streamfeat.events.source import REQUIRED_ROLES, ROLES
 
+MAX_COLUMNS = 4096  # of a file: looking for close names in more takes minutes
+
 # Names as they come after lower-casing and dropping all but letters and digits; the first that is there counts.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "user": (
@@ -45,6 +47,10 @@ def find_roles(path: str, names: Sequence[str], overrides: Mapping[str, str]) ->
     names none, a name is there twice or one column is to play two roles.
     """
     check_roles(overrides)
+    if len(names) > MAX_COLUMNS:
+        raise ConfigError(
+            f"{path}: {len(names):,} columns, over {MAX_COLUMNS:,}; events need a few: write those that are used"
+        )
     columns = {}
     taken = {column for column in overrides.values() if column}
     by_plain_name: dict[str, str] = {}

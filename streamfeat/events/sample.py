@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ SAMPLE_LINES = 2000  # of each of the three
 
 PARQUET_MAGIC = b"PAR1"
 _GZIP_MAGIC = b"\x1f\x8b"
+# Tables of events shrink 3 to 20 times; what unpacks to more than this is made to fill memory and disk.
+MAX_GZIP_RATIO = 100
+_GZIP_FREE_BYTES = 1 << 26  # a small file may repeat itself as it likes
 _OTHER_KINDS = {
     b"(\xb5/\xfd": "compressed with zstd; decompress it or compress it with gzip",
     b"BZh": "compressed with bzip2; decompress it or compress it with gzip",
@@ -44,9 +48,15 @@ def kind_of(path: str) -> Literal["parquet", "gzip", "text"]:
     truncated file, StorageError for one that may not be read.
     """
     file = Path(path)
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(f"{path!r}: a name that is no UTF-8 cannot be recorded; rename the file") from None
     if file.is_dir():
         raise ConfigError(f"{path}: a folder; give the event files themselves, for instance '{path}/*.csv'")
     try:
+        if not file.is_file() and file.exists():
+            raise ConfigError(f"{path}: is no file that can be read twice; write it to one and give that")
         with file.open("rb") as stream:
             start = stream.read(4096)
             size = stream.seek(0, 2)
@@ -76,9 +86,26 @@ def kind_of(path: str) -> Literal["parquet", "gzip", "text"]:
     return "text"
 
 
+class _Unpacked(gzip.GzipFile):
+    """A gzip file that refuses to unpack to more than MAX_GZIP_RATIO times its size."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As of any file, but a read without a size is made in bounded ones. Raises DataError for a bomb."""
+        if size is None or size < 0:
+            return b"".join(iter(lambda: self.read(SAMPLE_BYTES), b""))
+        data = super().read(size)
+        packed = os.fstat(self.fileno()).st_size
+        if self.tell() > max(_GZIP_FREE_BYTES, MAX_GZIP_RATIO * packed):
+            raise DataError(
+                f"{self.name}: {packed:,} bytes of gzip unpack to more than {self.tell():,}, over {MAX_GZIP_RATIO} "
+                "times as much: no table of events does; if it is one, unpack it and give that file"
+            )
+        return data
+
+
 def open_text(path: str, compression: Compression) -> BinaryIO:
-    """The bytes of a text file, decompressed."""
-    return cast(BinaryIO, gzip.open(path, "rb")) if compression == "gzip" else Path(path).open("rb")
+    """The bytes of a text file, decompressed. Reading raises DataError for a decompression bomb."""
+    return cast(BinaryIO, _Unpacked(path, "rb")) if compression == "gzip" else Path(path).open("rb")
 
 
 def damaged_gzip(path: str, error: Exception) -> DataError:
@@ -94,6 +121,8 @@ def sample_text(path: str, compression: Compression) -> TextSample:
             head = stream.read(SAMPLE_BYTES)
             if head.startswith(PARQUET_MAGIC):
                 raise ConfigError(f"{path}: a Parquet file inside gzip; decompress it (Parquet compresses by itself)")
+            if head.startswith(_GZIP_MAGIC):
+                raise ConfigError(f"{path}: a gzip file inside gzip; decompress it once")
             if compression == "none":
                 size = stream.seek(0, 2)
                 for start in (size // 2, size - SAMPLE_BYTES):
@@ -102,6 +131,8 @@ def sample_text(path: str, compression: Compression) -> TextSample:
                         rest += _lines(stream.read(SAMPLE_BYTES), cut_start=True, cut_end=start == size // 2)
     except GZIP_ERRORS as error:
         raise damaged_gzip(path, error) from None
+    if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
+        raise ConfigError(f"{path}: its lines end in CR alone; convert them, for instance with tr '\\r' '\\n'")
     lines = _lines(head.removeprefix(BOM), cut_start=False, cut_end=len(head) == SAMPLE_BYTES)
     if not lines:
         if len(head) == SAMPLE_BYTES:

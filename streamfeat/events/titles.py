@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from streamfeat.errors import StorageError
+from streamfeat.errors import DataError, StorageError
 from streamfeat.events.source import Source
 
 _TITLE_NAMES = ("title", "movie_title", "name", "item_name")
@@ -15,7 +15,8 @@ def read_titles(source: Source) -> dict[str, str]:
     """Raw item id → title; {} where no such file lies beside the events.
 
     MovieLens: u.item, movies.dat, movies.csv. MovieTweetings: movies_100K.dat beside ratings_100K.dat.
-    RecBole: NAME.item beside NAME.inter. Raises StorageError where the file may not be read.
+    RecBole: NAME.item beside NAME.inter. Raises StorageError where the file may not be read, DataError where it is no
+    CSV though its name says so.
     """
     events = Path(source.path.removesuffix(".gz"))
     lines: Iterator[str]
@@ -26,9 +27,13 @@ def read_titles(source: Source) -> dict[str, str]:
         lines = _lines(events.with_name(name)) if name != events.name else iter(())
         return dict(_pairs(line.split("::") for line in lines))
     if source.format == "movielens-csv":
-        rows = csv.reader(_lines(events.with_name("movies.csv")))
-        next(rows, None)
-        return dict(_pairs(rows))
+        path = events.with_name("movies.csv")
+        rows = csv.reader(_lines(path))
+        try:
+            next(rows, None)
+            return dict(_pairs(rows))
+        except csv.Error as error:
+            raise DataError(f"{path}: the titles are no CSV ({error}); mend the file or move it away") from None
     if source.format == "recbole":
         return dict(_recbole_pairs(_lines(events.with_suffix(".item"))))
     return {}

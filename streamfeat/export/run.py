@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from streamfeat.build.pool import WorkerPool
+from streamfeat.build.pool import Retried, WorkerPool
 from streamfeat.build.run import Progress
 from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig
 from streamfeat.errors import ConfigError, DamagedError
@@ -55,7 +55,7 @@ def export_features(
     seed: int = 0,
     workers: int = 1,
     hdf5: bool = False,
-) -> Generator[Progress | Finished]:
+) -> Generator[Progress | Retried | Finished]:
     """Write the features of an objective, of the packing that `epoch` reads, in stored order; at last a `Finished`.
 
     seed: the run's: masks, and which told times are hidden. Validation always has packing 0 and the masks of epoch 0.
@@ -156,7 +156,7 @@ class _Work:
         sweep_temporaries(self.folder)
         (self.folder / FEATURES).mkdir(exist_ok=True)
 
-    def write(self, pool: WorkerPool) -> Generator[Progress]:
+    def write(self, pool: WorkerPool) -> Generator[Progress | Retried]:
         """Run the tasks that are not committed yet."""
         if not self._export.hdf5:
             causal = causal_spec(self._schema)
@@ -175,8 +175,11 @@ class _Work:
             else:
                 left.append(task)
         yield Progress("features", done, self.counts.windows, "windows")
-        for receipt in pool.run(self.folder, left):
-            done += receipt.rows
+        for step in pool.run(self.folder, left):
+            if isinstance(step, Retried):
+                yield step
+                continue
+            done += step.rows
             yield Progress("features", done, self.counts.windows, "windows")
 
     def publish(self) -> None:
@@ -213,5 +216,5 @@ def _other(where: str, found: dict[str, Any], wanted: dict[str, Any]) -> str:
     """What to say of a folder that is not this export's."""
     lines = [f"  {key}: there {found.get(key)!r}, now {value!r}"
              for key, value in wanted.items() if found.get(key) != value]  # fmt: skip
-    what = "no such features" if not found.keys() & wanted.keys() else "of other options:\n" + "\n".join(lines)
+    what = "no features" if not found.keys() & wanted.keys() else "features of other options:\n" + "\n".join(lines)
     return f"{where} {what}\ngive the same options, an empty or new folder, or remove it (nothing was changed)"

@@ -9,7 +9,6 @@ RUN_ID/
 """
 
 import contextlib
-import json
 import os
 import socket
 import time
@@ -23,6 +22,7 @@ from pydantic import Field
 from streamfeat.errors import ConfigError, DamagedError, LockedError
 from streamfeat.live.schedule import least_disk_bytes, max_shard_bytes
 from streamfeat.records import Frozen, validated
+from streamfeat.store.documents import parse_object
 from streamfeat.store.files import LOCK, locked, storage_errors
 from streamfeat.store.layout import LIVE, RECEIPTS
 from streamfeat.store.live_folders import hidden_folders, is_held, new_run_id, remove_folder, run_folders
@@ -113,13 +113,13 @@ def _only_starter(root: Path) -> Iterator[None]:
 
 def read_run(folder: Path) -> LiveRun:
     """`run.json`. Raises FileNotFoundError where the folder is gone, DamagedError where it cannot be read."""
-    file = folder / RUN_FILE
+    file, remedy = folder / RUN_FILE, "start the live training again"
     try:
         with storage_errors(file):
-            values = json.loads(file.read_bytes())
-        return validated(LiveRun, values, str(file))
-    except (ValueError, ConfigError) as error:
-        raise DamagedError(f"{file}: not readable ({error}); start the live training again") from None
+            data = file.read_bytes()
+        return validated(LiveRun, parse_object(data, str(file), remedy), str(file))
+    except ConfigError as error:
+        raise DamagedError(f"{error}; {remedy}") from None
 
 
 def living_runs(root: Path) -> list[tuple[Path, LiveRun]]:

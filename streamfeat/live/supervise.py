@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 
-from streamfeat.build.pool import start_worker
+from streamfeat.build.worker import how_it_ended, start_worker
 from streamfeat.errors import ConfigError, StorageError, StreamfeatError
 from streamfeat.live.producer import Held, Produced, produce
 
@@ -144,12 +144,7 @@ class Producers:
         """What to say of a producer that died. Raises where it is time to give up."""
         child.process.join()
         child.pipe.close()
-        code = child.process.exitcode or 0
-        what = f"producer {child.process.pid} " + (
-            f"was killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
-        )
-        if code == -signal.SIGKILL:
-            what += ", likely for lack of memory"
+        what = f"producer {child.process.pid} {how_it_ended(child.process)}"
         if child.reason:
             what += f": {child.reason}"
         self._deaths += 1

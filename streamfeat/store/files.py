@@ -200,4 +200,5 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
         try:
             yield
         finally:
-            file.truncate(0)  # the same bytes in every finished folder
+            with contextlib.suppress(OSError):  # a disk that refuses by now has been named already
+                file.truncate(0)  # the same bytes in every finished folder

@@ -2,16 +2,27 @@
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, StorageError
 from streamfeat.records import Frozen, validated
 from streamfeat.schema import FORMAT_VERSION, Schema
-from streamfeat.store.layout import MANIFEST
+from streamfeat.store.documents import parse_object
+from streamfeat.store.layout import ITEMS, MANIFEST
+
+_SPARE_ROWS = 2**20  # so many rows more than the receipts hold cost nothing
+
+MAX_COUNT = 2**48  # of anything: keeps products with a window's or a row's length below 2^63
+LAST_SECOND = 253_402_300_799  # the end of the year 9999
+
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Length = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Seconds = Annotated[int, Field(ge=-LAST_SECOND, le=LAST_SECOND)]
 
 TaskKind = Literal["split", "partition", "history", "window", "tables", "metadata"]
 
@@ -20,7 +31,7 @@ class FileRecord(Frozen):
     """A committed file: path below the dataset folder, size in bytes, SHA-256 in hex."""
 
     path: str
-    size: int
+    size: Count
     sha256: str
 
 
@@ -30,7 +41,7 @@ class Receipt(Frozen):
     task: str  # for instance "window-training-0-00003"
     kind: TaskKind
     digest: str  # the plan (up to histories) or the fingerprint (windows) it was made under
-    rows: int
+    rows: Count
     files: tuple[FileRecord, ...]
     facts: dict[str, Any] = Field(default_factory=dict)  # small numbers of this task, by kind
 
@@ -38,23 +49,23 @@ class Receipt(Frozen):
 class SplitCounts(Frozen):
     """Sizes of one split."""
 
-    users: int  # of which the split has events: under `last:2` a user can be in both
-    events: int  # that it has of them, before crops
-    tokens: int  # of one packing: histories with their CLS, after crops
-    windows: int  # of one packing
-    chunk_windows: int
-    shard_windows: int
-    packings: int
+    users: Count  # of which the split has events: under `last:2` a user can be in both
+    events: Count  # that it has of them, before crops
+    tokens: Count  # of one packing: histories with their CLS, after crops
+    windows: Count  # of one packing
+    chunk_windows: Length
+    shard_windows: Length
+    packings: Count
 
 
 class MediumScales(Frozen):
     """Of one medium, over training events that are not planned: the loss scales and baselines."""
 
     medium: str
-    items: int
-    events: int  # all splits, planned included
-    targets: int  # training events with an item target
-    ratings: int  # training events with a rating target
+    items: Count
+    events: Count  # all splits, planned included
+    targets: Count  # training events with an item target
+    ratings: Count  # training events with a rating target
     watch_entropy: float  # nats, of the distribution of training targets over items
     rating_mean: float
     rating_variance: float
@@ -78,24 +89,46 @@ class Manifest(Frozen):
     sources: tuple[SourceFile, ...]
     plan: str  # digest of schema version, configuration and sources
     fingerprint: str  # digest of schema, configuration and the checksums of histories, items and users
-    num_events: int
-    num_users: int
-    num_items: int
+    num_events: Count
+    num_users: Count
+    num_items: Count
     splits: dict[Literal["training", "validation"], SplitCounts]
     validation_targets: Literal["all", "last"]  # in a validation window: the last event of each segment
-    users_with_too_few_targets: int = 0  # `last:2`: users who train whole; validation's users have both targets
+    users_with_too_few_targets: Count = 0  # `last:2`: users who train whole; validation's users have both targets
     scales: tuple[MediumScales, ...]
-    time_min: int  # seconds since time_origin, over training events
-    time_max: int
-    time_last: int  # Unix seconds of the last training event
+    time_min: Seconds  # seconds since time_origin, over training events
+    time_max: Seconds
+    time_last: Seconds  # Unix seconds of the last training event
     repeat_share: float  # share of item targets whose item occurs earlier, not planned, in the history
-    tied_events: int  # events that share their timestamp with another of the same user
+    tied_events: Count  # events that share their timestamp with another of the same user
     tie_rule: str
     cleaning: dict[str, int]  # rows read, rejected by reason, left out, duplicates, filtered
-    event_chunk: int  # events of a chunk of histories.zarr
-    event_shard: int
+    event_chunk: Count  # events of a chunk of histories.zarr
+    event_shard: Count
     special_tokens: dict[str, dict[str, int]]
     receipts: tuple[Receipt, ...]  # every task that wrote files of this dataset
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Manifest":
+        """Tables and arrays are sized after these numbers: what contradicts itself never comes so far."""
+        schema = self.schema_
+        edges = schema.medium_offsets
+        if len(edges) != len(schema.media) + 1 or edges[0] != 0 or sorted(edges) != list(edges):
+            raise ValueError(f"schema: {len(schema.media)} media cannot have the medium_offsets {edges[:9]}")
+        if (schema.num_users, schema.num_items) != (self.num_users, self.num_items):
+            raise ValueError(
+                f"schema has {schema.num_users} users and {schema.num_items} items, num_users and num_items say "
+                f"{self.num_users} and {self.num_items}"
+            )
+        if [(scale.medium, scale.items) for scale in self.scales] != [
+            (medium, last - first) for medium, first, last in zip(schema.media, edges, edges[1:], strict=False)
+        ]:
+            raise ValueError("scales: are not those of the schema's media and items")
+        if not 2 <= schema.window_len <= 2**20:
+            raise ValueError(f"schema: no window has {schema.window_len} tokens")
+        if abs(schema.time_origin) > LAST_SECOND:
+            raise ValueError(f"schema: time_origin {schema.time_origin} lies beyond the year 9999")
+        return self
 
     def packing_of(self, split: str, epoch: int) -> int:
         """The packing that an epoch reads; validation always reads packing 0.
@@ -124,17 +157,17 @@ def load_manifest(path: str | Path) -> Manifest:
     FormatVersionError where a newer streamfeat wrote it.
     """
     file = Path(path) / MANIFEST
-    if not file.is_file():
-        raise ConfigError(
-            f"{path}: no finished dataset here ({MANIFEST} is missing); build one with build-shards, or let it finish"
-        )
     try:
-        values = json.loads(file.read_text("utf-8"))
+        data = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        found = f"{MANIFEST} is missing" if Path(path).exists() else "there is no such folder"
+        raise ConfigError(
+            f"{path}: no finished dataset here ({found}); build one with build-shards, or let it finish"
+        ) from None
     except OSError as error:
         raise StorageError(f"{file}: cannot be read ({error.strerror}); grant this user access") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DamagedError(f"{file}: not readable as JSON ({error}); restore it or build again") from None
-    version = values.get("format_version") if isinstance(values, dict) else None
+    values = parse_object(data, str(file), "restore it or build again")
+    version = values.get("format_version")
     if not isinstance(version, int):
         raise DamagedError(f"{file}: has no format_version; it is no dataset manifest, or it is damaged")
     if version > FORMAT_VERSION:
@@ -148,9 +181,38 @@ def load_manifest(path: str | Path) -> Manifest:
     values = {"schema_" if key == "schema" else key: value for key, value in values.items()}
     values = {key: value for key, value in values.items() if key in Manifest.model_fields}
     try:
-        return validated(Manifest, values, str(file))
+        manifest = validated(Manifest, values, str(file))
     except ConfigError as error:
         raise DamagedError(f"{error}; restore {MANIFEST} or build again") from None
+    _check_sizes(manifest, str(file))
+    return manifest
+
+
+def _check_sizes(manifest: Manifest, where: str) -> None:
+    """Raise DamagedError where a count is far beyond what the receipts hold: memory and tasks are planned after it.
+
+    A few rows less are left to `verify`, which says what is missing.
+    """
+    if manifest.splits.keys() != {"training", "validation"}:
+        raise DamagedError(f"{where}: has the splits {sorted(manifest.splits)}; restore it or build again")
+    if not manifest.receipts:  # a run's copy of the facts
+        return
+    held: Counter[str] = Counter()
+    for receipt in manifest.receipts:
+        if receipt.task == "offsets":
+            held["users"] += receipt.rows
+        elif receipt.kind == "history":
+            held["events"] += receipt.rows
+        elif receipt.kind == "window":
+            held["windows of validation" if "-validation-" in receipt.task else "windows of training"] += receipt.rows
+        held["items"] += sum(file.size for file in receipt.files if file.path == ITEMS)  # each has a name of its own
+    counted = {"users": manifest.num_users, "items": manifest.num_items, "events": manifest.num_events}
+    counted |= {f"windows of {name}": split.windows * split.packings for name, split in manifest.splits.items()}
+    for what, count in counted.items():
+        if count > 2 * held[what] + _SPARE_ROWS:
+            raise DamagedError(
+                f"{where}: counts {count} {what}, far beyond what its receipts hold; restore it or build again"
+            )
 
 
 def manifest_json(manifest: Manifest) -> str:

@@ -1,6 +1,5 @@
 """Reads the `zarr.json` of an array, and refuses all that this project does not write."""
 
-import json
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -9,6 +8,7 @@ from pydantic import Field, model_validator
 from streamfeat.config import Compression
 from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.records import Frozen, validated
+from streamfeat.store.documents import parse_object
 from streamfeat.store.layout import MAX_CHUNK_BYTES, ArraySpec
 
 MAX_CHUNKS_PER_SHARD = 2**20  # a shard's index is read whole: 16 MiB
@@ -133,16 +133,12 @@ class _Array(Frozen):
 
 def parse_array(document: bytes, name: str, where: str) -> ArraySpec:
     """The array `name` that a `zarr.json` describes. Raises DamagedError, naming `where`, for all but our own kind."""
+    values = parse_object(document, where, "restore it or build again")
     try:
-        values = json.loads(document)
-        if not isinstance(values, dict):
-            raise ConfigError(f"{where}: is no JSON object")
         array = validated(_Array, values, where)
         spec = _spec(array, name)
         if spec.chunk_bytes > MAX_CHUNK_BYTES:
             raise ConfigError(f"{where}: chunks of {spec.chunk_bytes} bytes are over the limit of {MAX_CHUNK_BYTES}")
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DamagedError(f"{where}: not readable as JSON ({error}); restore it or build again") from None
     except ConfigError as error:
         raise DamagedError(f"{error}; restore it or build again") from None
     return spec

@@ -148,7 +148,7 @@ class ArrayReader:
         what = str(error) if isinstance(error, ChunkError) else "the shard file is missing"
         return DamagedError(
             f"array {self.path}, chunk {chunk}, shard file {file}: {what}; "
-            "run `verify` to see all damage, then restore the file or build again"
+            "run `verify` to see all damage, `verify --repair` to make windows anew"
         )
 
     def _shard_of(self, chunk: int) -> "_Shard":
@@ -183,13 +183,17 @@ class _Shard:
             raise ChunkError(f"the file has {status.st_size} bytes, too few for the index of a shard")
         tail = np.empty(index_bytes(num_chunks), np.uint8)
         _read_exactly(file, [tail], body_bytes)
-        self.entries: list[list[int]] = parse_index(tail, num_chunks, body_bytes).tolist()
+        entries = parse_index(tail, num_chunks, body_bytes)
+        self.entries: list[list[int]] = entries.tolist()
+        self.misplaced = _misplaced(entries[:, 0])
 
     def read(self, inner: int, compression: Compression, out: NDArray[Any]) -> None:
         """Decode the shard's chunk `inner` into `out`, which has exactly a chunk's size. Raises ChunkError."""
         offset, nbytes = self.entries[inner]
         if offset == ABSENT and nbytes == ABSENT:
             raise ChunkError("the chunk is absent")
+        if inner in self.misplaced:
+            raise ChunkError("the index gives the chunk another chunk's place in the file")
         if not CRC_BYTES < nbytes <= max_encoded_bytes(out.nbytes, compression):
             raise ChunkError(f"the index gives the chunk {nbytes} bytes, impossible for {out.nbytes} decoded ones")
         if compression != "none":
@@ -206,6 +210,18 @@ class _Shard:
 
     def __del__(self) -> None:
         os.close(self.file)
+
+
+def _misplaced(offsets: NDArray[np.uint64]) -> frozenset[int]:
+    """The chunks of a shard that do not lie in the order of their numbers: entries of the index were exchanged.
+
+    Each chunk's own checksum holds then, so nothing else would tell.
+    """
+    present = np.flatnonzero(offsets != np.uint64(ABSENT))
+    offsets = offsets[present]
+    is_misplaced = np.argsort(offsets, kind="stable") != np.arange(len(offsets))
+    is_misplaced[1:] |= offsets[1:] == offsets[:-1]
+    return frozenset(present[is_misplaced].tolist())
 
 
 _MEMORY = threading.local()

@@ -1,7 +1,8 @@
 """`items.parquet` and `users.parquet`: what the dense ids mean."""
 
 import io
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from streamfeat.errors import DamagedError
-from streamfeat.store.files import write_durably
+from streamfeat.store.files import open_below, write_durably
 from streamfeat.store.layout import ITEMS, USERS
 from streamfeat.store.manifest import FileRecord
 from streamfeat.store.writer import write_whole
@@ -95,8 +96,10 @@ def read_items(root: str | Path) -> ItemTable:
     """The item table of a dataset. Raises DamagedError where it cannot be read."""
     path = Path(root) / ITEMS
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        with _opened(path) as file:
+            table = file.read(ITEM_SCHEMA.names)
+        _check_columns(table, ITEM_SCHEMA, ITEM_SCHEMA.names)
+    except _UNREADABLE as error:
         raise _damaged(path, error) from None
     return ItemTable(
         medium=table["medium"].to_pylist(),
@@ -114,14 +117,15 @@ def read_user_columns(root: str | Path, names: list[str], first: int = 0, last: 
     """
     path = Path(root) / USERS
     try:
-        with pq.ParquetFile(path) as file:
+        with _opened(path) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
             edges = np.cumsum([0, *sizes])
             last = int(edges[-1]) if last is None else last
             groups = np.flatnonzero((edges[:-1] < last) & (edges[1:] > first)).tolist()
             # Arrow leaves out columns that the file lacks; `select` refuses them.
             table = file.read_row_groups(groups, columns=names).select(names)
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        _check_columns(table, USER_SCHEMA, names)
+    except _UNREADABLE as error:
         raise _damaged(path, error) from None
     return table.slice(first - int(edges[groups[0]]) if groups else 0, last - first)
 
@@ -130,6 +134,24 @@ def read_user_ids(root: str | Path) -> list[str]:
     """Raw ids in the order of dense user ids."""
     ids: list[str] = read_user_columns(root, ["raw_id"])["raw_id"].to_pylist()
     return ids
+
+
+# Arrow tells damage by any of these: ArrowInvalid is a ValueError, an impossible size a MemoryError.
+_UNREADABLE = (OSError, pa.ArrowException, DamagedError, ValueError, KeyError, MemoryError)
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    """The table, opened without following a link in its place."""
+    return pq.ParquetFile(os.fdopen(open_below(path.parent, path.name), "rb"), page_checksum_verification=True)
+
+
+def _check_columns(table: pa.Table, schema: pa.Schema, names: Sequence[str]) -> None:
+    """Raise ValueError where a column is not as it was written: its type, nulls, text that is no UTF-8."""
+    for name in names:
+        field, column = schema.field(name), table[name]
+        if column.type != field.type or (column.null_count and not field.nullable):
+            raise ValueError(f"column {name} is of {column.type}, {column.null_count} of its values missing")
+        column.validate(full=True)
 
 
 def _damaged(path: Path, error: Exception) -> DamagedError:

@@ -5,8 +5,9 @@ Nothing is read through a symbolic link, and nothing is decompressed before its 
 
 import os
 import re
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +16,14 @@ import numpy as np
 
 from streamfeat.errors import DamagedError
 from streamfeat.schema import EVENT_FIELDS
-from streamfeat.store.files import LOCK, size_and_digest
+from streamfeat.store.files import LOCK, open_below, size_and_digest
 from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
 from streamfeat.store.layout import HISTORIES, LIVE, MANIFEST, METADATA, RECEIPTS, TEMPORARY, WINDOWS
 from streamfeat.store.manifest import FileRecord, Manifest, load_manifest
 from streamfeat.store.reader import ArrayReader
 from streamfeat.store.writer import read_receipt, receipt_file
 
+QUICK_S = 10.0
 SHARD_FILE = re.compile(r"(?P<array>.+)/c/(?P<shard>\d+)(/0)*")
 
 
@@ -58,17 +60,50 @@ def verify(path: str | Path) -> Iterator[Checked | Problem]:
     root = Path(path)
     manifest = load_manifest(root)
     owners = {record.sha256: record.path for record in manifest.files()}
+    arrays = _num_listed(manifest).keys()
     for record in manifest.files():
-        yield from _check_file(root, record, owners)
+        yield from _check_file(root, record, arrays, owners)
         yield Checked(record.path, record.size)
-    yield from _check_arrays(root, manifest)
+    yield from check_arrays(root, manifest)
     yield from _check_receipts(root, manifest)
     yield from _check_names(root, manifest)
 
 
-def _check_file(root: Path, record: FileRecord, owners: dict[str, str]) -> Iterator[Problem]:
+def check_quickly(root: Path, manifest: Manifest, below: str) -> None:
+    """Raise DamagedError where a file of the dataset `root` below its folder `below` is gone or has another size.
+
+    Nothing is read but metadata, which is compared whole: what exchanged shard files or an edited shape would break is
+    known before the first batch. Ends after QUICK_S on a slow disk: chunks are checked again when they are read.
+    """
+    deadline = time.monotonic() + QUICK_S
+    for record in manifest.files():
+        if not record.path.startswith(f"{below}/"):
+            continue
+        try:
+            if record.path.endswith(METADATA):
+                sound = size_and_digest(root, record.path) == (record.size, record.sha256)
+                what = "was altered"
+            else:
+                with os.fdopen(open_below(root, record.path), "rb", buffering=0) as file:
+                    size = os.fstat(file.fileno()).st_size
+                sound, what = size == record.size, f"has {size} bytes, committed were {record.size}"
+        except FileNotFoundError:
+            sound, what = False, "is missing"
+        if not sound:
+            match = SHARD_FILE.fullmatch(record.path)
+            array = f"array {match['array']}, " if match else ""
+            raise DamagedError(
+                f"{root}: {array}file {record.path} {what}; `verify` names all damage, `verify --repair` makes windows "
+                "anew from the histories"
+            )
+        if time.monotonic() > deadline:
+            return
+
+
+def _check_file(root: Path, record: FileRecord, arrays: Collection[str], owners: dict[str, str]) -> Iterator[Problem]:
     match = SHARD_FILE.fullmatch(record.path)
-    array = match["array"] if match else ""
+    described = record.path.removesuffix(f"/{METADATA}")
+    array = match["array"] if match else described if described in arrays else ""
     try:
         size, sha256 = size_and_digest(root, record.path)
     except FileNotFoundError:
@@ -102,10 +137,9 @@ def _damaged_chunks(array: Path, shard: int) -> list[tuple[int | None, str]]:
         return [(None, f"its chunks cannot be told apart: {error}")]
 
 
-def _check_arrays(root: Path, manifest: Manifest) -> Iterator[Problem]:
+def check_arrays(root: Path, manifest: Manifest) -> Iterator[Problem]:
     """Every array is what the schema says, and the manifest lists each of its shards."""
-    matches = (SHARD_FILE.fullmatch(record.path) for record in manifest.files())
-    num_listed = Counter(match["array"] for match in matches if match)
+    num_listed = _num_listed(manifest)
     expected = _expected_arrays(manifest)
     for array in sorted(num_listed.keys() | expected.keys()):
         file = f"{array}/{METADATA}"
@@ -121,6 +155,12 @@ def _check_arrays(root: Path, manifest: Manifest) -> Iterator[Problem]:
         elif num_listed[array] != spec.num_shards:
             what = f"has {spec.num_shards} shards, the manifest lists {num_listed[array]}"
             yield Problem("missing", array, file, None, what)
+
+
+def _num_listed(manifest: Manifest) -> Counter[str]:
+    """How many shards the manifest lists of each array."""
+    matches = (SHARD_FILE.fullmatch(record.path) for record in manifest.files())
+    return Counter(match["array"] for match in matches if match)
 
 
 def _expected_arrays(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -150,6 +190,7 @@ def _check_receipts(root: Path, manifest: Manifest) -> Iterator[Problem]:
 def _check_names(root: Path, manifest: Manifest) -> Iterator[Problem]:
     """Links anywhere, and files that no record names."""
     known = {record.path for record in manifest.files()} | {MANIFEST, LOCK}
+    known |= {receipt_file(receipt.task) for receipt in manifest.receipts}
     folders = {str(parent) for file in known for parent in Path(file).parents} | {RECEIPTS}
     pending = [""]
     while pending:

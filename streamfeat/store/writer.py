@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.records import validated
 from streamfeat.store.codecs import ABSENT, CRC_BYTES, crc32c, encode_chunk
+from streamfeat.store.documents import parse_object
 from streamfeat.store.files import open_below, size_and_digest, write_durably
 from streamfeat.store.layout import METADATA, RECEIPTS, ArraySpec
 from streamfeat.store.manifest import FileRecord, Receipt
@@ -98,9 +99,9 @@ def read_receipt(root: Path, task: str) -> Receipt | None:
     name = receipt_file(task)
     try:
         with os.fdopen(open_below(root, name), "rb") as file:
-            values = json.load(file)
+            values = parse_object(file.read(), name, "the task is done again")
         receipt = validated(Receipt, values, name)
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, ConfigError, DamagedError):
+    except (FileNotFoundError, ConfigError, DamagedError):
         return None
     return receipt if receipt.task == task else None
 

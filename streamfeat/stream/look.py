@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfeat.config import StreamConfig
-from streamfeat.errors import ConfigError
+from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.schema import STATUSES, SpecialTokens
 from streamfeat.store.layout import WINDOWS
 from streamfeat.store.manifest import Manifest, load_manifest
@@ -43,6 +43,10 @@ def _featurized(
     stored = {}
     for field in manifest.schema_.token_fields():
         with ArrayReader(root / WINDOWS / config.split / str(packing) / field.name) as reader:
+            if reader.shape != (manifest.splits[config.split].windows, manifest.schema_.window_len):
+                raise DamagedError(
+                    f"{reader.path}: has the shape {reader.shape}, not the manifest's; run `verify`, or build again"
+                )
             stored[field.name] = reader.read_rows(window, window + 1)
     buffers = allocate_buffers(1, manifest.schema_.window_len)
     one = np.zeros(1, np.int64)

@@ -13,7 +13,9 @@ from pydantic import Field
 from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig
 from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen, validated
+from streamfeat.store.layout import WINDOWS
 from streamfeat.store.manifest import load_manifest
+from streamfeat.store.verify import check_quickly
 from streamfeat.stream.chunks import ChunkPool
 from streamfeat.stream.featurize import Allocate, Arrays, Featurizer, allocate_buffers
 from streamfeat.stream.order import EpochOrder, lanes_of_rank, steps_per_epoch
@@ -83,7 +85,9 @@ class WindowStream:
         self.manifest = load_manifest(path)
         self.schema = self.manifest.schema_
         self._lanes = lanes_of_rank(batch_windows, rank, world_size)
-        self._source: ChunkSource = StoredSource(Path(path), split) if source is None else source
+        self._root = Path(path)
+        self._checked: set[int] = set()  # packings whose files are known to be there
+        self._source: ChunkSource = StoredSource(self._root, split) if source is None else source
         if not self._source.live:
             self.manifest.packing_of(split, 0)
         self._copy = copy
@@ -171,12 +175,19 @@ class WindowStream:
             packing = epoch if self._source.live else epoch % self._packings
         plan = EpochPlan(self._order(epoch), self._lanes)
         prefetcher, pool = self._opened(plan.num_slots)
+        self._check_files(packing)
         pool.open(packing)
         with contextlib.closing(prefetcher.batches(plan, first_step, epoch)) as batches:
             for buffers in batches:
                 self._position += 1
                 self._source.advance(self._position, pool.forget)
                 yield {name: array.copy() if self._copy else array for name, array in buffers.arrays.items()}
+
+    def _check_files(self, packing: int) -> None:
+        """Raise DamagedError where a stored packing is not whole, before its first batch; once for each packing."""
+        if not self._source.live and packing not in self._checked:
+            check_quickly(self._root, self.manifest, f"{WINDOWS}/{self.config.split}/{packing}")
+            self._checked.add(packing)
 
     def _order(self, epoch: int) -> EpochOrder:
         counts = self.manifest.splits[self.config.split]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import cli
+import commands.evaluate
 from commands.recommend import time_of
 from streamfeat import build_shards
 from streamfeat.errors import ConfigError
@@ -95,9 +97,11 @@ def test_recommend_does_everyone(run: Path, tmp_path: Path) -> None:
     [
         ([], "one of a history"),
         (["--history", "x.csv", "--all-users", "y.parquet"], "one of a history"),
-        (["--all-users", "y.parquet", "--candidates", "c.txt"], "--candidates belongs to --history"),
+        (["--all-users", "y.parquet", "--candidates", "c.txt"], "--candidates says nothing to --all-users"),
         (["--history", "x.csv", "--at", "yesterday"], "write 2026-12-24"),
         (["--history", "nowhere.csv"], "nowhere.csv"),
+        (["--history", "x.csv", "--overwrite"], "--overwrite says nothing to --history"),
+        (["--history", "x.csv", "--at", "20201224"], "write 2020-12-24"),
     ],
 )
 def test_what_recommend_cannot_do_is_refused(run: Path, words: list[str], message: str) -> None:
@@ -124,6 +128,29 @@ def test_evaluate_prints_the_whole_table_with_its_protocol(run: Path) -> None:
     found = json.loads(call("evaluate", run, "--bootstrap", "50", "--json").stdout)
     assert found.keys() == {"ranking", "ratings", "differences", "calibration"}
     assert all(line["fingerprint"] and line["split"] == "last:2" for lines in found.values() for line in lines)
+
+
+def test_evaluate_can_be_read_in_a_narrow_terminal(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 columns: every system's name and figures whole, the difference to the best rival first."""
+    narrow = type(commands.evaluate.out)(width=80)
+    monkeypatch.setattr(commands.evaluate, "out", narrow)
+    shown = call("evaluate", run, "--bootstrap", "50").stdout
+    assert "…" not in shown.split("protocol:")[0]
+    assert shown.startswith("model minus the best rival")
+    assert re.search(r"popularity_30_days +│ given +│ +0\.\d{4} │", shown)
+
+
+def test_a_run_whose_dataset_moved_says_how_to_name_it(run: Path, tmp_path: Path) -> None:
+    """Both commands that need it."""
+    alone = tmp_path / "alone"
+    shutil.copytree(run, alone)
+    record = (alone / "config.json").read_text()
+    (alone / "config.json").write_text(record.replace(str(run.parent / "data"), "/nowhere"))
+    for words in (("evaluate", alone), ("recommend", alone, "--all-users", tmp_path / "x.parquet")):
+        error = call(*words).exception
+        assert isinstance(error, ConfigError)
+        assert "--dataset" in str(error)
+        assert call(*words, "--dataset", run.parent / "data").exit_code == 0
 
 
 def test_export_features_writes_a_group_and_says_what(run: Path, tmp_path: Path) -> None:

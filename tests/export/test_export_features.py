@@ -266,7 +266,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(dataset: P
     with pytest.raises(ConfigError, match="seed: there 3, now 4") as refused:
         export(dataset, tmp_path / "features", seed=4)
     assert "objective" not in str(refused.value)
-    with pytest.raises(ConfigError, match="no such features"):
+    with pytest.raises(ConfigError, match="holds no features"):
         export(dataset, tmp_path / "features", hdf5=True)
     with pytest.raises(ConfigError, match="lies inside the dataset"):
         export(dataset, dataset / "features")

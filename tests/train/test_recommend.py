@@ -139,7 +139,7 @@ def test_candidates_name_media_or_mean_all_of_them(runs: dict[str, Path], histor
     path = tmp_path / "candidates.csv"
     path.write_text("item,medium\na1,anime\na2,anime\nm1,manga\nm1,anime\nqq,manga\n")
     records = list(recommend(runs["causal"], history, at=AT, candidates=path))
-    assert "2 items unknown to the run, skipped: anime/m1, manga/qq" in notes(iter(records))
+    assert "items unknown to the run: 2, skipped: anime/m1, manga/qq" in notes(iter(records))
     ann = lists(iter(records))["ann"]
     assert [entry.item for entry in ann.media["anime"]] == ["a2"]
     assert [entry.item for entry in ann.media["manga"]] == ["m1"]
@@ -164,8 +164,8 @@ def test_a_history_of_which_nothing_is_known_still_gets_lists(
     )
     records = list(recommend(runs[objective], path, at=AT))
     said = notes(iter(records))
-    assert "3 items unknown to the run, their 3 of 3 events skipped: anime/x1, music/m1, anime/x2" in said
-    assert "2 users without any event that the run knows" in said
+    assert "items unknown to the run: 3, with 3 of 3 events, skipped: anime/x1, music/m1, anime/x2" in said
+    assert "users without any event that the run knows: 2" in said
     found = lists(iter(records))
     assert found["eve"].events == 0
     assert found["eve"].unknown_items == ("anime/x1", "music/m1")
@@ -256,7 +256,7 @@ def test_everyone_gets_what_they_would_get_alone(
     assert records[-1] == Written(out, 50, len(table))
     assert pq.ParquetFile(out).num_row_groups == 8
     assert [path.name for path in tmp_path.iterdir()] == ["All.parquet"]
-    assert table.column_names == ["user", "medium", "rank", "item", "title", "probability", "rating"]
+    assert table.column_names == ["user", "at", "medium", "rank", "item", "title", "probability", "rating"]
     rows: dict[str, dict[str, list[Any]]] = {}
     for row in table.to_pylist():
         rows.setdefault(row["user"], {}).setdefault(row["medium"], []).append(row)

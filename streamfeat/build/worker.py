@@ -1,0 +1,169 @@
+"""A worker's side: a spawned process that dies with its parent, runs one task after the other and reports.
+
+A thread says every second that the process is alive, how much CPU time it has used and how much memory it needed: by
+this the parent tells a slow task from a process that hangs (`pool.py`).
+"""
+
+import contextlib
+import copy
+import ctypes
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from streamfeat.records import Frozen
+from streamfeat.store.manifest import Receipt
+
+BEAT_S = 1.0
+_PR_SET_PDEATHSIG = 1
+_HELD: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+
+Execute = Callable[[Path, Any], Receipt]  # the second is one of the tasks that are run
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the parent sends: tasks to run in turn."""
+
+    execute: Execute
+    root: Path
+    tasks: Sequence[Frozen]
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Sent when the process is ready, and every second from then on."""
+
+    cpu_s: float  # of the process since its start
+    peak_memory: int  # bytes
+
+
+@dataclass(frozen=True)
+class Done:
+    """The first of the tasks that were left is committed."""
+
+    receipt: Receipt
+    peak_memory: int  # bytes
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The task raised; the rest of its order is dropped. Out of memory: the process ends, as if it had been killed."""
+
+    error: Exception
+    trace: str
+
+
+def start_worker(parent: int) -> None:
+    """First call of a spawned process: it dies with its parent, the process `parent`, and leaves Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait while a process is started here.
+
+    It inherits that they are blocked, until `start_worker`: no half-started process answers Ctrl-C with a traceback,
+    and none is left unknown to a parent that is interrupted in the middle.
+    """
+    resource_tracker.ensure_running()  # starting a process does this too, and would unblock the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    received: list[int] = []
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # another thread may be the one that gets a signal
+        handlers = {number: signal.signal(number, lambda number, _: received.append(number)) for number in _HELD}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in received:
+            signal.raise_signal(number)
+
+
+def how_it_ended(process: BaseProcess) -> str:
+    """The end of a process that has ended by itself or was killed by others, for people."""
+    code = process.exitcode or 0
+    if code >= 0:
+        return f"ended with code {code}"
+    by = f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    return by + (", likely for lack of memory" if -code == signal.SIGKILL else "")
+
+
+def peak_memory() -> int:
+    """The largest resident size that this process has had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def work(parent: int, pipe: Connection) -> None:
+    """What a worker process does: runs the `Order`s that come through `pipe` until it is closed."""
+    start_worker(parent)
+    # Ends through Python, which takes back half a file.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    speaker = _Speaker(pipe)
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent needs nothing any more
+        speaker.say_alive()
+        threading.Thread(target=speaker.beat, daemon=True).start()
+        while True:
+            _run(pipe.recv(), speaker)
+
+
+def _run(order: Order, speaker: "_Speaker") -> None:
+    for task in order.tasks:
+        try:
+            receipt = order.execute(order.root, task)
+        except MemoryError as error:
+            speaker.say(Failed(MemoryError(str(error)), ""))
+            sys.exit(1)  # what it holds is given back whole
+        except Exception as error:  # noqa: BLE001 - raised again in the parent
+            speaker.say(Failed(_sendable(error), traceback.format_exc()))
+            return
+        speaker.say(Done(receipt, peak_memory()))
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or one of the same text where it could not be put together again on the other side."""
+    try:
+        copy.copy(error)
+    except (TypeError, ValueError, AttributeError):
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+class _Speaker:
+    """The writing end of a pipe that two threads share."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def say(self, message: Beat | Done | Failed) -> None:
+        with self._lock:
+            self._pipe.send(message)
+
+    def say_alive(self) -> None:
+        self.say(Beat(time.process_time(), peak_memory()))
+
+    def beat(self) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone, and soon this process
+            while True:
+                time.sleep(BEAT_S)
+                self.say_alive()

@@ -1,0 +1,57 @@
+"""Tasks that really kill, stop or hang the worker that runs them. Module-level: spawned processes import this."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Literal
+
+from streamfeat.errors import DataError
+from streamfeat.records import Frozen
+from streamfeat.store.manifest import Receipt
+
+Fault = Literal["", "killed", "exits", "stopped", "sleeps", "memory", "data", "bug", "computes", "short sleeps"]
+
+
+class FaultyTask(Frozen):
+    """Shows its fault at the first `times` tries, which it counts in files."""
+
+    number: int
+    fault: Fault = ""
+    times: int = 1000
+
+    @property
+    def name(self) -> str:
+        return f"task-{self.number}"
+
+
+def execute(root: Path, task: FaultyTask) -> Receipt:
+    tries = len(list(root.glob(f"{task.name}.*")))
+    (root / f"{task.name}.{tries}").write_text(str(os.getpid()))
+    if tries < task.times:
+        _show(task.fault)
+    return Receipt(task=task.name, kind="split", digest="", rows=os.getpid(), files=())
+
+
+def _show(fault: Fault) -> None:
+    match fault:
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exits":
+            os._exit(0)
+        case "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "sleeps":
+            time.sleep(1000)
+        case "memory":
+            raise MemoryError
+        case "data":
+            raise DataError("a bad row; mend it")
+        case "bug":
+            raise ZeroDivisionError("of the task")
+        case "computes":
+            started = time.process_time()
+            while time.process_time() - started < 2:
+                sum(range(1000))
+        case "short sleeps":
+            time.sleep(0.8)

@@ -1,0 +1,103 @@
+"""Builds of real processes whose workers are killed or that get Ctrl-C: named, no orphan, the same bytes."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from whole_builds import build_command, digests, undisturbed
+
+from streamfeat import build_shards
+
+
+def start(events: str, out: Path, options: dict[str, Any]) -> subprocess.Popen[str]:
+    command = build_command(events, out, options, workers=2)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )  # fmt: skip
+
+
+def workers_of(build: subprocess.Popen[str], num: int) -> list[int]:
+    """The process ids of its workers, once there are so many (or it has ended)."""
+    while build.poll() is None:
+        found = []
+        for line in children_of(build.pid):
+            command = Path(f"/proc/{line}/cmdline")
+            if command.exists() and b"spawn_main" in command.read_bytes():
+                found.append(line)
+        if len(found) >= num:
+            return found
+        time.sleep(0.002)
+    pytest.fail("the build ended before it had workers")
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def assert_session_ends(session: int) -> None:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(session, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.killpg(session, signal.SIGKILL)
+    pytest.fail("a process outlived the build by five seconds")
+
+
+@pytest.mark.parametrize(
+    "num_receipts", [0, pytest.param(4, marks=pytest.mark.slow), pytest.param(9, marks=pytest.mark.slow)]
+)
+def test_a_build_outlives_its_killed_worker(tmp_path: Path, num_receipts: int) -> None:
+    """`kill -9` while it starts or later: the build says which one, goes on and gives the same bytes; exit code 0."""
+    events, options, whole = undisturbed(tmp_path)
+    out = tmp_path / "out"
+    build = start(events, out, options)
+    victim = workers_of(build, 2)[0]
+    while len(list((out / "receipts").glob("*.json"))) < num_receipts:
+        time.sleep(0.002)
+    os.kill(victim, signal.SIGKILL)
+    _, stderr = build.communicate(timeout=120)
+    assert build.returncode == 0, stderr
+    named = rf"warning: worker \d \(process {victim}\) was killed by signal 9 \(SIGKILL\)"
+    assert re.search(named, stderr) or num_receipts, stderr  # at its end a build needs no worker any more
+    assert "Traceback" not in stderr
+    assert digests(out) == whole
+    assert_session_ends(build.pid)
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "delay"),
+    [(1, 0.0), *(pytest.param(2, delay, marks=pytest.mark.slow) for delay in (0.0, 0.05, 0.2, 0.5, 1.0, 2.0))],
+)
+def test_ctrl_c_while_workers_start_is_one_line_and_leaves_a_resumable_state(
+    tmp_path: Path, num_workers: int, delay: float
+) -> None:
+    """To the whole process group, as a terminal sends it: exit code 130, no traceback of anybody, no orphan."""
+    events, options, whole = undisturbed(tmp_path)
+    out = tmp_path / "out"
+    build = start(events, out, options)
+    workers_of(build, num_workers)
+    time.sleep(delay)
+    os.killpg(build.pid, signal.SIGINT)
+    _, stderr = build.communicate(timeout=60)
+    if build.returncode == 0:
+        assert digests(out) == whole
+        return
+    assert build.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert "KeyboardInterrupt" not in stderr
+    assert "leaked" not in stderr
+    assert "stopped; what is committed is kept; run the same command to go on" in stderr
+    assert_session_ends(build.pid)
+    build_shards([events], out, **options)
+    assert digests(out) == whole

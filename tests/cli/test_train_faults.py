@@ -1,0 +1,221 @@
+"""`train`, really killed at the worst moments: what goes on afterwards is the run that nothing happened to.
+
+A child process runs the command with one function of ours wrapped, so that it kills itself just there.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import cli
+from streamfeat import WindowStream
+from train.checkpoint import Checkpoints
+from train.loop import train
+from train.metrics import read_metrics
+
+ROOT = Path(__file__).parents[2]
+# Six steps an epoch: epochs end at 6 and 12, validations too; the checkpoint at 8 is none's neighbour.
+OPTIONS = [
+    "--layers", "1", "--width", "16", "--batch-tokens", "100", "--steps", "14", "--checkpoint-every", "4",
+]  # fmt: skip
+
+KILLER = """
+import importlib, os, signal, sys
+
+where, number, name, *words = sys.argv[1:]
+module, _, path = where.partition(":")
+*owners, function = path.split(".")
+owner = importlib.import_module(module)
+for part in owners:
+    owner = getattr(owner, part)
+original, calls = getattr(owner, function), []
+when, _, signal_name = name.partition("-")
+
+def wrapped(*arguments, **named):
+    calls.append(1)
+    if len(calls) == int(number) and when == "before":
+        os.kill(os.getpid(), getattr(signal, signal_name))
+    result = original(*arguments, **named)
+    if len(calls) == int(number) and when == "after":
+        os.kill(os.getpid(), getattr(signal, signal_name))
+    return result
+
+setattr(owner, function, wrapped)
+import cli
+sys.argv = ["cli.py", *words]
+cli.main()
+"""
+
+
+def killed(dataset: Path, run: Path, where: str, number: int, when: str) -> subprocess.CompletedProcess[str]:
+    """`train --resume`, whose `number`-th call of the function at `where` is the moment; `when`: before-SIGKILL, …"""
+    words = ["train", str(dataset), "--run", str(run), *OPTIONS, "--resume"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", KILLER, where, str(number), when, *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums of floats hang on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
+    """The same run, in a process that nothing happened to."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = killed(tiny_dataset, run, "train.loop:never", 1, "before-SIGKILL")  # which the command never calls
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """Metrics, weights and the optimizer's state, to the bit; which checkpoint is the best."""
+    times = ("tokens_per_s", "wait_share")
+    mine, theirs = (
+        [{k: v for k, v in line.items() if k not in times} for line in read_metrics(r)] for r in (run, other)
+    )
+    assert mine == theirs
+    for name in ("latest", "best"):
+        assert (run / name).read_text() == (other / name).read_text()
+    last = (other / "latest").read_text().strip()
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (run / last / name).read_bytes() == (other / last / name).read_bytes()
+    assert [path for path in (run / "checkpoints").iterdir() if path.name.endswith(".tmp")] == []
+
+
+# Function, its n-th call, when; and what of it a run goes on from: the step of its newest whole checkpoint.
+SAVING = [
+    ("train.checkpoint:_tensor_bytes", 3, "before-SIGKILL", 4),  # between temporary folder and the second one's files
+    ("train.checkpoint:_tensor_bytes", 4, "after-SIGKILL", 4),  # weights written, optimizer not
+    ("train.checkpoint:Checkpoints._publish", 2, "before-SIGKILL", 4),  # whole, under its temporary name
+    ("train.checkpoint:Checkpoints._publish", 2, "after-SIGKILL", 6),  # renamed, `latest` names the one before
+    ("train.checkpoint:Checkpoints._marked_best", 2, "before-SIGKILL", 6),
+    ("train.checkpoint:Checkpoints._forget_old", 3, "before-SIGKILL", 8),  # one more than are kept
+]
+EPOCH_ENDS = [
+    ("train.update:Updater.apply", 6, "after-SIGKILL", 4),  # the epoch's last step is applied, not logged
+    ("train.metrics:MetricsLog.append", 6, "after-SIGKILL", 4),  # and logged, not validated
+    ("train.session:Session.save", 2, "before-SIGKILL", 4),  # and validated, not saved
+    ("train.update:Updater.apply", 7, "before-SIGKILL", 6),  # saved; the next epoch's first batch is read
+]
+VALIDATING = [
+    ("train.model:EventTransformer.target_losses", 1, "before-SIGKILL", 4),  # at its first batch
+    ("train.model:EventTransformer.target_losses", 2, "after-SIGKILL", 4),
+]
+
+
+def hurt_and_resumed(dataset: Path, run: Path, moment: tuple[str, int, str, int]) -> None:
+    where, number, when, step = moment
+    done = killed(dataset, run, where, number, when)
+    assert done.returncode == -signal.SIGKILL, (done.returncode, done.stderr)
+    newest, problems = Checkpoints(run).load_newest()
+    assert problems == []
+    assert newest is not None
+    assert newest.state.step == step
+
+
+@pytest.mark.parametrize(
+    "moment", [pytest.param(m, marks=() if i == 1 else pytest.mark.slow) for i, m in enumerate(SAVING)]
+)
+def test_a_run_killed_while_it_saves_goes_on_to_the_bit(
+    tmp_path: Path, tiny_dataset: Path, undisturbed: Path, moment: tuple[str, int, str, int]
+) -> None:
+    """At each stage of a checkpoint's way to disk: the one before it or itself is whole, nothing temporary stays."""
+    run = tmp_path / "run"
+    where, number, when, _ = moment
+    done = killed(tiny_dataset, run, where, number, when)
+    assert done.returncode == -signal.SIGKILL, (done.returncode, done.stderr)
+    list(train(tiny_dataset, run, resume=True))
+    assert_same(run, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", EPOCH_ENDS)
+def test_a_run_killed_exactly_at_the_end_of_an_epoch_goes_on_to_the_bit(
+    tmp_path: Path, tiny_dataset: Path, undisturbed: Path, moment: tuple[str, int, str, int]
+) -> None:
+    """No epoch is skipped or repeated, whichever of step, log, validation and checkpoint was the last."""
+    hurt_and_resumed(tiny_dataset, tmp_path / "run", moment)
+    list(train(tiny_dataset, tmp_path / "run", resume=True))
+    assert_same(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", VALIDATING)
+def test_a_run_killed_while_it_validates_goes_on_to_the_bit(
+    tmp_path: Path, tiny_dataset: Path, undisturbed: Path, moment: tuple[str, int, str, int]
+) -> None:
+    """The validation is made again."""
+    hurt_and_resumed(tiny_dataset, tmp_path / "run", moment)
+    list(train(tiny_dataset, tmp_path / "run", resume=True))
+    assert_same(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.slow)])
+def test_a_signal_inside_a_step_saves_that_step_and_the_run_goes_on_to_the_bit(
+    tmp_path: Path, tiny_dataset: Path, undisturbed: Path, number: str, code: int
+) -> None:
+    """In the middle of the fifth step's forward pass: it is finished, saved, and no other begun."""
+    run = tmp_path / "run"
+    done = killed(tiny_dataset, run, "train.model:EventTransformer.loss_sums", 5, f"after-{number}")
+    assert done.returncode == code, done.stderr
+    assert (run / "latest").read_text() == "checkpoints/step-00000005\n"
+    assert [line["step"] for line in read_metrics(run) if line["kind"] == "train"] == [1, 2, 3, 4, 5]
+    assert "stopped after step 5; go on with: " in done.stderr
+    list(train(tiny_dataset, run, resume=True))
+    assert_same(run, undisturbed)
+
+
+def test_a_run_that_cannot_fit_exits_2_with_the_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_dataset: Path
+) -> None:
+    """Before a model of two terabytes is made, and as quickly with --dry-run."""
+    huge = ["--width", "65536", "--layers", "8", "--heads", "2"]
+    for place in (["--run", str(tmp_path / "run")], ["--dry-run"]):
+        monkeypatch.setattr(sys, "argv", ["cli.py", "train", str(tiny_dataset), *place, *huge])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        assert exit_.value.code == 2
+        shown = capsys.readouterr().err
+        assert "needs about" in shown
+        assert "lower --width to" in shown
+        assert "--force" in shown
+
+
+def two_ranks(*words: str | Path) -> subprocess.CompletedProcess[Any]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, str(ROOT / "cli.py"), "train", *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
+
+
+@pytest.mark.slow
+def test_the_bad_steps_of_two_ranks_name_the_windows_of_both(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Together they are the global batch that the noted state gives; one file, written by rank 0."""
+    run = tmp_path / "run"
+    shape = ["--layers", "1", "--width", "16", "--batch-tokens", "128", "--steps", "40"]
+    done = two_ranks(tiny_dataset, "--run-folder", run, *shape, "--learning-rate", "1e30")
+    assert "bad-steps.jsonl" in done.stderr
+    lines = [json.loads(line) for line in (run / "bad-steps.jsonl").read_text().splitlines()]
+    assert len(lines) >= 10
+    assert len({line["step"] for line in lines}) == len(lines)
+    stream = WindowStream(tiny_dataset, objective="causal", batch_windows=4)
+    for line in lines:
+        stream.load_state_dict(line["stream"])
+        batch = next(iter(stream))
+        both = sorted(line["windows"]["0"] + line["windows"]["1"])
+        assert line["windows"].keys() == {"0", "1"}
+        assert both == sorted(int(window) for window in batch["window"] if window >= 0)

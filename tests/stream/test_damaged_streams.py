@@ -1,0 +1,165 @@
+"""Each damage of a store stops a stream before a wrong batch is used; what a read cannot notice, `verify` does."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from edited_manifests import edit_manifest
+from numpy.typing import NDArray
+
+from streamfeat import WindowStream, build_shards, load_manifest
+from streamfeat.errors import DamagedError, FormatVersionError
+from streamfeat.store.codecs import crc32c
+from streamfeat.store.verify import Problem, verify
+
+ARRAY = "windows.zarr/training/0/time"
+SHARD = f"{ARRAY}/c/2/0"
+OTHER = f"{ARRAY}/c/5/0"
+
+
+@pytest.fixture
+def damageable(dataset: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(dataset, tmp_path / "copy")
+
+
+def stream_of(dataset: Path, **options: Any) -> WindowStream:
+    return WindowStream(dataset, objective="causal", batch_windows=8, seed=3, copy=True, **options)
+
+
+def edit(file: Path, change: Callable[[bytearray], None]) -> None:
+    content = bytearray(file.read_bytes())
+    change(content)
+    file.write_bytes(content)
+
+
+def flip(root: Path) -> None:
+    def change(content: bytearray) -> None:
+        content[len(content) // 3] ^= 4
+
+    edit(root / SHARD, change)
+
+
+def truncate(root: Path) -> None:
+    edit(root / SHARD, lambda content: content.__delitem__(slice(-7, None)))
+
+
+def swap_entries(root: Path) -> None:
+    """Chunks 1 and 2 of the shard's four."""
+    tail = 4 * 16 + 4
+
+    def change(content: bytearray) -> None:
+        index = np.frombuffer(bytes(content[-tail:-4]), "<u8").reshape(4, 2).copy()
+        index[[1, 2]] = index[[2, 1]]
+        content[-tail:] = index.tobytes() + crc32c(index.reshape(-1).view(np.uint8))
+
+    edit(root / SHARD, change)
+
+
+def swap_files(root: Path) -> None:
+    """The shard and one of another size: what compressed ones of real windows are."""
+    size = (root / SHARD).stat().st_size
+    others = (path for path in sorted((root / ARRAY / "c").glob("*/0")) if path.stat().st_size != size)
+    exchange(root / SHARD, next(others))
+
+
+def exchange(first: Path, second: Path) -> None:
+    aside = first.with_name("aside")
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+
+
+def edit_metadata(root: Path) -> None:
+    """Same size, another fill value: a shape or a scale could be edited like this."""
+    file = root / ARRAY / "zarr.json"
+    file.write_text(file.read_text().replace('"seconds since', '"minutes sinc ').replace('"num_', '"nun_'))
+    edit(file, lambda content: content.__setitem__(content.index(b" "), ord("\t")))
+
+
+DAMAGES: list[tuple[Callable[[Path], object], str]] = [
+    (flip, SHARD),
+    (truncate, SHARD),
+    (lambda root: (root / SHARD).unlink(), SHARD),
+    (swap_entries, SHARD),
+    (swap_files, SHARD),
+    (edit_metadata, f"{ARRAY}/zarr.json"),
+    (lambda root: shutil.rmtree(root / ARRAY), ARRAY),
+]
+NAMES = ["flipped bit", "truncated", "missing", "swapped chunks", "swapped shards", "edited metadata", "lost array"]
+
+
+@pytest.mark.parametrize(("damage", "file"), DAMAGES, ids=NAMES)
+def test_no_wrong_batch_is_delivered_and_verify_names_the_damage(
+    dataset: Path, damageable: Path, damage: Callable[[Path], object], file: str
+) -> None:
+    """The stream stops with the file's name; each batch before that is the sound dataset's."""
+    damage(damageable)
+    delivered: list[dict[str, NDArray[Any]]] = []
+    with pytest.raises(DamagedError, match=file):
+        delivered.extend(stream_of(damageable))
+    for got, expected in zip(delivered, stream_of(dataset), strict=False):
+        for name, values in expected.items():
+            np.testing.assert_array_equal(got[name], values)
+    found = [problem for problem in verify(damageable) if isinstance(problem, Problem)]
+    assert file in {problem.file for problem in found} | {problem.array for problem in found}
+    assert {problem.array for problem in found} <= {ARRAY, ""}
+
+
+@pytest.mark.parametrize("damage", [truncate, swap_files, edit_metadata, lambda root: (root / OTHER).unlink()])
+def test_what_sizes_tell_is_known_before_the_first_batch(damageable: Path, damage: Callable[[Path], object]) -> None:
+    """Files of the packing are compared with their receipts when it is opened."""
+    damage(damageable)
+    stream = stream_of(damageable)
+    with pytest.raises(DamagedError, match=r"`verify` names all damage, `verify --repair` makes windows anew"):
+        next(iter(stream))
+    assert stream.position == 0
+
+
+def test_sizes_of_another_packing_or_split_wait_until_it_is_read(damageable: Path) -> None:
+    """Packing 1 is damaged: epoch 0 is sound, epoch 1 does not begin."""
+    (damageable / SHARD.replace("/0/", "/1/", 1)).unlink()
+    stream = stream_of(damageable)
+    num_batches = len(list(stream))
+    assert num_batches == stream.steps_per_epoch
+    with pytest.raises(DamagedError, match="training/1/time/c/2/0 is missing"):
+        next(iter(stream))
+    assert list(stream_of(damageable, split="validation"))
+
+
+def test_shards_of_equal_size_in_each_others_place_are_verifys_to_find(tmp_path: Path) -> None:
+    """What a plain read cannot notice, as the format page says: every checksum and every size holds."""
+    events = tmp_path / "e.csv"
+    rows = (f"u{n % 40},i{n % 17},{1_400_000_000 + n * 60}" for n in range(2000))
+    events.write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
+    root = tmp_path / "data"
+    build_shards([str(events)], root, window_len=16, chunk_windows=2, shard_windows=8, compression="none")
+    exchange(root / SHARD, root / OTHER)
+    assert len(list(stream_of(root))) > 0
+    found = [problem for problem in verify(root) if isinstance(problem, Problem)]
+    assert {problem.file for problem in found} == {SHARD, OTHER}
+    assert all("holds what belongs into" in problem.what for problem in found)
+
+
+def test_an_edited_manifest_and_a_newer_format_are_refused_at_opening(damageable: Path) -> None:
+    """Before any array is opened."""
+    manifest = damageable / "dataset.json"
+    text = manifest.read_text("utf-8")
+    manifest.write_text(text.replace('"time_max": ', '"time_max": 1', 1), "utf-8")
+    with pytest.raises(DamagedError, match="its checksum does not match"):
+        stream_of(damageable)
+    manifest.write_text(text, "utf-8")
+    edit_manifest(damageable, lambda values: values.update(format_version=2))
+    with pytest.raises(FormatVersionError, match="format 2"):
+        stream_of(damageable)
+
+
+def test_a_foreign_file_harms_no_stream(damageable: Path) -> None:
+    """Nothing is listed, so nothing stray is read; `verify` names it."""
+    (damageable / f"{ARRAY}/c/99").mkdir()
+    (damageable / f"{ARRAY}/c/99/0").write_bytes(b"x")
+    assert len(list(stream_of(damageable))) == stream_of(damageable).steps_per_epoch
+    assert {problem.kind for problem in verify(damageable) if isinstance(problem, Problem)} == {"foreign"}
+    assert load_manifest(damageable).splits["training"].windows

@@ -1,0 +1,80 @@
+"""How much memory this process can still take: of the GPU, of the machine, of the container."""
+
+import os
+from pathlib import Path
+
+import torch
+
+# Of each version of cgroups: the folder below /sys/fs/cgroup, the file of the limit, that of the use, and the key of
+# memory.stat that tells what can be given back.
+_CGROUPS = {
+    "v2": ("", "memory.max", "memory.current", "inactive_file"),
+    "v1": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+
+
+def available_bytes(device: torch.device, root: Path = Path("/")) -> int:
+    """Bytes that this process can still take: of the GPU, or its share of the machine's and the container's.
+
+    root: where /proc and /sys lie.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    limits = [_meminfo(root / "proc/meminfo"), *_cgroup_limits(root)]
+    return min((limit for limit in limits if limit is not None), default=2**62) // _local_ranks()
+
+
+def held_bytes(device: torch.device) -> int:
+    """Bytes that this process holds now, of the GPU or of the machine; 0 where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _local_ranks() -> int:
+    """Ranks that share the machine, as torchrun says it."""
+    text = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, int(text)) if text.isdecimal() else 1
+
+
+def _meminfo(file: Path) -> int | None:
+    """`MemAvailable`, in bytes; None where the system does not say."""
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _cgroup_limits(root: Path) -> list[int]:
+    """What is left of each limit that the process is under, its own group's and those above."""
+    try:
+        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return []
+    left = []
+    for _, controllers, path in groups:
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        folder, *names = _CGROUPS["v1" if controllers else "v2"]
+        parts = Path(path.strip("/")).parts
+        # Inside a container the path may be the host's: then only the folders above are there.
+        for depth in range(len(parts) + 1):
+            left.append(_left_of(root.joinpath("sys/fs/cgroup", folder, *parts[:depth]), *names))
+    return [limit for limit in left if limit is not None]
+
+
+def _left_of(group: Path, limit: str, use: str, reclaimable: str) -> int | None:
+    """Bytes until a group's limit; None where it has none."""
+    try:
+        most, used = (group / limit).read_text().strip(), int((group / use).read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    if not most.isdecimal():
+        return None
+    return max(0, int(most) - used + int(stat.get(reclaimable, 0)))

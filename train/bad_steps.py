@@ -1,0 +1,47 @@
+"""`bad-steps.jsonl`: which batches had a loss or gradient that was not finite, so that one can look at them.
+
+A line holds `step`, `epoch`, `windows` by rank, `not_finite` (what was not: tasks, `gradient`), `losses`,
+`gradient_norm`, `learning_rate`, and `stream`: the state that, loaded into a `WindowStream`, gives that batch next.
+A resumed run appends; where a step occurs twice, its later line counts.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.store.files import storage_errors
+from train.update import Update
+
+BAD_STEPS = "bad-steps.jsonl"
+
+
+def append_bad_step(
+    run: Path, update: Update, windows: NDArray[np.int64], stream: dict[str, Any], *, step: int, epoch: int, ranks: int
+) -> None:
+    """One line. `windows` (global batch,) are those of all ranks, rank by rank, -1 where a slot was empty.
+
+    Raises StorageError where the disk refuses.
+    """
+    norm = update.gradient_norm
+    line = {
+        "step": step,
+        "epoch": epoch,
+        "windows": {str(rank): part[part >= 0].tolist() for rank, part in enumerate(np.split(windows, ranks))},
+        "not_finite": update.not_finite,
+        "losses": update.losses,
+        "gradient_norm": norm if norm is not None and math.isfinite(norm) else None,
+        "learning_rate": update.learning_rate,
+        "stream": stream,
+    }
+    with storage_errors(run / BAD_STEPS):
+        file = os.open(run / BAD_STEPS, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        try:
+            # One write, so that a kill leaves no half line.
+            os.write(file, (json.dumps(line, allow_nan=False) + "\n").encode())
+        finally:
+            os.close(file)
