@@ -27,7 +27,14 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("num_receipts", "workers", "split"),
-    [(1, 1, "users:0.01"), (3, 1, "users:0.01"), (12, 1, "users:0.01"), (9, 2, "users:0.01"), (8, 1, "last:2")],
+    [
+        (3, 1, "users:0.01"),
+        (9, 2, "users:0.01"),
+        *(
+            pytest.param(*moment, marks=pytest.mark.slow)
+            for moment in ((1, 1, "users:0.01"), (12, 1, "users:0.01"), (8, 1, "last:2"))
+        ),
+    ],
 )
 def test_a_killed_build_is_finished_by_the_next_run(
     tmp_path: Path, num_receipts: int, workers: int, split: str

@@ -245,6 +245,7 @@ def test_a_window_can_be_looked_at(built: Path) -> None:
     assert [row["segment"] for row in rows if row["target item"]] == sorted(segments)
 
 
+@pytest.mark.slow
 def test_the_same_bytes_come_from_any_number_of_workers_from_a_stopped_build_and_over_another(
     tmp_path: Path, csv: str, built: Path, small_partitions: None
 ) -> None:

@@ -54,6 +54,7 @@ def assert_session_ends(session: int) -> None:
     pytest.fail("a process outlived the build by five seconds")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "num_receipts", [0, pytest.param(4, marks=pytest.mark.slow), pytest.param(9, marks=pytest.mark.slow)]
 )
@@ -75,6 +76,7 @@ def test_a_build_outlives_its_killed_worker(tmp_path: Path, num_receipts: int) -
     assert_session_ends(build.pid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_workers", "delay"),
     [(1, 0.0), *(pytest.param(2, delay, marks=pytest.mark.slow) for delay in (0.0, 0.05, 0.2, 0.5, 1.0, 2.0))],

@@ -138,6 +138,7 @@ def test_a_live_run_killed_inside_an_epoch_goes_on_at_the_same_batch(dataset: Pa
     assert [path.name for path in (dataset / "live").iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_producers_in_another_terminal_build_wait_write_and_stop(tiny_dataset: Path, tmp_path: Path) -> None:
     """`build-shards --live` from nothing: the build, the wait for a run, its shards, and exit 0 when it ends."""
     events, data, run = tiny_dataset.parent / "events.csv", tmp_path / "data", tmp_path / "run"
@@ -195,6 +196,7 @@ def test_a_signal_stops_a_run_that_waits_for_a_shard(dataset: Path) -> None:
     assert [path.name for path in (dataset / "live").iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_a_disk_cap_that_cannot_do_is_refused_with_one_that_can(dataset: Path) -> None:
     """Exit 2 with the number of bytes, and no run left behind."""
     run = dataset.parent / "run"

@@ -118,6 +118,7 @@ def test_a_signal_saves_and_the_printed_command_goes_on(
     assert f"train {tiny_dataset} --run-folder '{run}' --resume" in shown.replace("\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "num_kills"), [(0, 1), *(pytest.param(seed, 3, marks=pytest.mark.slow) for seed in range(1, 9))]
 )

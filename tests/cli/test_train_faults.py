@@ -127,6 +127,7 @@ def hurt_and_resumed(dataset: Path, run: Path, moment: tuple[str, int, str, int]
     assert newest.state.step == step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment", [pytest.param(m, marks=() if i == 1 else pytest.mark.slow) for i, m in enumerate(SAVING)]
 )
@@ -164,6 +165,7 @@ def test_a_run_killed_while_it_validates_goes_on_to_the_bit(
     assert_same(tmp_path / "run", undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.slow)])
 def test_a_signal_inside_a_step_saves_that_step_and_the_run_goes_on_to_the_bit(
     tmp_path: Path, tiny_dataset: Path, undisturbed: Path, number: str, code: int

@@ -182,6 +182,7 @@ def test_the_naive_features_meet_every_code(dataset: Path) -> None:
     assert {3.0, 5.0} <= set(causal["timestamp"].ravel().tolist())
 
 
+@pytest.mark.slow
 def test_two_workers_write_what_one_writes(dataset: Path, tmp_path: Path) -> None:
     """Byte for byte; the processes are spawned. Progress counts windows, and nothing is left beside the features."""
     export(dataset, tmp_path / "one")

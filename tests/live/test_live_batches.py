@@ -55,6 +55,7 @@ def test_any_batch_size_can_be_read_under_its_least_cap(built: Path, root: Path,
     assert_same(live[0], read_built(built, batch_windows=batch_windows, epochs=2))
 
 
+@pytest.mark.slow
 def test_two_producer_processes_write_under_the_cap_what_a_build_writes(built: Path, root: Path) -> None:
     """Real processes; the space that OUT/live takes is measured all the while and never exceeds the bound."""
     measured: list[int] = []

@@ -164,6 +164,7 @@ def test_a_silent_run_of_another_host_is_cleaned_by_the_next_start_and_never_joi
             assert not old.exists()
 
 
+@pytest.mark.slow
 def test_deaths_of_producers_that_are_far_enough_ahead_end_no_run(root: Path) -> None:
     """Nothing is missing, so nothing is given up: each is replaced."""
     with started(root) as folder, Producers(root, folder, 1) as producers:

@@ -236,6 +236,7 @@ except StreamfeatError as error:
 """
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_says_what_to_lower_and_by_how_much(tmp_path: Path, tiny_dataset: Path) -> None:
     """The process may take 150 MB more once it has started: the first pass takes more than that."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
