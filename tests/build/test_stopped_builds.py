@@ -1,5 +1,6 @@
 """Builds of real processes whose workers are killed or that get Ctrl-C: named, no orphan, the same bytes."""
 
+import contextlib
 import os
 import re
 import signal
@@ -64,9 +65,10 @@ def test_a_build_outlives_its_killed_worker(tmp_path: Path, num_receipts: int) -
     out = tmp_path / "out"
     build = start(events, out, options)
     victim = workers_of(build, 2)[0]
-    while len(list((out / "receipts").glob("*.json"))) < num_receipts:
+    while build.poll() is None and len(list((out / "receipts").glob("*.json"))) < num_receipts:
         time.sleep(0.002)
-    os.kill(victim, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # late, its work is done
+        os.kill(victim, signal.SIGKILL)
     _, stderr = build.communicate(timeout=120)
     assert build.returncode == 0, stderr
     named = rf"warning: worker \d \(process {victim}\) was killed by signal 9 \(SIGKILL\)"
@@ -76,7 +78,6 @@ def test_a_build_outlives_its_killed_worker(tmp_path: Path, num_receipts: int) -
     assert_session_ends(build.pid)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_workers", "delay"),
     [(1, 0.0), *(pytest.param(2, delay, marks=pytest.mark.slow) for delay in (0.0, 0.05, 0.2, 0.5, 1.0, 2.0))],
