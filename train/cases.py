@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from streamfeat.schema import PLANNED
 from streamfeat.store.histories import HeldOut, Histories, HistoryReader
 from train.histories import History
-from train.rivals import Watched
+from train.watched import Watched
 
 _READ_USERS = 4096  # histories that are held at a time
 

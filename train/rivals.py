@@ -1,74 +1,20 @@
-"""What a model has to beat in ranking and in ratings: the histories they are given, and the list of them.
+"""What a model has to beat in ranking and in ratings: what a rival is, and the list of them.
 
 Every rival is fitted on training events alone and then, like the model, is shown a history and asked for the next
 event. None of them sees planned events. `docs/evaluate.md` defines each and says what it reaches.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.schema import PLANNED
-from streamfeat.store.histories import Histories
 from streamfeat.store.manifest import Manifest
-
-
-@dataclass(frozen=True)
-class Watched:
-    """The events with an item target of n users: user i has those at offsets[i]:offsets[i+1], oldest first."""
-
-    offsets: NDArray[np.int64]  # (n + 1,), from 0
-    item: NDArray[np.int64]  # (events,) as all that follow: dense id
-    time: NDArray[np.int64]  # seconds since the schema's time_origin
-    rating: NDArray[np.float32]  # NaN: none
-
-    @classmethod
-    def of(cls, histories: Histories, stops: NDArray[np.int64]) -> "Watched":
-        """Those among the first stops[i] events of user i; `stops` (n,)."""
-        lengths = np.diff(histories.offsets)
-        place = np.arange(len(histories.item)) - np.repeat(histories.offsets[:-1], lengths)
-        kept = (place < np.repeat(stops, lengths)) & (histories.status != PLANNED)
-        return cls(
-            np.append(0, np.cumsum(kept))[histories.offsets],
-            histories.item[kept],
-            histories.time[kept],
-            histories.rating[kept],
-        )
-
-    @property
-    def num_users(self) -> int:
-        """n."""
-        return len(self.offsets) - 1
-
-    def user(self) -> NDArray[np.int64]:
-        """(events,): the user of each event, counted from 0."""
-        return np.repeat(np.arange(self.num_users), np.diff(self.offsets))
-
-    def take(self, rows: NDArray[np.int64]) -> "Watched":
-        """The users `rows`, in that order."""
-        starts, lengths = self.offsets[rows], np.diff(self.offsets)[rows]
-        offsets = np.append(0, np.cumsum(lengths))
-        index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return Watched(offsets, self.item[index], self.time[index], self.rating[index])
-
-    def rated(self) -> "Watched":
-        """Only the events with a rating."""
-        kept = ~np.isnan(self.rating)
-        return Watched(np.append(0, np.cumsum(kept))[self.offsets], self.item[kept], self.time[kept], self.rating[kept])
-
-    def last(self, num: int) -> "Watched":
-        """At most the `num` most recent events of each user."""
-        lengths = np.diff(self.offsets)
-        age = np.repeat(self.offsets[1:], lengths) - np.arange(len(self.item))
-        kept = age <= num
-        return Watched(np.append(0, np.cumsum(kept))[self.offsets], self.item[kept], self.time[kept], self.rating[kept])
-
-
-# The training events of all users in the order of dense user ids, some users at a time; anew with each call.
-Batches = Callable[[], Iterator[Watched]]
+from train.rivals_pairs import ItemNeighbours, MarkovChain
+from train.rivals_popularity import Popularity, RecentPopularity
+from train.rivals_ratings import BiasedSVD, MeanRating, Units, UserItemBias
+from train.watched import Batches, Watched
 
 
 class Ranker(Protocol):
@@ -99,9 +45,6 @@ class Rater(Protocol):
 
 def all_rankers(manifest: Manifest) -> Sequence[Ranker]:
     """Popularity, recent popularity, Markov chain, item-kNN; not fitted."""
-    from train.rivals_pairs import ItemNeighbours, MarkovChain
-    from train.rivals_popularity import Popularity, RecentPopularity
-
     offsets = manifest.schema_.medium_offsets
     return (
         Popularity(offsets),
@@ -113,7 +56,5 @@ def all_rankers(manifest: Manifest) -> Sequence[Ranker]:
 
 def all_raters(manifest: Manifest, seed: int) -> Sequence[Rater]:
     """Mean, biases, biased SVD; not fitted."""
-    from train.rivals_ratings import BiasedSVD, MeanRating, Units, UserItemBias
-
     units = Units.of(manifest)
     return MeanRating(units), UserItemBias(units), BiasedSVD(units, manifest.num_users, seed)

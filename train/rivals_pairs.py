@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfeat.kernels.counts import add_cooccurrences, add_neighbours
-from train.rivals import Batches, Watched
 from train.rivals_popularity import count_items
+from train.watched import Batches, Watched
 
 HALF_LIFE = 3  # events
 WINDOW = 10  # events between which the Markov chain sees a transition

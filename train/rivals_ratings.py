@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamfeat.kernels.factors import descend
 from streamfeat.store.manifest import Manifest
-from train.rivals import Batches, Watched
+from train.watched import Batches, Watched
 
 DAMPING = 5  # ratings of deviation 0 that every user and every item starts with
 SWEEPS = 5  # in which item and user biases are fitted in turn

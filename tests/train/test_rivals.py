@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from streamfeat.kernels.factors import descend
 from streamfeat.store.histories import Histories
-from train.rivals import Watched
 from train.rivals_pairs import HALF_LIFE, SMOOTHING, WINDOW, ItemNeighbours, MarkovChain
 from train.rivals_popularity import Popularity, RecentPopularity
 from train.rivals_ratings import BiasedSVD, MeanRating, Units, UserItemBias
+from train.watched import Watched
 
 DAY = 86_400
 OFFSETS = (0, 5, 8)  # two media
