@@ -164,7 +164,8 @@ def test_a_killed_rank_stops_all_and_is_named_and_a_restart_resumes(
     again.send_signal(signal.SIGTERM)
     _, shown = again.communicate(timeout=60)
     assert "resuming from" in shown
-    assert f"torchrun --nproc-per-node 2 cli.py train {tiny_dataset} --run-folder" in shown.replace("\n", "")
+    again_line = f"torchrun --nproc-per-node 2 {ROOT / 'cli.py'} train {tiny_dataset} --run-folder"
+    assert again_line in shown.replace("\n", "")
 
 
 @pytest.mark.slow
