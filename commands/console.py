@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -51,6 +52,14 @@ def typed(ctx: typer.Context) -> dict[str, Any]:
     """The options that were typed: a default is no wish."""
     return {name: value for name, value in ctx.params.items()
             if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}  # fmt: skip
+
+
+def users_bar(description: str) -> Progress:
+    """A bar of users that are done, on stderr; its one row comes with `add_task`."""
+    return Progress(
+        TextColumn(description), BarColumn(), MofNCompleteColumn(), TextColumn("users"), TimeRemainingColumn(),
+        console=err,
+    )  # fmt: skip
 
 
 def print_summary(summary: dict[str, Any]) -> None:

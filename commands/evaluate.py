@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from commands.console import PLAIN, Json, err, out, show
+from commands.console import PLAIN, Json, out, show, users_bar
 
 
 def evaluate(
@@ -25,10 +24,7 @@ def evaluate(
     from train.evaluate import evaluate as score
     from train.evaluation import Evaluation, Fitting, Scored
 
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("users"), TimeRemainingColumn(),
-        console=err,
-    )  # fmt: skip
+    bar = users_bar("{task.description}")
     with bar:
         row: Any = None
         for record in score(run, dataset, checkpoint=checkpoint, seed=seed, num_bootstrap=bootstrap):

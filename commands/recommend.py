@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from commands.build import columns_of
-from commands.console import PLAIN, Json, err, out, show, typed
+from commands.console import PLAIN, Json, err, out, show, typed, users_bar
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
 from streamfeat.records import validated
@@ -94,10 +93,7 @@ def _for_everyone(
         overwrite=overwrite,
     )  # fmt: skip
     notes: list[dict[str, Any]] = []
-    bar = Progress(
-        TextColumn("recommending"), BarColumn(), MofNCompleteColumn(), TextColumn("users"), TimeRemainingColumn(),
-        console=err,
-    )  # fmt: skip
+    bar = users_bar("recommending")
     with bar:
         row: Any = None
         for record in records:

@@ -2,6 +2,7 @@
 
 import difflib
 import reprlib
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -31,12 +32,17 @@ def validated(model: type[FrozenT], values: dict[str, Any], where: str, *, stric
         raise ConfigError("\n".join(_complaint(model, where, e) for e in error.errors()[:_SHOWN])) from None
 
 
+def unknown_key(where: str, name: str, key: str, known: Iterable[str]) -> str:
+    """What to say of the key `key`, shown as `name`, that is none of the `known` ones: the closest of them, or all."""
+    close = difflib.get_close_matches(key, sorted(known), n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+    return f"{where}: unknown key {name!r}; {hint}"
+
+
 def _complaint(model: type[BaseModel], where: str, error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(name, list(model.model_fields), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(model.model_fields))}"
-        return f"{where}: unknown key {name!r}; {hint}"
+        return unknown_key(where, name, name, model.model_fields)
     message = error["msg"].removeprefix("Value error, ")
     if not name:  # a rule over several fields: the message names them, and the input is all of them
         return f"{where}: {message}"

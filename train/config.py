@@ -1,11 +1,10 @@
 """What a training run is asked to do: the model, the optimizer, how long, and on which batches."""
 
-import difflib
 import functools
 import math
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from streamfeat.config import MaskPolicy, Objective
 from streamfeat.errors import ConfigError
-from streamfeat.records import Frozen, validated
+from streamfeat.records import Frozen, unknown_key, validated
 
 Preset = Literal["tiny", "small", "base"]
 
@@ -149,11 +148,11 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(model, dict):
         raise ConfigError(f"{path}: model: is a table, [model], of {', '.join(ModelConfig.model_fields)}")
     for key in model.keys() - ModelConfig.model_fields.keys():
-        raise ConfigError(_unknown(path, f"model.{key}", key, ModelConfig.model_fields))
+        raise ConfigError(unknown_key(str(path), f"model.{key}", key, ModelConfig.model_fields))
     for key in values.keys() - FIELDS:
         if key in _OF_THE_COMMAND:
             raise ConfigError(f"{path}: {key!r} says what to do this once, so it is typed: --{key.replace('_', '-')}")
-        raise ConfigError(_unknown(path, key, key, FIELDS))
+        raise ConfigError(unknown_key(str(path), key, key, FIELDS))
     if twice := values.keys() & model.keys():
         raise ConfigError(f"{path}: {min(twice)}: is given twice, plain and below [model]; keep one")
     values |= model
@@ -163,12 +162,6 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 _OF_THE_COMMAND = ("run", "resume", "overwrite", "force", "dry_run", "tensorboard", "json", "config")
-
-
-def _unknown(path: Path, name: str, key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, sorted(known), n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
-    return f"{path}: unknown key {name!r}; {hint}"
 
 
 def new_config(given: Mapping[str, Any], where: str = "train", *, strict: bool = False) -> TrainConfig:

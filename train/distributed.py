@@ -44,6 +44,7 @@ class World:
 
     launch: Launch
     device: torch.device
+    _control: Any = None  # the gloo group that numbers and decisions go through; none where a rank is alone
     _processes: tuple[str, ...] = ()  # by rank: "<pid> on <host>"
 
     @property
@@ -71,7 +72,7 @@ class World:
         if self.size == 1:
             return flags
         values = torch.tensor([int(flag) for flag in flags])
-        self._exchange(lambda: dist.all_reduce(values, dist.ReduceOp.MAX, group=_CONTROL[0]))
+        self._exchange(lambda: dist.all_reduce(values, dist.ReduceOp.MAX, group=self._control))
         return tuple(bool(value) for value in values.tolist())
 
     def sum(self, values: Sequence[float]) -> list[float]:
@@ -79,7 +80,7 @@ class World:
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
-        self._exchange(lambda: dist.all_reduce(total, group=_CONTROL[0]))
+        self._exchange(lambda: dist.all_reduce(total, group=self._control))
         return [float(value) for value in total.tolist()]
 
     def concatenated(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -90,7 +91,7 @@ class World:
         padded = np.zeros(max(lengths), array.dtype)
         padded[: len(array)] = array
         parts = [torch.empty_like(torch.from_numpy(padded)) for _ in lengths]
-        self._exchange(lambda: dist.all_gather(parts, torch.from_numpy(padded), group=_CONTROL[0]))
+        self._exchange(lambda: dist.all_gather(parts, torch.from_numpy(padded), group=self._control))
         return np.concatenate([part.numpy()[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def from_first(self, make: Callable[[], Any]) -> Any:
@@ -113,9 +114,9 @@ class World:
 
     def _broadcast(self, message: bytes) -> bytes:
         size = torch.tensor([len(message)])
-        self._exchange(lambda: dist.broadcast(size, 0, group=_CONTROL[0]))
+        self._exchange(lambda: dist.broadcast(size, 0, group=self._control))
         content = torch.frombuffer(bytearray(message or int(size)), dtype=torch.uint8)
-        self._exchange(lambda: dist.broadcast(content, 0, group=_CONTROL[0]))
+        self._exchange(lambda: dist.broadcast(content, 0, group=self._control))
         return bytes(content.numpy())
 
     def _exchange(self, call: Callable[[], Any]) -> None:
@@ -149,10 +150,6 @@ class World:
             time.sleep(0.05)
 
 
-# The group that numbers and decisions go through: one a process, as torch's default group is.
-_CONTROL: list[Any] = [None]
-
-
 @contextlib.contextmanager
 def joined() -> Iterator[World]:
     """The world that the launcher made, joined until the block ends.
@@ -177,10 +174,9 @@ def joined() -> Iterator[World]:
     except RuntimeError as error:
         raise RankError(f"rank {launch.rank}: the ranks did not find each other ({error}); start them again") from None
     try:
-        _CONTROL[0] = dist.new_group(backend="gloo") if on_gpu else dist.group.WORLD
-        yield World(launch, device, _exchanged_processes(launch))
+        control = dist.new_group(backend="gloo") if on_gpu else dist.group.WORLD
+        yield World(launch, device, control, _exchanged_processes(launch, control))
     finally:
-        _CONTROL[0] = None
         dist.destroy_process_group()
 
 
@@ -191,10 +187,10 @@ def without_sync(module: nn.Module) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def _exchanged_processes(launch: Launch) -> tuple[str, ...]:
+def _exchanged_processes(launch: Launch, control: Any) -> tuple[str, ...]:
     mine = f"{os.getpid()} on {socket.gethostname()[:64]}".encode().ljust(96)
     parts = [torch.empty(96, dtype=torch.uint8) for _ in range(launch.world_size)]
-    dist.all_gather(parts, torch.frombuffer(bytearray(mine), dtype=torch.uint8), group=_CONTROL[0])
+    dist.all_gather(parts, torch.frombuffer(bytearray(mine), dtype=torch.uint8), group=control)
     return tuple(bytes(part.numpy()).decode().strip() for part in parts)
 
 

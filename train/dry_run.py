@@ -1,7 +1,5 @@
 """What a run would be, measured on its first steps: nothing of it is kept."""
 
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +10,7 @@ from typing import Any
 
 import torch
 
+from streamfeat.build.worker import peak_memory
 from train.distributed import joined
 from train.loop import never
 from train.memory import Memory
@@ -105,5 +104,4 @@ def _num_bytes(tensors: list[Any]) -> int:
 def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak_memory()

@@ -123,14 +123,19 @@ def open_run_together(
 ) -> Iterator[Run]:
     """`open_run` on rank 0, whose answer, or failure, is every rank's."""
     with contextlib.ExitStack() as held:
+        mine: list[Run] = []  # rank 0's
 
         def opened() -> dict[str, Any]:
             run = held.enter_context(open_run(dataset, path, given, resume=resume, overwrite=overwrite))
+            mine.append(run)
             return {"config": run.config.model_dump(mode="json"), "resumed": run.resumed}
 
         facts = world.from_first(opened)
-        config = validated(TrainConfig, facts["config"], "train")
-        yield Run(Path(path), Path(dataset), load_manifest(dataset), config, facts["resumed"])
+        if mine:
+            yield mine[0]
+        else:
+            config = validated(TrainConfig, facts["config"], "train")
+            yield Run(Path(path), Path(dataset), load_manifest(dataset), config, facts["resumed"])
 
 
 def resumed_config(path: Path, saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:

@@ -1,8 +1,9 @@
 """Fixtures of the trainer's tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 from invented import Invented, invent
 
 
@@ -17,3 +18,12 @@ def _on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Bits are compared: tests that are not marked `gpu` train on the CPU, also where a GPU is."""
     if request.node.get_closest_marker("gpu") is None:
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums of floats hang on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

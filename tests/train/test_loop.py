@@ -29,13 +29,7 @@ OBJECTIVES = [("causal", "disjoint"), ("masked", "disjoint"), ("masked", "seed")
 TIMES = ("tokens_per_s", "wait_share")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums of floats hang on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from streamfeat.errors import ConfigError
 from train.checkpoint import Checkpoints, read_checkpoint
@@ -20,13 +19,7 @@ GIVEN: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums of floats hang on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def figures(step: int, loss: float | None, **losses: float | None) -> Figures:
