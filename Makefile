@@ -19,6 +19,9 @@ demo: install
 	$(BIN)/python cli.py inspect $(DEMO)/data --window 3
 	$(BIN)/python cli.py train $(DEMO)/data --run $(DEMO)/run --preset tiny --dropout 0.1 --learning-rate 4e-3 --batch-tokens 2048 --epochs 12 --validate-every 200 --overwrite
 	$(BIN)/python cli.py inspect $(DEMO)/run
+	$(BIN)/python cli.py evaluate $(DEMO)/run
+	awk -F, 'NR==2 {user=$$1} NR==1 || $$1==user' $(DEMO)/events.csv > $(DEMO)/one.csv
+	$(BIN)/python cli.py recommend $(DEMO)/run --history $(DEMO)/one.csv -k 5
 
 lint: install
 	$(BIN)/ruff check .
