@@ -1,12 +1,12 @@
 """Random kills end to end: builds and training runs, plain and live, are hurt until they finish; nothing may be lost.
 
-    python benchmarks/chaos.py --minutes 60 [--seed 0]
+    python benchmarks/chaos.py --minutes 60 [--seed 0] [--only build]
 
 A build with two workers loses a worker, its parent or all at once, at random moments, and is run again until it
 finishes: every byte must be that of an undisturbed build. A training run is killed or asked to stop at random moments
 and resumed until it finishes: metrics, weights and the optimizer's state must be those of an undisturbed run, to the
-bit. Nothing may outlive its parent, hang, or end with a traceback. Writes benchmarks/results/chaos.json; exits 1
-where anything was lost.
+bit. Nothing may outlive its parent, hang, or end with a traceback. Writes benchmarks/results/chaos.json, or
+chaos-build.json and the like with --only; exits 1 where anything was lost.
 """
 
 import argparse
@@ -18,12 +18,13 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ LIVE = ["--live", "--live-workers", "1"]
 LIMIT_S = 240  # for one process: longer is a hang
 GONE_S = 10  # for the children of a killed parent
 ROUNDS = 10  # on the same events
-STAGES = ("split", "partition", "history", "window", "tables", "metadata")
+KINDS = ("build", "train", "live train")
 PR_SET_PDEATHSIG = 1
 
 
@@ -215,18 +216,19 @@ def compare(expected: dict[str, Any], found: dict[str, Any]) -> None:
         raise LostError(f"{len(differing)} differ from the undisturbed one: {', '.join(differing[:5])}")
 
 
-def receipts(out: Path) -> list[str]:
-    """The names of what is committed."""
-    return [path.name for path in (out / "receipts").glob("*.json")] if (out / "receipts").exists() else []
+def receipts(out: Path) -> list[Path]:
+    """What is committed, the newest last."""
+    with contextlib.suppress(FileNotFoundError):  # a finished build puts some away
+        return sorted((out / "receipts").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return []
 
 
 def build_stage(out: Path) -> str:
-    """The last kind of task that committed anything."""
-    names = receipts(out)
-    done = [stage for stage in STAGES if any(name.startswith(stage) for name in names)]
+    """What committed last: `window` after window-training-00000-00000.json."""
     if (out / "dataset.json").exists():
         return "after the last receipt"
-    return f"after a {done[-1]} task" if done else "before the first receipt"
+    done = receipts(out)
+    return f"after {re.split('[-.]', done[-1].name)[0]}" if done else "before the first receipt"
 
 
 def train_stage(run: Path) -> str:
@@ -357,30 +359,31 @@ def noting(trial: Trial) -> Iterator[None]:
         trial.lost = str(error)
 
 
-def make_whole(folder: Path, seed: int) -> Whole:
-    """Invent events; build and train undisturbed."""
+def make_whole(folder: Path, seed: int, kinds: Sequence[str]) -> Whole:
+    """Invent events; build and, where such a kind is asked for, train undisturbed."""
     events, data = folder / "events.csv", folder / "whole"
     log, seconds, runs = folder / "log", {}, {}
     run_whole(log, "invent", events, "--users", "200", "--events", "10000", "--seed", str(seed))
     seconds["build"] = run_whole(log, "build-shards", events, data, "--workers", "2", *BUILD)
-    for kind, extra in (("train", []), ("live train", LIVE)):
+    for kind in set(kinds) - {"build"}:
+        extra = LIVE if kind == "live train" else []
         runs[kind] = folder / kind.replace(" ", "-")
         seconds[kind] = run_whole(log, "train", data, "--run", runs[kind], *TRAIN, *extra)
     return Whole(events, data, digests(data), runs, seconds)
 
 
-def trials(seed: int, deadline: float) -> Iterator[Trial]:
-    """Rounds of a build, a run and a live run until the time is over; new events every few rounds."""
+def trials(seed: int, deadline: float, kinds: Sequence[str]) -> Iterator[Trial]:
+    """Rounds of a trial of each kind until the time is over; new events every few rounds."""
     rng = random.Random(seed)
     for group in itertools.count():
         with tempfile.TemporaryDirectory(prefix="streamfeat-chaos-") as name:
-            whole = make_whole(Path(name), seed + group)
-            for number in range(3 * ROUNDS):
+            whole = make_whole(Path(name), seed + group, kinds)
+            for number in range(len(kinds) * ROUNDS):
                 if time.monotonic() > deadline:
                     return
                 folder = Path(name) / f"trial-{number}"
                 folder.mkdir()
-                kind = ("build", "train", "live train")[number % 3]
+                kind = kinds[number % len(kinds)]
                 yield build_trial(whole, folder, rng) if kind == "build" else train_trial(kind, whole, folder, rng)
 
 
@@ -407,16 +410,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=KINDS)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # through every `finally`
     began, done = time.monotonic(), []
-    for trial in trials(options.seed, began + 60 * options.minutes):
+    kinds = [options.only] if options.only else KINDS
+    for trial in trials(options.seed, began + 60 * options.minutes, kinds):
         done.append(trial)
         kills = ", ".join(f"{kill.signal} {kill.victim} ({kill.stage})" for kill in trial.kills) or "not hurt"
         state = f"LOST: {trial.lost}" if trial.lost else "survived"
         print(f"{(time.monotonic() - began) / 60:6.1f} min  {trial.what:<10} {state}: {kills}", flush=True)
     rows = rows_of(done, options.seed, (time.monotonic() - began) / 60)
-    write_results("chaos", rows)
+    write_results("-".join(["chaos", *(options.only or "").split()]), rows)
     values = {row["name"]: row["value"] for row in rows}
     print(f"survived/total: {values['kills survived']}/{values['kills in all']} kills, "
           f"{values['builds and runs survived']}/{values['builds and runs in all']} builds and runs")  # fmt: skip
