@@ -65,6 +65,9 @@ class World:
             return module
         # Tasks without a target leave their head unused. Buckets are then never rebuilt, so that the order of
         # additions, and with it every bit, is the same in a resumed run.
+        if self.device.type == "cuda":
+            # Dynamo would split the compiled graph at buckets, which it cannot where FlexAttention is in it.
+            torch._dynamo.config.optimize_ddp = False
         return nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:

@@ -1,9 +1,16 @@
 """On CUDA: the same numbers as on a CPU, from one compiled graph."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
+import torch.distributed as dist
 
 from train.batches import to_batch
+from train.distributed import World, without_sync
+from train.launch import Launch
+from train.update import Replica
 
 pytestmark = [
     pytest.mark.gpu,
@@ -102,3 +109,37 @@ def test_a_batch_is_whole_even_if_the_stream_writes_its_buffers_again_at_once(in
         array.fill(0)
     for name in ("item_BT", "value_BTC", "gap_BT", "segment_BT", "time_BT"):
         assert torch.equal(getattr(batch, name).cpu(), getattr(wanted, name))
+
+
+@pytest.fixture
+def nccl_group(tmp_path: Path) -> Iterator[None]:
+    """NCCL with this process alone: it takes no two ranks on one GPU."""
+    torch.cuda.set_device(0)
+    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("nccl_group")
+def test_a_compiled_replica_under_nccl_gives_the_gradients_of_a_model_alone(invented_batch):
+    """In two micro-batches, the first without an exchange: what every rank of several runs."""
+    invented = invent(invented_batch, "causal", "disjoint")
+    model = invented.model(width=64).to(CUDA)
+    scales = dict.fromkeys(batch_on(CPU, invented).targets, 1.0)
+    world = World(Launch(rank=0, world_size=2), CUDA)  # 2, so that it takes itself for one of several
+    found, losses = {}, {}
+    for name, replica in {"alone": Replica(model, scales, CUDA), "nccl": None}.items():
+        replica = replica or world.replicated(Replica(model, scales, CUDA))
+        model.zero_grad()
+        sums = []
+        for first in (0, 2):
+            batch = to_batch(invented.arrays, slice(first, first + 2), invented.facts, CUDA)
+            with without_sync(replica) if first == 0 else torch.enable_grad():
+                total, parts = replica(batch, scales)
+                total.backward()
+            sums.append(parts)
+        losses[name] = torch.stack(sums).sum(0)
+        found[name] = {key: parameter.grad.clone() for key, parameter in model.named_parameters()}
+    torch.testing.assert_close(losses["nccl"], losses["alone"], rtol=1e-5, atol=1e-4)
+    for key, gradient in found["nccl"].items():
+        assert (gradient - found["alone"][key]).norm() <= 1e-4 * found["alone"][key].norm(), key
