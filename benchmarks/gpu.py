@@ -22,6 +22,9 @@ from torch import nn
 
 from streamfeat import WindowStream, load_manifest
 from train import train
+from train.config import PRESETS, new_config
+from train.memory import estimate
+from train.model import EventTransformer
 from train.progress import Started, Stepped
 
 CLI = Path(__file__).parent.parent / "cli.py"
@@ -42,9 +45,6 @@ def make_dataset(folder: Path) -> Path:
 
 def flops_per_token(data: Path, objective: str) -> float:
     """Forward and backward flops of a token of `base`, from the model's matrices and the data's own segments."""
-    from train.config import PRESETS, new_config
-    from train.model import EventTransformer
-
     manifest = load_manifest(data)
     config = new_config({"preset": "base", "objective": objective})
     targets = torch.zeros(manifest.num_items, dtype=torch.int64).numpy()
@@ -73,6 +73,7 @@ def flops_per_token(data: Path, objective: str) -> float:
 
 def measure(data: Path, run: Path, objective: str, steps: int, batch_tokens: int) -> list[dict[str, object]]:
     """Rows of one objective."""
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     given = {"preset": "base", "objective": objective, "steps": steps, "batch_tokens": batch_tokens,
              "validate_every": steps, "checkpoint_every": steps, "threads": 4}  # fmt: skip
@@ -88,6 +89,8 @@ def measure(data: Path, run: Path, objective: str, steps: int, batch_tokens: int
     name = torch.cuda.get_device_name()
     peak = next((flops for key, flops in PEAK_FLOPS.items() if key in name), None)
     flops = flops_per_token(data, objective) * tokens / seconds
+    memory = torch.cuda.max_memory_reserved()
+    estimated = estimate(load_manifest(data), new_config(given), 1, "cuda").total
     return [
         {"name": f"{objective}: device", "value": name, "unit": ""},
         {"name": f"{objective}: tokens per second", "value": tokens / seconds, "unit": "tokens/s"},
@@ -97,7 +100,8 @@ def measure(data: Path, run: Path, objective: str, steps: int, batch_tokens: int
             "unit": "share of bf16 peak",
         },
         {"name": f"{objective}: waiting for data", "value": statistics.mean(waits[WARM_STEPS:]), "unit": "share"},
-        {"name": f"{objective}: peak memory", "value": torch.cuda.max_memory_allocated(), "unit": "bytes"},
+        {"name": f"{objective}: peak memory, reserved", "value": memory, "unit": "bytes"},
+        {"name": f"{objective}: estimated memory", "value": estimated / memory, "unit": "of the peak"},
     ]
 
 

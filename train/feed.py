@@ -30,15 +30,22 @@ class Timed:
         self._batches = batches
         self._began = time.perf_counter()
         self._num_tokens = 0
+        self._ahead: Arrays | None = None  # looked at, but not taken
         self.waited_s = 0.0  # since the last lap
 
     def __iter__(self) -> Iterator[Arrays]:
         return self
 
+    def peek(self) -> Arrays:
+        """The next batch, which `next` will take; what was taken before may no longer be read."""
+        if self._ahead is None:
+            asked = time.perf_counter()
+            self._ahead = next(self._batches)
+            self.waited_s += time.perf_counter() - asked
+        return self._ahead
+
     def __next__(self) -> Arrays:
-        asked = time.perf_counter()
-        arrays = next(self._batches)
-        self.waited_s += time.perf_counter() - asked
+        arrays, self._ahead = self.peek(), None
         self._num_tokens += int((arrays["segment"] >= 0).sum())
         return arrays
 
@@ -65,6 +72,7 @@ class Feed:
         self._open = contextlib.ExitStack()
         self._source: LiveSource | None = None
         self._producers: Producers | None = None
+        self._before: dict[str, Any] | None = None  # the stream's state before the batch that was looked at
         self.problem: str | None = None  # why no more batches will come
         try:
             if run.config.live:
@@ -95,8 +103,8 @@ class Feed:
         ahead = self._source.ahead()
         while True:
             yield from self._told_by_producers()
-            missing_shard = self._source.needed(self.stream.position)
-            is_missing = not self._source.ready(self.stream.position)
+            is_missing = not self.is_there()
+            missing_shard = self._source.needed(self.stream.position) if is_missing else None
             now = time.monotonic()
             if self._producers is not None and not self._producers.started:
                 fresh = now  # they are still on their way
@@ -116,6 +124,25 @@ class Feed:
                 yield Waiting(now - asked, missing_shard)
         self.timed.waited_s += time.monotonic() - asked
         return not stopped
+
+    def is_there(self) -> bool:
+        """Whether `peek` finds the next batch written; always, but for live windows."""
+        return self._before is not None or self._source is None or self._source.ready(self.stream.position)
+
+    def peek(self) -> Arrays:
+        """The next batch, while the position stays before it; what was taken before may no longer be read."""
+        if self._before is None:
+            self._before = self.stream.state_dict()
+        return self.timed.peek()
+
+    def take(self) -> Arrays:
+        """The next batch, and the position behind it."""
+        arrays, self._before = next(self.timed), None
+        return arrays
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of a stream that delivered the batches taken so far."""
+        return self._before or self.stream.state_dict()
 
     def ahead(self) -> int | None:
         """Shards that are written beyond those in use; None where nothing is live."""

@@ -10,9 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Rows of logits at a time: what stays in a core's cache, and what fills a GPU with few kernels to compile.
+# Rows of logits at a time: what stays in a core's cache; and what fills a GPU, with few kernels to compile, but no
+# more of its memory than so many logits where items are many.
 _CPU_ROWS = 128
 _GPU_ROWS = 8192
+_LEAST_GPU_ROWS = 1024
+_GPU_LOGITS = 2**28
+
+
+def rows_at_a_time(device_type: str, num_items: int) -> int:
+    """How many targets' logits over `num_items` are held at once."""
+    if device_type == "cpu":
+        return _CPU_ROWS
+    return max(_LEAST_GPU_ROWS, min(_GPU_ROWS, _GPU_LOGITS // num_items // 128 * 128))
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ def _losses(
     state, table = state_ND.to(dtype), table_VD.to(dtype)
     losses, grad_states = [state.new_empty(0, dtype=torch.float32)], [state_ND[:0]]
     grad_table, grad_bias = torch.zeros_like(table_VD), torch.zeros_like(bias_V)
-    chunk_rows = _CPU_ROWS if device.type == "cpu" else _GPU_ROWS
+    chunk_rows = rows_at_a_time(device.type, table.shape[0])
     buffer = state.new_empty(min(chunk_rows, num_targets), table.shape[0], dtype=torch.float32)
     for first in range(0, num_targets, chunk_rows):
         rows = slice(first, min(first + chunk_rows, num_targets))

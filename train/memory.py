@@ -1,6 +1,6 @@
 """The memory that a run needs, known before it takes any; and what to lower, by how much, where there is too little.
 
-The formulas follow the model's tensors. Off CUDA they are held to measured peaks by tests/train/test_memory.py.
+The formulas follow the model's tensors; tests/train/test_memory.py holds them to measured peaks.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from train.batches import NUM_GAPS, BatchFacts
 from train.config import TrainConfig, divisors
 from train.distributed import World
 from train.inputs import num_tokens_of
-from train.loss import _CPU_ROWS, _GPU_ROWS
+from train.loss import rows_at_a_time
 
 # Code, caches of kernels and threads that the first step brings in, off CUDA: 130-150 MB measured with torch 2.13.
 _RUNTIME_BYTES = 150 * 10**6
@@ -63,46 +63,80 @@ class Memory:
 
 
 def estimate(manifest: Manifest, config: TrainConfig, world_size: int, device_type: str) -> MemoryNeeded:
-    """What a rank needs on a device of that type, `cuda` or `cpu`. On CUDA it has not been measured yet."""
-    facts, shape, on_gpu = BatchFacts.of(manifest, config), config.model, device_type == "cuda"
-    schema = facts.schema
-    width, hidden, heads = shape.width, round(shape.feed_forward * shape.width), shape.heads
-    num_weights = num_parameters(manifest, config)
-    share = config.batch_windows(schema.window_len) // world_size
-    micro = config.micro_batch_windows(schema.window_len, world_size) * schema.window_len
-    targets = {task: share_ * micro for task, share_ in facts.target_shares.items()}
-    watches = sum(number for task, number in targets.items() if task.endswith("_watch"))
-    ratings = sum(number for task, number in targets.items() if task.endswith("_rating"))
-    pairs = 0.0 if on_gpu else _pairs_per_token(manifest)
-    terms = 3 if facts.relative else 0
+    """What a rank needs on a device of that type, `cuda` or `cpu`."""
+    on_gpu, num_weights = device_type == "cuda", num_parameters(manifest, config)
+    of_passes = _on_gpu if on_gpu else _on_cpu
+    activations, logits, batches = of_passes(manifest, config, world_size)
+    return MemoryNeeded(
+        weights=4 * num_weights,
+        gradients=4 * num_weights * (1 if world_size == 1 else 2),
+        optimizer=8 * num_weights,
+        activations=round(activations),
+        logits=round(logits),
+        batches=round(batches),
+        saving=0 if on_gpu else 16 * num_weights,
+        runtime=0 if on_gpu else _RUNTIME_BYTES,
+    )
 
+
+def _on_gpu(manifest: Manifest, config: TrainConfig, world_size: int) -> tuple[float, float, float]:
+    """Bytes of activations, logits and batches; what the stream holds is the host's. Compiled, under autocast: torch
+    2.11 on an H200 took these numbers of values of `width` and `hidden` per layer."""
+    facts, shape = BatchFacts.of(manifest, config), config.model
+    width, hidden = shape.width, round(shape.feed_forward * shape.width)
+    micro = config.micro_batch_windows(facts.schema.window_len, world_size) * facts.schema.window_len
+    watches, ratings = _targets_of(facts, micro)
+    # The stream in float32, before attention and after; norms, queries, keys, values and what comes of them in
+    # bfloat16; dropout's masks in bytes.
+    layer = 24 * width + 7 * hidden + 4 * shape.heads
+    activations = micro * (shape.layers * layer + 12 * width) + width * (8 * watches + 20 * ratings)
+    # The compiler gives the softmax, its gradients and what is scattered into them buffers of their own.
+    logits = 8.5 * 4 * _largest_logits(facts, "cuda") + 4 * facts.schema.num_items * width
+    return activations, logits, 2 * micro * (64 + 8 * facts.num_values)
+
+
+def _on_cpu(manifest: Manifest, config: TrainConfig, world_size: int) -> tuple[float, float, float]:
+    """Bytes of activations, logits and batches."""
+    facts, shape = BatchFacts.of(manifest, config), config.model
+    window_len, width, heads = facts.schema.window_len, shape.width, shape.heads
+    hidden = round(shape.feed_forward * width)
+    share = config.batch_windows(window_len) // world_size
+    micro = config.micro_batch_windows(window_len, world_size) * window_len
+    watches, ratings = _targets_of(facts, micro)
+    pairs, terms = _pairs_per_token(manifest), 3 if facts.relative else 0
     # Values of 4 bytes that the backward pass reads: norms, masks and residuals; queries, keys and values; SwiGLU.
     layer = 10 * width + 3 * _SLOTS_PER_TOKEN * width + 5 * hidden + heads * pairs
     # The backward pass of a layer holds gradients of its own beside all that was kept.
     backward = 3 * hidden + 4 * _SLOTS_PER_TOKEN * width + heads * pairs
     outside = 6 * width + 2 * facts.num_values
     activations = micro * (shape.layers * layer + backward + outside) + width * (2 * watches + 10 * ratings)
-    rows = _GPU_ROWS if on_gpu else _CPU_ROWS
-    sizes = np.diff(schema.medium_offsets)
-    logits = rows * int(sizes.max()) * (3 if on_gpu else 1) + 4 * schema.num_items * width
-    batches = (config.threads + 2) * share * schema.window_len * _BATCH_TOKEN_BYTES
-    lanes = len(lanes_of_rank(config.batch_windows(schema.window_len), 0, world_size))
-    chunk = manifest.splits["training"].chunk_windows * schema.window_len * _CHUNK_TOKEN_BYTES
-    batches += 2 * lanes * chunk
+    logits = _largest_logits(facts, "cpu") + 4 * facts.schema.num_items * width
+    batches = (config.threads + 2) * share * window_len * _BATCH_TOKEN_BYTES
+    lanes = len(lanes_of_rank(config.batch_windows(window_len), 0, world_size))
+    batches += 2 * lanes * manifest.splits["training"].chunk_windows * window_len * _CHUNK_TOKEN_BYTES
     # Of a micro-batch: its fields, indices of 8 bytes, the bias terms of pairs and how they are made.
-    indices = 0 if on_gpu else 8 * heads * (3 * _SLOTS_PER_TOKEN + 4) + 24
-    batches += round(micro * (64 + 8 * facts.num_values + indices + pairs * (4 + 4 * terms + 13)))
-    kept = 1.0 if on_gpu else _KEPT_BY_ALLOCATOR
-    return MemoryNeeded(
-        weights=4 * num_weights,
-        gradients=4 * num_weights * (1 if world_size == 1 else 2),
-        optimizer=8 * num_weights,
-        activations=round(kept * 4 * activations),
-        logits=round(kept * 4 * logits),
-        batches=round(kept * batches),
-        saving=0 if on_gpu else 16 * num_weights,
-        runtime=0 if on_gpu else _RUNTIME_BYTES,
+    indices = 8 * heads * (3 * _SLOTS_PER_TOKEN + 4) + 24
+    of_pass = micro * (64 + 8 * facts.num_values + indices + pairs * (4 + 4 * terms + 13))
+    return (
+        _KEPT_BY_ALLOCATOR * 4 * activations,
+        _KEPT_BY_ALLOCATOR * 4 * logits,
+        _KEPT_BY_ALLOCATOR * (batches + of_pass),
     )
+
+
+def _targets_of(facts: BatchFacts, tokens: int) -> tuple[float, float]:
+    """About how many watch and rating targets that many tokens have."""
+    shares = facts.target_shares.items()
+    return (
+        sum(tokens * share for task, share in shares if task.endswith("_watch")),
+        sum(tokens * share for task, share in shares if task.endswith("_rating")),
+    )
+
+
+def _largest_logits(facts: BatchFacts, device_type: str) -> int:
+    """Logits that are held at once, of the medium with the most."""
+    sizes: list[int] = np.diff(facts.schema.medium_offsets).tolist()
+    return max(rows_at_a_time(device_type, size) * size for size in sizes)
 
 
 def num_parameters(manifest: Manifest, config: TrainConfig) -> int:

@@ -12,7 +12,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +228,14 @@ def dataset_of(run: str | Path, dataset: str | Path | None) -> tuple[Path, Manif
 
 def versions() -> dict[str, str]:
     """What decides numbers beside the configuration."""
-    return {name: version(name) for name in ("streamfeat", "torch", "numpy")}
+    return {name: _version(name) for name in ("streamfeat", "torch", "numpy")}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # streamfeat runs from a checkout, too
+        return "not installed"
 
 
 def _has_begun(path: Path) -> bool:

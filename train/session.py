@@ -6,9 +6,11 @@ from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from streamfeat.errors import ConfigError, DataError, DivergedError, StorageError
+from streamfeat.errors import ConfigError, DataError, DivergedError, StorageError, StreamfeatError
 from streamfeat.store.tables import read_items
 from streamfeat.stream.order import lanes_of_rank, steps_per_epoch
 from train.bad_steps import BAD_STEPS, append_bad_step
@@ -23,9 +25,9 @@ from train.model import EventTransformer
 from train.progress import Finished, Losses, Note, Progress, Saved, Started, Stepped, Stopped, Validated
 from train.run import TENSORBOARD, Run, check_checkpoint, versions
 from train.stopping import Figures, Standing, check_monitor
-from train.targets import Arrays, task_names
+from train.targets import task_names
 from train.tensorboard import open_tensorboard
-from train.update import Update, Updater, finite_or_none, scaled_sum
+from train.update import Prepared, Update, Updater, finite_or_none, scaled_sum
 from train.validation import validate, validation_batches
 
 LEAST_CUDA_HEAD = 16  # values of a head: below, FlexAttention has no CUDA kernel
@@ -59,6 +61,7 @@ class Session:
         self._checkpoints: Checkpoints | None = None  # on rank 0, which alone writes
         self._log: MetricsLog | None = None  # on rank 0
         self._feed: Feed | None = None  # none where the run is finished already
+        self._prepared: Prepared | StreamfeatError | None = None  # the next step's batch, or why there is none
         self._stream_state: dict[str, Any] = {}  # of the checkpoint that the run goes on from
 
     def __enter__(self) -> "Session":
@@ -127,21 +130,24 @@ class Session:
 
         Raises DivergedError after `MOST_BAD_STEPS` in a row whose loss or gradient was not finite.
         """
-        timed, stream = self.feed.timed, self.feed.stream.state_dict()
-        arrays = next(timed)
-        update = self.updater.apply(arrays, self.step)
+        feed = self.feed
+        prepared, self._prepared = self._prepared or self._prepare(self.step), None
+        if isinstance(prepared, StreamfeatError):
+            raise prepared
+        stream = feed.state_dict()
+        feed.take()
+        update = self.updater.apply(prepared, self._prepare_next)
         self.step += 1
         if update.loss is not None:  # a batch without targets says nothing of the run's health
             self.bad_steps = 0
         elif not update.finite:
             self.bad_steps += 1
-        speed, wait_share = timed.lap()
+        speed, wait_share = feed.timed.lap()
         speed, wait_share = self.world.sum([speed, wait_share / self.world.size])
         self._write("train", update.loss, update.losses, update.learning_rate, speed, wait_share)
-        ahead = self.feed.ahead()
-        yield Stepped(self.step, update.loss, update.losses, update.learning_rate, speed, wait_share, ahead)
+        yield Stepped(self.step, update.loss, update.losses, update.learning_rate, speed, wait_share, feed.ahead())
         if not update.finite:
-            yield self._record_bad_step(update, arrays, stream)
+            yield self._record_bad_step(update, prepared.window, stream)
         if self.bad_steps == MOST_BAD_STEPS:
             step, _ = self._saved
             last = self.at.checkpoint_path(step) if step else "none was saved yet"
@@ -180,7 +186,7 @@ class Session:
             step=self.step,
             bad_steps=self.bad_steps,
             standing=self.standing,
-            stream=self._feed.stream.state_dict() if self._feed else self._stream_state,
+            stream=self._feed.state_dict() if self._feed else self._stream_state,
             config=self.config,
             fingerprint=self.manifest.fingerprint,
             versions=versions(),
@@ -255,9 +261,21 @@ class Session:
         yield Note(f"resuming from {checkpoint.path}")
         return checkpoint
 
-    def _record_bad_step(self, update: Update, arrays: Arrays, stream: dict[str, Any]) -> Note:
+    def _prepare(self, step: int) -> Prepared | StreamfeatError:
+        """The next batch for update `step`; what keeps it from being one is an error of that step, not of this."""
+        try:
+            return self.updater.prepare(self.feed.peek(), step)
+        except StreamfeatError as error:
+            return error
+
+    def _prepare_next(self) -> None:
+        """While the device is busy with a step: the host's part of the next, where its batch is there already."""
+        if self.step + 1 < self.num_steps and self.feed.is_there():
+            self._prepared = self._prepare(self.step + 1)
+
+    def _record_bad_step(self, update: Update, window: NDArray[np.int64], stream: dict[str, Any]) -> Note:
         """Every rank tells its windows, rank 0 writes the line."""
-        windows = self.world.concatenated(arrays["window"])
+        windows = self.world.concatenated(window)
         if self.world.is_first:
             epoch = (self.step - 1) // self.steps_per_epoch
             append_bad_step(

@@ -5,11 +5,12 @@ micro-batch, so that neither accumulation nor ranks change the number.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamfeat.kernels.draws import DROPOUT, draws
@@ -38,6 +39,18 @@ class Update:
     def finite(self) -> bool:
         """False: loss or gradient was not, and nothing was applied."""
         return not self.not_finite
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """This rank's share of the global batch of a step, as far as the host can bring it before the step."""
+
+    step: int  # from 0
+    arrays: Arrays  # read until the last micro-batch is on its way
+    window: NDArray[np.int64]  # (rows,): which windows they are, -1 where a slot is empty
+    weights: list[float]  # by task: sum over this rank's targets
+    micro: list[slice]  # rows of each micro-batch; at least one
+    first: Batch  # the first of them, on the device
 
 
 class Replica(nn.Module):
@@ -76,33 +89,51 @@ class Updater:
         self.world, self.device = world, world.device
         self._replica = world.replicated(Replica(model, self.scales, world.device))
 
-    def apply(self, arrays: Arrays, step: int) -> Update:
-        """Update `step` (from 0) from this rank's share `arrays` of the global batch; one without any target
-        changes nothing. Raises ConfigError, with what to lower, where memory does not suffice."""
+    def prepare(self, arrays: Arrays, step: int) -> Prepared:
+        """What update `step` (from 0) needs of the host, from this rank's share `arrays` of the global batch."""
+        micro = micro_batches(arrays, self.micro_windows) or [slice(0, self.micro_windows)]
         with told_what_to_lower(self.config, self.facts.schema.window_len, self.world):
-            return self._apply(arrays, step)
+            return Prepared(
+                step=step,
+                arrays=arrays,
+                window=arrays["window"].copy(),
+                weights=list(weight_sums(arrays, self.facts.schema).values()),
+                micro=micro,
+                first=to_batch(arrays, micro[0], self.facts, self.device, step=step),
+            )
+
+    def apply(self, prepared: Prepared, meanwhile: Callable[[], None] = lambda: None) -> Update:
+        """One update; a batch without any target changes nothing.
+
+        `meanwhile` is called once the device has all its work and nothing of the arrays is read any more: the
+        next batch's host work then costs no time. Raises ConfigError, with what to lower, where memory does not
+        suffice.
+        """
+        with told_what_to_lower(self.config, self.facts.schema.window_len, self.world):
+            return self._apply(prepared, meanwhile)
 
     def rate_of(self, step: int) -> float:
         """The learning rate of update `step` (from 0)."""
         return learning_rate(self.config, step, self.num_steps)
 
-    def _apply(self, arrays: Arrays, step: int) -> Update:
-        rate = self.rate_of(step)
-        weights = self.world.sum(list(weight_sums(arrays, self.facts.schema).values()))
+    def _apply(self, prepared: Prepared, meanwhile: Callable[[], None]) -> Update:
+        rate = self.rate_of(prepared.step)
+        weights = self.world.sum(prepared.weights)
         divisors = {task: total for task, total in zip(self.scales, weights, strict=True) if total}
         losses: Losses = dict.fromkeys(self.scales)
         if not divisors:
             return Update(losses, None, rate)
         self.optimizer.zero_grad()
         if self.device.type == "cuda":
-            _seed_native_dropout(self.config.seed, step, self.world.rank)
-        *first, last = micro_batches(arrays, self.micro_windows) or [slice(0, self.micro_windows)]
+            _seed_native_dropout(self.config.seed, prepared.step, self.world.rank)
+        batches = self._batches(prepared)
         with self.world.watched():
             with without_sync(self._replica):
-                sums = [self._backward(arrays, rows, divisors, step) for rows in first]
+                sums = [self._backward(next(batches), divisors) for _ in prepared.micro[1:]]
             # Gradients are exchanged in every rank's last pass, also where a rank has no target at all.
-            sums.append(self._backward(arrays, last, divisors, step))
+            sums.append(self._backward(next(batches), divisors))
             norm = clip_gradients(self.model, self.config.clip)
+            meanwhile()
             *totals, norm_value = self._on_host(sums, norm)
         losses |= {task: total / divisors[task] for task, total in zip(divisors, self.world.sum(totals), strict=True)}
         figures = {task: losses[task] for task in divisors} | {"gradient": norm_value}
@@ -113,9 +144,14 @@ class Updater:
         self.optimizer.step()
         return Update(losses, scaled_sum(losses, self.scales), rate, norm_value)
 
-    def _backward(self, arrays: Arrays, rows: slice, divisors: dict[str, float], step: int) -> Tensor:
+    def _batches(self, prepared: Prepared) -> Iterator[Batch]:
+        """The micro-batches, each made while the device works on the one before."""
+        yield prepared.first
+        for rows in prepared.micro[1:]:
+            yield to_batch(prepared.arrays, rows, self.facts, self.device, step=prepared.step)
+
+    def _backward(self, batch: Batch, divisors: dict[str, float]) -> Tensor:
         """Add the gradients of one micro-batch; returns its loss sums, (tasks,) in the order of `divisors`."""
-        batch = to_batch(arrays, rows, self.facts, self.device, step=step)
         with autocast(self.device):
             total: Tensor
             sums: Tensor

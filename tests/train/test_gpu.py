@@ -45,7 +45,7 @@ def losses_and_gradients(model, loss_sums, batch):
     model.zero_grad()
     sums = loss_sums(batch)
     sum(sums.values()).backward()
-    gradients = {name: parameter.grad.cpu() for name, parameter in model.named_parameters()}
+    gradients = {name: parameter.grad.cpu().clone() for name, parameter in model.named_parameters()}
     return {task: value.detach().cpu() for task, value in sums.items()}, gradients
 
 

@@ -116,11 +116,11 @@ def test_an_infinite_value_is_told_from_nan(tmp_path: Path, tiny_dataset: Path) 
     model = EventTransformer.of(manifest, config, read_items(tiny_dataset).targets)
     updater = Updater(model, manifest, config, 12, World(Launch(), torch.device("cpu")))
     arrays = next(iter(WindowStream(tiny_dataset, objective="causal", batch_windows=3)))
-    assert updater.apply(arrays, 0).finite
+    assert updater.apply(updater.prepare(arrays, 0)).finite
     with torch.no_grad():
         model.rating.bias_V.fill_(torch.inf)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    update = updater.apply(arrays, 1)
+    update = updater.apply(updater.prepare(arrays, 1))
     assert update.not_finite["anime_rating"] == "inf"
     assert update.loss is None
     assert update.losses["anime_watch"] is not None
