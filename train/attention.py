@@ -13,7 +13,7 @@ from train.batches import Batch
 from train.segments import SegmentPlan, segment_attention
 
 if TYPE_CHECKING:
-    from train.flex import FlexPlan
+    from train.gpu_attention import RangePlan
 
 
 class SelfAttention(nn.Module):
@@ -35,16 +35,15 @@ class SelfAttention(nn.Module):
             self.b_H = nn.Parameter(torch.full((heads,), 0.05))
             self.z_H = nn.Parameter(torch.zeros(heads))
 
-    def forward(self, x_BTD: Tensor, plan: "SegmentPlan | FlexPlan") -> Tensor:
+    def forward(self, x_BTD: Tensor, plan: "SegmentPlan | RangePlan") -> Tensor:
         """(B, T, D) → (B, T, D)."""
         qkv_BTD = self.to_qkv(x_BTD)
         if isinstance(plan, SegmentPlan):
             y_BTD = segment_attention(qkv_BTD, self._coefficients(), plan)
         else:
-            from train.flex import block_attention
+            from train.gpu_attention import range_attention
 
-            bias = (self.a_H, self.b_H, self.z_H) if self.relative else None
-            y_BTD = block_attention(qkv_BTD, self.heads, bias, plan)
+            y_BTD = range_attention(qkv_BTD, self._coefficients(), plan)
         out: Tensor = self.to_out(y_BTD)
         return out
 
@@ -55,10 +54,10 @@ class SelfAttention(nn.Module):
         return self.to_qkv.weight.new_empty(self.heads, 0)
 
 
-def attention_plan(batch: Batch, heads: int, *, causal: bool) -> "SegmentPlan | FlexPlan":
+def attention_plan(batch: Batch, heads: int, *, causal: bool) -> "SegmentPlan | RangePlan":
     """What the layers share of a batch."""
     if batch.layout is not None:
         return SegmentPlan.of(batch.layout, heads)
-    from train.flex import flex_plan
+    from train.gpu_attention import range_plan
 
-    return flex_plan(batch.segment_BT, batch.time_BT, batch.time_known_BT, causal=causal)
+    return range_plan(batch.segment_BT, batch.time_BT, batch.time_known_BT, causal=causal)

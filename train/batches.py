@@ -89,7 +89,7 @@ class Batch:
     time_BT: Tensor  # int64: own time, seconds
     time_known_BT: Tensor  # bool
     targets: dict[str, Targets]  # by task
-    layout: SegmentLayout | None  # None: FlexAttention
+    layout: SegmentLayout | None  # None: attention by the kernels of CUDA
     dropout_keys: NDArray[np.uint64] | None  # (B,), on the host; None: native dropout
 
 
@@ -101,18 +101,19 @@ def to_batch(
     *,
     step: int = 0,
     split: SplitName = "training",
-    flex: bool | None = None,
+    for_gpu: bool | None = None,
 ) -> Batch:
     """The windows `rows` of a stream's batch as tensors on `device`, for optimizer step `step`.
 
-    `flex` chooses FlexAttention, native dropout and, in training, targets of a fixed capacity; by default on CUDA.
+    `for_gpu` chooses the kernels of CUDA, native dropout and, in training, targets of a fixed capacity; by default on
+    CUDA.
     """
     arrays = {name: array[rows] for name, array in arrays.items()}
-    flex = device.type == "cuda" if flex is None else flex
+    for_gpu = device.type == "cuda" if for_gpu is None else for_gpu
     time, known = arrays["time"], arrays["time_known"]
     told, told_known = arrays["told_time"], arrays["told_time_known"]
     layout = None
-    if not flex:
+    if not for_gpu:
         layout = lay_out_segments(
             arrays["segment"], time, known, causal=facts.causal, relative=facts.relative, device=device
         )
@@ -128,10 +129,10 @@ def to_batch(
             facts.schema,
             causal=facts.causal,
             exclude_seen=facts.exclude_seen,
-            expected=facts.target_shares if flex and split == "training" else None,
+            expected=facts.target_shares if for_gpu and split == "training" else None,
         ),
         layout=None,
-        dropout_keys=None if flex else dropout_keys(facts.seed, step, arrays["slot"].astype(np.int64)),
+        dropout_keys=None if for_gpu else dropout_keys(facts.seed, step, arrays["slot"].astype(np.int64)),
     )
     return replace(_moved(batch, device), layout=layout)
 

@@ -66,7 +66,7 @@ class World:
         # Tasks without a target leave their head unused. Buckets are then never rebuilt, so that the order of
         # additions, and with it every bit, is the same in a resumed run.
         if self.device.type == "cuda":
-            # Dynamo would split the compiled graph at buckets, which it cannot where FlexAttention is in it.
+            # Dynamo would split the compiled graph at buckets, which it cannot where an autograd.Function is in it.
             torch._dynamo.config.optimize_ddp = False
         return nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
 

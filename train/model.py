@@ -23,7 +23,7 @@ from train.inputs import TokenInputs
 from train.segments import SegmentPlan
 
 if TYPE_CHECKING:
-    from train.flex import FlexPlan
+    from train.gpu_attention import RangePlan
 
 _EMBEDDING_STD = 0.05
 
@@ -59,7 +59,7 @@ class Block(nn.Module):
         )
         self.feed_forward_dropout = Dropout(config.dropout, place + 2)
 
-    def forward(self, x_BTD: Tensor, plan: "SegmentPlan | FlexPlan", keys: NDArray[np.uint64] | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, plan: "SegmentPlan | RangePlan", keys: NDArray[np.uint64] | None) -> Tensor:
         """(B, T, D) → (B, T, D)."""
         x_BTD = x_BTD + self.attention_dropout(self.attention(self.attention_norm(x_BTD), plan), keys)
         x_BTD = x_BTD + self.feed_forward_dropout(self.feed_forward(self.feed_forward_norm(x_BTD), keys), keys)

@@ -21,7 +21,7 @@ from train.config import TrainConfig
 from train.histories import BatchShape, History, Query, query_batches
 from train.model import EventTransformer
 from train.run import RUN_DATASET, Run, check_checkpoint, read_record
-from train.session import LEAST_CUDA_HEAD
+from train.session import MOST_CUDA_HEAD
 from train.update import autocast
 
 _STEP = re.compile(r"step-\d{8,}")
@@ -48,9 +48,9 @@ class Scorer:
         self._model = model.eval()
         self._facts = BatchFacts.of(manifest, config)
         head = config.model.width // config.model.heads
-        self._flex = self.device.type == "cuda" and head >= LEAST_CUDA_HEAD
+        self._for_gpu = self.device.type == "cuda" and head <= MOST_CUDA_HEAD
         window_len = manifest.schema_.window_len
-        if self._flex:
+        if self._for_gpu:
             self._shape = BatchShape(max(1, _GPU_TOKENS // window_len), window_len, fixed=True)
         else:
             self._shape = BatchShape(1, max(_CPU_TOKENS, window_len), fixed=False)
@@ -149,7 +149,7 @@ class Scorer:
         facts = self._facts
         found = [torch.empty(0, self.config.model.width, device=self.device)]
         for arrays, asked in query_batches(queries, facts.schema, self._shape, causal=facts.causal):
-            batch = to_batch(arrays, slice(None), facts, self.device, split="validation", flex=self._flex)
+            batch = to_batch(arrays, slice(None), facts, self.device, split="validation", for_gpu=self._for_gpu)
             with autocast(self.device):
                 state_ND = self._model(batch).flatten(0, 1)
             found.append(state_ND.index_select(0, torch.from_numpy(asked).to(self.device)).float())

@@ -30,7 +30,7 @@ from train.tensorboard import open_tensorboard
 from train.update import Prepared, Update, Updater, finite_or_none, scaled_sum
 from train.validation import validate, validation_batches
 
-LEAST_CUDA_HEAD = 16  # values of a head: below, FlexAttention has no CUDA kernel
+MOST_CUDA_HEAD = 128  # values of a head: with more, a block of queries and keys may not fit a GPU's shared memory
 MOST_BAD_STEPS = 10  # in a row, before a run is given up
 
 
@@ -301,11 +301,11 @@ class Session:
 
 
 def _check_heads(device: torch.device, shape: ModelConfig) -> None:
-    """Raise ConfigError for heads that FlexAttention's CUDA kernel refuses."""
-    if device.type == "cuda" and shape.width // shape.heads < LEAST_CUDA_HEAD:
+    """Raise ConfigError for heads that are too wide for the kernels of CUDA."""
+    if device.type == "cuda" and shape.width // shape.heads > MOST_CUDA_HEAD:
         raise ConfigError(
-            f"--heads {shape.heads}: heads of {shape.width // shape.heads} values are too narrow for a GPU; "
-            f"at most {shape.width // LEAST_CUDA_HEAD} heads fit a width of {shape.width}"
+            f"--heads {shape.heads}: heads of {shape.width // shape.heads} values are too wide for a GPU; a width of "
+            f"{shape.width} needs at least {-(-shape.width // MOST_CUDA_HEAD)} heads"
         )
 
 

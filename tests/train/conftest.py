@@ -1,10 +1,15 @@
 """Fixtures of the trainer's tests."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from invented import Invented, invent
+
+# Without a GPU the kernels of CUDA are interpreted: set before anything loads Triton.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,11 @@
 """Attention stays inside a segment, knows distances, and learns its bias."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from reference_attention import naive_attention
 
 from train.attention import SelfAttention
-from train.flex import flex_plan
 from train.segments import SegmentPlan, lay_out_segments, segment_attention
 
 CPU = torch.device("cpu")
@@ -89,59 +86,6 @@ def test_no_mask_over_a_whole_window_is_held(invented_batch):
     pairs = sum((stop - start) ** 2 for _, start, stop in invented.segments())
     assert held < 1.6 * pairs
     assert held < 4 * 512**2 / 20
-    batch = [torch.from_numpy(invented.arrays[name]) for name in ("segment", "time", "time_known")]
-    mask = flex_plan(*batch, causal=True).block_mask
-    tensors = [value for value in dataclasses.asdict(MaskTensors.of(mask)).values() if value is not None]
-    assert max(tensor.numel() for tensor in tensors) <= 4 * (512 // 128) ** 2
-
-
-@dataclasses.dataclass
-class MaskTensors:
-    """The tensors of a block mask."""
-
-    kv_num_blocks: torch.Tensor
-    kv_indices: torch.Tensor
-    full_kv_num_blocks: torch.Tensor
-    full_kv_indices: torch.Tensor
-
-    @classmethod
-    def of(cls, mask):
-        return cls(*(getattr(mask, field.name) for field in dataclasses.fields(cls)))
-
-    def listed(self, row, full):
-        count, index = (
-            (self.full_kv_num_blocks, self.full_kv_indices) if full else (self.kv_num_blocks, self.kv_indices)
-        )
-        return {(i, int(j)) for i in range(index.shape[2]) for j in index[row, 0, i, : int(count[row, 0, i])]}
-
-
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize(("window_len", "mean_len"), [(512, 60), (512, 400), (320, 30), (64, 9)])
-def test_blocks_of_flex_attention_are_those_with_a_visible_pair(invented_batch, causal, window_len, mean_len):
-    """Partial blocks and whole ones, against the dense mask that is never made."""
-    invented = invented_batch(num_windows=3, window_len=window_len, mean_len=mean_len, fill=0.8, seed=3)
-    segment = torch.from_numpy(invented.arrays["segment"])
-    time, known = (torch.from_numpy(invented.arrays[name]) for name in ("time", "time_known"))
-    listed = MaskTensors.of(flex_plan(segment, time, known, causal=causal).block_mask)
-    num_blocks = -(-window_len // 128)
-    for row in range(3):
-        visible = segment[row][:, None] == segment[row]
-        if causal:
-            visible = visible.tril()
-        whole = {
-            (i, j)
-            for i in range(num_blocks)
-            for j in range(num_blocks)
-            if max(i, j) < window_len // 128 and visible[i * 128 : i * 128 + 128, j * 128 : j * 128 + 128].all()
-        }
-        some = {
-            (i, j)
-            for i in range(num_blocks)
-            for j in range(num_blocks)
-            if visible[i * 128 : i * 128 + 128, j * 128 : j * 128 + 128].any()
-        }
-        assert listed.listed(row, full=True) == whole
-        assert listed.listed(row, full=False) == some - whole
 
 
 def test_heads_start_between_a_wide_view_and_a_short_one():

@@ -37,12 +37,12 @@ def naive_seen(invented, token, low, high):
     return seen
 
 
-@pytest.mark.parametrize("flex", [False, True])
+@pytest.mark.parametrize("for_gpu", [False, True])
 @pytest.mark.parametrize(("objective", "policy"), OBJECTIVES)
-def test_seen_items_are_those_of_events_that_the_token_can_see(invented_batch, objective, policy, flex):
+def test_seen_items_are_those_of_events_that_the_token_can_see(invented_batch, objective, policy, for_gpu):
     """Of the own segment and medium; a planned event leaves nothing out, nor does one that is asked for."""
     invented = invented_batch(objective=objective, policy=policy, num_windows=8, mean_len=14)
-    batch = batch_of(invented, flex=flex)
+    batch = batch_of(invented, for_gpu=for_gpu)
     for medium, (low, high) in enumerate([(0, 30), (30, 50)]):
         targets = batch.targets[f"medium_{medium}_watch"]
         seen = targets.seen
