@@ -13,6 +13,10 @@ $(VENV)/installed: pyproject.toml streamfeat/__init__.py train/__init__.py
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
+$(VENV)/interpreter: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[interpreter]'
+	touch $@
+
 demo: install
 	$(BIN)/python cli.py invent $(DEMO)/events.csv --users 1500 --events 90000 --seed 1
 	$(BIN)/python cli.py build-shards $(DEMO)/events.csv $(DEMO)/data --window-len 256 --split users:0.1 --overwrite
@@ -29,10 +33,10 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint $(VENV)/interpreter
 	$(BIN)/python -m pytest -q
 
-test-slow: install
+test-slow: $(VENV)/interpreter
 	$(BIN)/python -m pytest -q -m slow
 
 clean:

@@ -1,8 +1,10 @@
-"""Tokens/s, model-flops utilisation, waiting and peak memory of `base` on one GPU, causal and masked, window 1024.
+"""Tokens/s, model-flops utilisation, waiting and peak memory of `base` on one GPU, causal and masked, window 1024; and
+the time of one layer's attention alone.
 
     python benchmarks/gpu.py [--steps 60] [--batch-tokens 65536]
 
-At most 5 minutes. The first steps compile and are left out. Writes benchmarks/results/gpu.json. Refuses without CUDA.
+At most 5 minutes. The first steps compile (40 s and more) and are left out. Writes benchmarks/results/gpu.json;
+refuses without CUDA.
 
 Model flops are counted as usual: 6 per parameter of a matrix and token (2 forward, 4 backward), the watch softmax for
 its targets alone, and attention over the pairs of tokens that may see each other; nothing that is computed twice.
@@ -105,6 +107,27 @@ def measure(data: Path, run: Path, objective: str, steps: int, batch_tokens: int
     ]
 
 
+def measure_attention(data: Path) -> list[dict[str, object]]:
+    """Medians of the kernels at the shape of a layer of `base`, on a causal batch."""
+    from triton.testing import do_bench
+
+    from train.gpu_attention import range_attention, range_plan
+
+    arrays = next(iter(WindowStream(data, objective="causal", batch_windows=64)))
+    columns = (torch.from_numpy(arrays[name]).cuda() for name in ("segment", "time", "time_known"))
+    plan, shape = range_plan(*columns, causal=True), PRESETS["base"]
+    qkv = torch.randn(*arrays["segment"].shape, 3 * shape["width"], device="cuda", dtype=torch.bfloat16)
+    coefficients = torch.randn(shape["heads"], 3, device="cuda") / 5
+    inputs = qkv.requires_grad_(), coefficients.requires_grad_()
+    out = range_attention(*inputs, plan)
+    grad = torch.randn_like(out)
+    times = {
+        "forward": do_bench(lambda: range_attention(*inputs, plan), return_mode="median"),
+        "backward": do_bench(lambda: torch.autograd.grad(out, inputs, grad, retain_graph=True), return_mode="median"),
+    }
+    return [{"name": f"attention of a layer: {name}", "value": value, "unit": "ms"} for name, value in times.items()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60, help="more than 20")
@@ -114,7 +137,7 @@ def main() -> None:
         raise SystemExit("benchmarks/gpu.py needs a CUDA device; none is here")
     with tempfile.TemporaryDirectory() as folder:
         data = make_dataset(Path(folder))
-        rows = []
+        rows = measure_attention(data)
         for objective in ("causal", "masked"):
             rows += measure(data, Path(folder, objective), objective, options.steps, options.batch_tokens)
     write_results("gpu", rows)

@@ -80,8 +80,8 @@ def estimate(manifest: Manifest, config: TrainConfig, world_size: int, device_ty
 
 
 def _on_gpu(manifest: Manifest, config: TrainConfig, world_size: int) -> tuple[float, float, float]:
-    """Bytes of activations, logits and batches; what the stream holds is the host's. Compiled, under autocast: torch
-    2.11 on an H200 took these numbers of values of `width` and `hidden` per layer."""
+    """Bytes of activations, logits and batches; what the stream holds is the host's. Compiled, under autocast;
+    held to peaks of torch 2.11 on an H200."""
     facts, shape = BatchFacts.of(manifest, config), config.model
     width, hidden = shape.width, round(shape.feed_forward * shape.width)
     micro = config.micro_batch_windows(facts.schema.window_len, world_size) * facts.schema.window_len
@@ -90,8 +90,9 @@ def _on_gpu(manifest: Manifest, config: TrainConfig, world_size: int) -> tuple[f
     # bfloat16; dropout's masks in bytes.
     layer = 24 * width + 7 * hidden + 4 * shape.heads
     activations = micro * (shape.layers * layer + 12 * width) + width * (8 * watches + 20 * ratings)
-    # The compiler gives the softmax, its gradients and what is scattered into them buffers of their own.
-    logits = 8.5 * 4 * _largest_logits(facts, "cuda") + 4 * facts.schema.num_items * width
+    # The compiler gives the softmax, its gradients and what is scattered into them buffers of their own: 8.5 to 11.6
+    # were measured.
+    logits = 10 * 4 * _largest_logits(facts, "cuda") + 4 * facts.schema.num_items * width
     return activations, logits, 2 * micro * (64 + 8 * facts.num_values)
 
 

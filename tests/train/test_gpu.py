@@ -100,7 +100,9 @@ def test_bfloat16_stays_close(invented_batch, objective, mean_len):
             torch.testing.assert_close(found[task], wanted[task], rtol=2e-2, atol=0)
         for name, gradient in gradients.items():
             error = (gradient - wanted_gradients[name]).norm() / wanted_gradients[name].norm()
-            assert error <= 5e-2, f"{name}: {error:.3f}"
+            # Those of the bias are sums over all pairs, most of which cancel: bfloat16 on a CPU is off by .064, too.
+            most = 0.15 if name.endswith(("a_H", "b_H", "z_H")) else 0.03
+            assert error <= most, f"{name}: {error:.3f}"
 
 
 def test_validation_losses_agree(invented_batch):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from streamfeat import build_shards
-from streamfeat.errors import ConfigError, DivergedError
+from streamfeat import WindowStream, build_shards
+from streamfeat.errors import ConfigError, DamagedError, DivergedError
 from streamfeat.store.manifest import load_manifest
 from train.checkpoint import Checkpoints, read_checkpoint
 from train.config import TrainConfig
@@ -380,6 +380,32 @@ def test_a_run_keeps_the_number_of_packings_it_began_with(tmp_path: Path, tiny_d
     for name in ("early", "late"):
         drain(train(tmp_path / "data", tmp_path / name, resume=True))
         assert_same(tmp_path / name, tmp_path / "whole")
+
+
+def test_a_damaged_batch_ends_its_own_step_and_none_before(tmp_path: Path, tiny_dataset: Path) -> None:
+    """The next batch is prepared while a step runs: what is wrong with it leaves that step whole."""
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    shard = next(path for path in (tmp_path / "data/windows.zarr/training/0/item/c").rglob("*") if path.is_file())
+    content = bytearray(shard.read_bytes())
+    content[3] ^= 16
+    shard.write_bytes(content)
+    delivered: dict[int, int] = {}
+    for seed in range(8):
+        delivered[seed] = 0
+        with (
+            WindowStream(tmp_path / "data", objective="causal", batch_windows=3, seed=seed) as stream,
+            pytest.raises(DamagedError),
+        ):
+            for _ in stream:
+                delivered[seed] += 1
+    seed = max(delivered, key=lambda seed: delivered[seed])
+    assert delivered[seed] > 1
+    with pytest.raises(DamagedError):
+        drain(train(tmp_path / "data", tmp_path / "run", {**GIVEN, "checkpoint_every": 1, "seed": seed}))
+    assert numbers(tmp_path / "run")[-1]["step"] == delivered[seed]
+    checkpoint, _ = Checkpoints(tmp_path / "run").load_newest()
+    assert checkpoint is not None
+    assert checkpoint.state.step == checkpoint.state.stream["position"] == delivered[seed]
 
 
 @pytest.mark.gpu
