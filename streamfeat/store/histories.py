@@ -62,10 +62,11 @@ class HistoryReader:
         self._schema = manifest.schema_
         self._opened = contextlib.ExitStack()
         with self._opened:
-            self._offsets = self._opened.enter_context(ArrayReader(Path(root) / HISTORIES / "offsets"))
-            self._columns = {
-                name: self._opened.enter_context(ArrayReader(Path(root) / HISTORIES / name)) for name in EVENT_FIELDS
-            }
+            self._offsets, *columns = (
+                self._opened.enter_context(ArrayReader(Path(root) / array, manifest.shard_checksums(array)))
+                for array in (f"{HISTORIES}/{name}" for name in ("offsets", *EVENT_FIELDS))
+            )
+            self._columns = dict(zip(EVENT_FIELDS, columns, strict=True))
             self._opened = self._opened.pop_all()
 
     def read(self, first_user: int, last_user: int) -> Histories:

@@ -33,6 +33,7 @@ class FileRecord(Frozen):
     path: str
     size: Count
     sha256: str
+    crc32c: str = ""  # of a shard, in hex: of the checksums of its chunks, in order, so that reading can tell it
 
 
 class Receipt(Frozen):
@@ -148,6 +149,12 @@ class Manifest(Frozen):
     def files(self) -> tuple[FileRecord, ...]:
         """Every committed file."""
         return tuple(file for receipt in self.receipts for file in receipt.files)
+
+    def shard_checksums(self, array: str) -> dict[int, str]:
+        """Of the array at that path below the dataset: number of a shard → its record's `crc32c`."""
+        below = f"{array}/c/"
+        numbers = ((file.path.removeprefix(below).partition("/")[0], file) for file in self.files())
+        return {int(number): file.crc32c for number, file in numbers if number.isdecimal() and file.crc32c}
 
 
 def load_manifest(path: str | Path) -> Manifest:

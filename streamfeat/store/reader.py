@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,9 +42,13 @@ class ArrayReader:
     Decoding releases the GIL. Shard files are opened once and their indexes kept, the MAX_OPEN_SHARDS last used.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Open the array at `path`. Raises DamagedError where its `zarr.json` is missing, damaged or not of ours."""
+    def __init__(self, path: str | Path, committed: Mapping[int, str] | None = None) -> None:
+        """Open the array at `path`. Raises DamagedError where its `zarr.json` is missing, damaged or not of ours.
+
+        committed: `Manifest.shard_checksums`: a sound shard file in another's place is noticed by these alone.
+        """
         self.path = Path(path)
+        self._committed = committed or {}
         self.spec = parse_array(_read_metadata(self.path), self.path.name, str(self.path / METADATA))
         self.shape = (self.spec.num_rows, *self.spec.row_shape)
         self.dtype = self.spec.dtype
@@ -163,7 +168,8 @@ class ArrayReader:
             if found is not None:
                 self._shards.move_to_end(shard)
                 return found
-        opened = _Shard(open_below(self.path.parent, self.spec.shard_file(shard)), self.spec.chunks_per_shard)
+        file = open_below(self.path.parent, self.spec.shard_file(shard))
+        opened = _Shard(file, self.spec.chunks_per_shard, self._committed.get(shard, ""))
         with self._lock:
             self._shards[shard] = opened
             while len(self._shards) > MAX_OPEN_SHARDS:
@@ -174,8 +180,11 @@ class ArrayReader:
 class _Shard:
     """An open shard file with its index; the file is closed when nobody holds the shard any more."""
 
-    def __init__(self, file: int, num_chunks: int) -> None:
-        """Takes over the handle `file`. Raises ChunkError where it ends with no sound index."""
+    def __init__(self, file: int, num_chunks: int, committed: str) -> None:
+        """Takes over the handle `file`. Raises ChunkError where it ends with no sound index.
+
+        committed: the crc32c of its chunks' checksums, "" where it is not known.
+        """
         self.file = file
         status = os.fstat(file)
         body_bytes = status.st_size - index_bytes(num_chunks)
@@ -186,9 +195,23 @@ class _Shard:
         entries = parse_index(tail, num_chunks, body_bytes)
         self.entries: list[list[int]] = entries.tolist()
         self.misplaced = _misplaced(entries[:, 0])
+        self.is_committed = not committed or self._checksum().hex() == committed
 
     def read(self, inner: int, compression: Compression, out: NDArray[Any]) -> None:
         """Decode the shard's chunk `inner` into `out`, which has exactly a chunk's size. Raises ChunkError."""
+        self._decode(inner, compression, out)
+        if not self.is_committed:  # said last: where one chunk is wrong, its own error says more
+            raise ChunkError("the shard's chunks are not the committed ones: another file, or another chunk, is here")
+
+    def _checksum(self) -> bytes:
+        """The crc32c of the checksums that stand behind the chunks, in the order of their numbers."""
+        ends = [offset + nbytes for offset, nbytes in self.entries if offset != ABSENT and nbytes > CRC_BYTES]
+        checksums = np.empty((len(ends), CRC_BYTES), np.uint8)
+        for end, checksum in zip(ends, checksums, strict=True):
+            _read_exactly(self.file, [checksum], end - CRC_BYTES)
+        return crc32c(checksums)
+
+    def _decode(self, inner: int, compression: Compression, out: NDArray[Any]) -> None:
         offset, nbytes = self.entries[inner]
         if offset == ABSENT and nbytes == ABSENT:
             raise ChunkError("the chunk is absent")

@@ -29,12 +29,14 @@ def write_shard(root: Path, group: str, spec: ArraySpec, shard: int, values: NDA
     assert values.shape == (rows, *spec.row_shape), (values.shape, rows, spec)
     assert values.dtype == spec.dtype, (values.dtype, spec)
     path = f"{group}/{spec.shard_file(shard)}"
-    size, sha256 = write_durably(root, path, _shard_parts(spec, values))
-    return FileRecord(path=path, size=size, sha256=sha256)
+    checksums = bytearray()
+    size, sha256 = write_durably(root, path, _shard_parts(spec, values, checksums))
+    return FileRecord(path=path, size=size, sha256=sha256, crc32c=crc32c(np.frombuffer(checksums, np.uint8)).hex())
 
 
-def _shard_parts(spec: ArraySpec, values: NDArray[Any]) -> Iterator[memoryview | bytes]:
-    """The bytes of a shard file in order: each chunk and its crc32c, then the index and its crc32c."""
+def _shard_parts(spec: ArraySpec, values: NDArray[Any], checksums: bytearray) -> Iterator[memoryview | bytes]:
+    """The bytes of a shard file in order: each chunk and its crc32c, which `checksums` collects, then the index and
+    its crc32c."""
     values = np.ascontiguousarray(values, spec.dtype.newbyteorder("<"))
     index = np.full((spec.chunks_per_shard, 2), ABSENT, "<u8")  # chunks beyond the array's end stay absent
     offset = 0
@@ -46,7 +48,9 @@ def _shard_parts(spec: ArraySpec, values: NDArray[Any]) -> Iterator[memoryview |
             rows = padded
         encoded = encode_chunk(rows, spec.compression)
         yield encoded.data
-        yield crc32c(encoded)
+        checksum = crc32c(encoded)
+        yield checksum
+        checksums += checksum
         index[chunk] = offset, encoded.size + CRC_BYTES
         offset += encoded.size + CRC_BYTES
     tail = index.reshape(-1).view(np.uint8)
@@ -114,7 +118,7 @@ def is_committed(root: Path, receipt: Receipt, *, full: bool = False) -> bool:
 def _holds(root: Path, record: FileRecord, full: bool) -> bool:
     try:
         if full:
-            return record_of(root, record.path) == record
+            return size_and_digest(root, record.path) == (record.size, record.sha256)
         with os.fdopen(open_below(root, record.path), "rb", buffering=0) as file:
             return file.seek(0, 2) == record.size
     except (FileNotFoundError, IsADirectoryError, DamagedError):

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from streamfeat.config import SplitName
 from streamfeat.errors import DamagedError
+from streamfeat.schema import TokenField
+from streamfeat.store.layout import WINDOWS
 from streamfeat.store.manifest import Manifest
 from streamfeat.store.reader import ArrayReader
 from streamfeat.stream.source import ChunkSource
@@ -84,15 +86,18 @@ class ChunkPool:
             if not self._readers:
                 folder = self._source.folder(self._packing)
                 fields = self._manifest.schema_.token_fields()
-                self._readers = {field.name: self._checked(folder / field.name, field.dtype) for field in fields}
+                self._readers = {field.name: self._checked(folder, field) for field in fields}
             return self._readers
 
-    def _checked(self, path: Path, dtype: np.dtype[Any]) -> ArrayReader:
-        reader = ArrayReader(path)
+    def _checked(self, folder: Path, field: TokenField) -> ArrayReader:
+        # What lives is not in the manifest.
+        array = f"{WINDOWS}/{self._split}/{self._packing}/{field.name}"
+        committed = {} if self._source.live else self._manifest.shard_checksums(array)
+        path = folder / field.name
+        reader = ArrayReader(path, committed)
         counts = self._manifest.splits[self._split]
-        expected = (
-            (counts.windows, self._manifest.schema_.window_len), dtype, counts.chunk_windows, counts.shard_windows,
-        )  # fmt: skip
+        shape = counts.windows, self._manifest.schema_.window_len
+        expected = shape, field.dtype, counts.chunk_windows, counts.shard_windows
         found = (reader.shape, reader.dtype, reader.chunk_rows, reader.shard_rows)
         if found != expected:
             raise DamagedError(

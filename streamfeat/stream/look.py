@@ -42,7 +42,8 @@ def _featurized(
     packing = manifest.packing_of(config.split, epoch)
     stored = {}
     for field in manifest.schema_.token_fields():
-        with ArrayReader(root / WINDOWS / config.split / str(packing) / field.name) as reader:
+        array = f"{WINDOWS}/{config.split}/{packing}/{field.name}"
+        with ArrayReader(root / array, manifest.shard_checksums(array)) as reader:
             if reader.shape != (manifest.splits[config.split].windows, manifest.schema_.window_len):
                 raise DamagedError(
                     f"{reader.path}: has the shape {reader.shape}, not the manifest's; run `verify`, or build again"

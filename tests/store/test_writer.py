@@ -60,8 +60,8 @@ def test_a_record_says_what_lies_on_disk(tmp_path: Path) -> None:
     records = [*write_array(tmp_path, "group", spec, values_of(spec)), write_whole(tmp_path, "a/b.json", b"{}")]
     for record in records:
         data = (tmp_path / record.path).read_bytes()
-        assert record == FileRecord(path=record.path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-        assert record_of(tmp_path, record.path) == record
+        expected = FileRecord(path=record.path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        assert record.model_copy(update={"crc32c": ""}) == expected == record_of(tmp_path, record.path)
     with pytest.raises(FileNotFoundError):
         record_of(tmp_path, "a/other.json")
 

@@ -29,6 +29,11 @@ def stream_of(dataset: Path, **options: Any) -> WindowStream:
     return WindowStream(dataset, objective="causal", batch_windows=8, seed=3, copy=True, **options)
 
 
+def write_events(file: Path) -> None:
+    rows = (f"u{n % 40},i{n % 17},{1_400_000_000 + n * 60}" for n in range(2000))
+    file.write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
+
+
 def edit(file: Path, change: Callable[[bytearray], None]) -> None:
     content = bytearray(file.read_bytes())
     change(content)
@@ -129,18 +134,37 @@ def test_sizes_of_another_packing_or_split_wait_until_it_is_read(damageable: Pat
     assert list(stream_of(damageable, split="validation"))
 
 
-def test_shards_of_equal_size_in_each_others_place_are_verifys_to_find(tmp_path: Path) -> None:
-    """What a plain read cannot notice, as the format page says: every checksum and every size holds."""
-    events = tmp_path / "e.csv"
-    rows = (f"u{n % 40},i{n % 17},{1_400_000_000 + n * 60}" for n in range(2000))
-    events.write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
+def test_shards_of_equal_size_in_each_others_place_are_noticed(tmp_path: Path) -> None:
+    """Every checksum inside of them and every size holds: the receipt's `crc32c` tells."""
     root = tmp_path / "data"
-    build_shards([str(events)], root, window_len=16, chunk_windows=2, shard_windows=8, compression="none")
+    write_events(tmp_path / "e.csv")
+    build_shards([str(tmp_path / "e.csv")], root, window_len=16, chunk_windows=2, shard_windows=8, compression="none")
+    undisturbed = list(stream_of(root))
     exchange(root / SHARD, root / OTHER)
-    assert len(list(stream_of(root))) > 0
+    delivered = []
+    with pytest.raises(DamagedError, match=r"array .*time, chunk \d+, shard file .*: the shard's chunks are not the"):
+        delivered.extend(stream_of(root))
+    for mine, theirs in zip(delivered, undisturbed, strict=False):
+        assert all(np.array_equal(mine[name], theirs[name]) for name in theirs)
     found = [problem for problem in verify(root) if isinstance(problem, Problem)]
     assert {problem.file for problem in found} == {SHARD, OTHER}
     assert all("holds what belongs into" in problem.what for problem in found)
+
+
+def test_chunks_of_equal_size_in_each_others_place_are_noticed(tmp_path: Path) -> None:
+    """Inside one shard, the index left as it was; uncompressed chunks all have one size."""
+    root = tmp_path / "data"
+    write_events(tmp_path / "e.csv")
+    build_shards([str(tmp_path / "e.csv")], root, window_len=16, chunk_windows=2, shard_windows=8, compression="none")
+
+    def change(content: bytearray) -> None:
+        size = (len(content) - 4 * 16 - 4) // 4
+        content[: 2 * size] = content[size : 2 * size] + content[:size]
+
+    edit(root / SHARD, change)
+    with pytest.raises(DamagedError, match=r"the shard's chunks are not the committed ones"):
+        list(stream_of(root))
+    assert {problem.file for problem in verify(root) if isinstance(problem, Problem)} == {SHARD}
 
 
 def test_an_edited_manifest_and_a_newer_format_are_refused_at_opening(damageable: Path) -> None:

@@ -389,15 +389,7 @@ def test_a_damaged_batch_ends_its_own_step_and_none_before(tmp_path: Path, tiny_
     content = bytearray(shard.read_bytes())
     content[3] ^= 16
     shard.write_bytes(content)
-    delivered: dict[int, int] = {}
-    for seed in range(8):
-        delivered[seed] = 0
-        with (
-            WindowStream(tmp_path / "data", objective="causal", batch_windows=3, seed=seed) as stream,
-            pytest.raises(DamagedError),
-        ):
-            for _ in stream:
-                delivered[seed] += 1
+    delivered = {seed: batches_before_damage(tmp_path / "data", seed) for seed in range(8)}
     seed = max(delivered, key=lambda seed: delivered[seed])
     assert delivered[seed] > 1
     with pytest.raises(DamagedError):
@@ -406,6 +398,17 @@ def test_a_damaged_batch_ends_its_own_step_and_none_before(tmp_path: Path, tiny_
     checkpoint, _ = Checkpoints(tmp_path / "run").load_newest()
     assert checkpoint is not None
     assert checkpoint.state.step == checkpoint.state.stream["position"] == delivered[seed]
+
+
+def batches_before_damage(dataset: Path, seed: int) -> int:
+    num_batches = 0
+    with WindowStream(dataset, objective="causal", batch_windows=3, seed=seed) as stream:
+        try:
+            for _ in stream:
+                num_batches += 1
+        except DamagedError:
+            return num_batches
+    raise AssertionError("no damage was noticed")
 
 
 @pytest.mark.gpu
