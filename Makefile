@@ -34,7 +34,7 @@ lint: install
 	$(BIN)/lint-imports
 
 test: lint $(VENV)/interpreter
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4
 
 test-slow: $(VENV)/interpreter
 	$(BIN)/python -m pytest -q -m slow

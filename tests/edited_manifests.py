@@ -8,7 +8,22 @@ from typing import Any
 from streamfeat.store.manifest import manifest_checksum
 
 
-def edit_manifest(root: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+def set_shard_checksums(root: Path, crc32c: str | None) -> None:
+    """Give every record of a shard in the manifest and in the receipts this `crc32c`; None takes it away."""
+
+    def change(receipt: dict[str, Any]) -> None:
+        for record in receipt["files"]:
+            if record.pop("crc32c", None) and crc32c is not None:
+                record["crc32c"] = crc32c
+
+    edit_manifest(root, lambda values: [change(receipt) for receipt in values["receipts"]])
+    for file in (root / "receipts").glob("*.json"):
+        receipt = json.loads(file.read_text("utf-8"))
+        change(receipt)
+        file.write_text(json.dumps(receipt, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def edit_manifest(root: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     """Let `edit` change the manifest of the dataset `root`, and give it the checksum that fits."""
     file = root / "dataset.json"
     values = json.loads(file.read_text("utf-8"))

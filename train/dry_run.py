@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from streamfeat.build.worker import peak_memory
+from train.device import exact_arithmetic
 from train.distributed import joined
 from train.loop import never
 from train.memory import Memory
 from train.progress import Progress
 from train.run import open_run_together
-from train.session import Session, exact_arithmetic
+from train.session import Session
 
 _UNTIMED = 3  # steps: the first ones compile, and fill caches
 _TIMED = 10

@@ -13,7 +13,7 @@ from train import gpu_kernels
 
 # What a program works on at a time: with more, a Hopper GPU's registers overflow into memory.
 _QUERIES, _KEYS = 64, 32
-_LOW_BITS = 20  # of a time in seconds: as two float32 numbers its differences are exact to 2^24 and beyond
+_LOW_BITS = 20  # of a time in seconds: differences of two float32 numbers are rounded once, and ties are ties
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def range_attention(qkv_BTD: Tensor, coefficient_HC: Tensor, plan: RangePlan) ->
 
     `qkv_BTD` (B, T, 3 * H * K) holds queries, keys and values; returns (B, T, H * K), zeros on PAD.
     """
-    out: Tensor = _attend(qkv_BTD.contiguous(), coefficient_HC.float(), plan.range_4BT, plan.time_3BT)[0]
+    out: Tensor = _attend(qkv_BTD.contiguous(), coefficient_HC.float().contiguous(), plan.range_4BT, plan.time_3BT)[0]
     return out
 
 
@@ -71,7 +71,7 @@ def _attend_backward(
         return grad_qkv, torch.zeros_like(coefficients)
     grid, numbers, shapes = _grid(qkv, coefficients, _QUERIES), _numbers(qkv, coefficients), _shapes(qkv, coefficients)
     grad_out, delta = grad_out.contiguous(), torch.empty_like(lse)
-    parts = coefficients.new_empty(len(qkv), grid[0], *coefficients.shape)
+    parts = coefficients.new_empty(len(qkv), -(-qkv.shape[1] // _QUERIES), *coefficients.shape)
     gpu_kernels.backward_queries[grid](
         grad_out, qkv, coefficients, ranges, times, out, lse, delta, grad_qkv, parts, *numbers, **shapes
     )
@@ -107,8 +107,9 @@ def _differentiate(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor
 _attend.register_autograd(_differentiate, setup_context=_save)
 
 
-def _grid(qkv: Tensor, coefficients: Tensor, block: int) -> tuple[int, int, int]:
-    return -(-qkv.shape[1] // block), coefficients.shape[0], qkv.shape[0]
+def _grid(qkv: Tensor, coefficients: Tensor, block: int) -> tuple[int]:
+    """A program for each block of each head and window."""
+    return (-(-qkv.shape[1] // block) * len(coefficients) * len(qkv),)
 
 
 def _numbers(qkv: Tensor, coefficients: Tensor) -> tuple[int, int, float]:

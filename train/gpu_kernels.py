@@ -19,6 +19,14 @@ _LOW = tl.constexpr(1048576.0)  # seconds that a time's high part counts
 
 
 @triton.jit
+def _place(num_blocks, H: tl.constexpr):
+    """Block, head and window of this program: blocks first, since those of a head read the same keys. One axis, since
+    CUDA's others end at 65,535."""
+    program = tl.program_id(0)
+    return program % num_blocks, program // num_blocks % H, program // (num_blocks * H)
+
+
+@triton.jit
 def _terms(token_i, token_j, times, size, inside_i, inside_j):
     """(I, J): ln(1 + |lag|), ln(1 + |Δt|), [Δt = 0], the last two 0 where either time is unknown."""
     high_i = tl.load(times + token_i, mask=inside_i, other=0.0)[:, None]
@@ -70,7 +78,7 @@ def forward(
     qkv (B, T, 3, H, K); coefficients (H, 3); ranges (4, B, T) int32: first key and end of the keys that a query sees,
     first query and end of the queries that see a key; times (3, B, T) float32: high, low, known; size: B * T.
     """
-    block, head, window = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    block, head, window = _place(tl.cdiv(T, I_BLOCK), H)
     start = window * T
     of_head = qkv + head * K
     i = block * I_BLOCK + tl.arange(0, I_BLOCK)
@@ -113,7 +121,7 @@ def backward_queries(
 ):  # fmt: skip
     """Gradients of queries; of the coefficients per block, grad_parts (B, blocks, H, 3); and `delta` (B, H, T), the
     products of outputs and their gradients."""
-    block, head, window = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    block, head, window = _place(tl.cdiv(T, I_BLOCK), H)
     start = window * T
     of_head = qkv + head * K
     i = block * I_BLOCK + tl.arange(0, I_BLOCK)
@@ -152,7 +160,7 @@ def backward_queries(
             of_tie += tl.sum(grad_score * tie, 1)
     _store_rows(grad_qkv + head * K, token_i, inside_i, 3 * H * K, grad_q * SCALE, K, PADDED)
     if BIAS:
-        part = grad_parts + ((window * tl.num_programs(0) + block) * H + head) * 3
+        part = grad_parts + ((window * tl.cdiv(T, I_BLOCK) + block) * H + head) * 3
         tl.store(part, tl.sum(of_lag, 0))
         tl.store(part + 1, tl.sum(of_since, 0))
         tl.store(part + 2, tl.sum(of_tie, 0))
@@ -165,7 +173,7 @@ def backward_keys(
     I_BLOCK: tl.constexpr, J_BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of keys and values."""
-    block, head, window = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    block, head, window = _place(tl.cdiv(T, J_BLOCK), H)
     start = window * T
     of_head = qkv + head * K
     j = block * J_BLOCK + tl.arange(0, J_BLOCK)

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from train.device import exact_arithmetic
 from train.distributed import joined
 from train.progress import Note, Progress, Stopped
 from train.run import open_run_together
-from train.session import Session, exact_arithmetic
+from train.session import Session
 from train.tensorboard import check_tensorboard
 
 

@@ -18,11 +18,10 @@ from streamfeat.store.tables import ItemTable, read_items
 from train.batches import BatchFacts, to_batch
 from train.checkpoint import BEST, CHECKPOINTS, LATEST, read_checkpoint
 from train.config import TrainConfig
+from train.device import MOST_CUDA_HEAD, autocast
 from train.histories import BatchShape, History, Query, query_batches
 from train.model import EventTransformer
 from train.run import RUN_DATASET, Run, check_checkpoint, read_record
-from train.session import MOST_CUDA_HEAD
-from train.update import autocast
 
 _STEP = re.compile(r"step-\d{8,}")
 

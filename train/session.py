@@ -7,16 +7,15 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from streamfeat.errors import ConfigError, DataError, DivergedError, StorageError, StreamfeatError
+from streamfeat.errors import DataError, DivergedError, StorageError
 from streamfeat.store.tables import read_items
 from streamfeat.stream.order import lanes_of_rank, steps_per_epoch
 from train.bad_steps import BAD_STEPS, append_bad_step
 from train.baselines import score_baselines
 from train.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
-from train.config import ModelConfig
+from train.device import check_heads
 from train.distributed import World
 from train.feed import Feed, Timed
 from train.memory import check_memory, shortage, told_what_to_lower
@@ -30,7 +29,6 @@ from train.tensorboard import open_tensorboard
 from train.update import Prepared, Update, Updater, finite_or_none, scaled_sum
 from train.validation import validate, validation_batches
 
-MOST_CUDA_HEAD = 128  # values of a head: with more, a block of queries and keys may not fit a GPU's shared memory
 MOST_BAD_STEPS = 10  # in a row, before a run is given up
 
 
@@ -49,7 +47,7 @@ class Session:
         self.steps_per_epoch = steps_per_epoch(num_windows, self.batch_windows)
         self.num_steps = self.config.steps or self.config.epochs * self.steps_per_epoch
         self.item_targets = read_items(run.dataset).targets
-        _check_heads(world.device, self.config.model)
+        check_heads(world.device, self.config.model)
         self.memory = check_memory(self.manifest, self.config, world, force=force)
         model = EventTransformer.of(self.manifest, self.config, self.item_targets).to(world.device)
         self.updater = Updater(model, self.manifest, self.config, self.num_steps, world)
@@ -61,7 +59,7 @@ class Session:
         self._checkpoints: Checkpoints | None = None  # on rank 0, which alone writes
         self._log: MetricsLog | None = None  # on rank 0
         self._feed: Feed | None = None  # none where the run is finished already
-        self._prepared: Prepared | StreamfeatError | None = None  # the next step's batch, or why there is none
+        self._prepared: Prepared | Exception | None = None  # the next step's batch, or why there is none
         self._stream_state: dict[str, Any] = {}  # of the checkpoint that the run goes on from
 
     def __enter__(self) -> "Session":
@@ -131,9 +129,11 @@ class Session:
         Raises DivergedError after `MOST_BAD_STEPS` in a row whose loss or gradient was not finite.
         """
         feed = self.feed
-        prepared, self._prepared = self._prepared or self._prepare(self.step), None
-        if isinstance(prepared, StreamfeatError):
+        prepared, self._prepared = self._prepared, None
+        if isinstance(prepared, Exception):
             raise prepared
+        if prepared is None:
+            prepared = self.updater.prepare(feed.peek(), self.step)
         stream = feed.state_dict()
         feed.take()
         update = self.updater.apply(prepared, self._prepare_next)
@@ -261,17 +261,15 @@ class Session:
         yield Note(f"resuming from {checkpoint.path}")
         return checkpoint
 
-    def _prepare(self, step: int) -> Prepared | StreamfeatError:
-        """The next batch for update `step`; what keeps it from being one is an error of that step, not of this."""
-        try:
-            return self.updater.prepare(self.feed.peek(), step)
-        except StreamfeatError as error:
-            return error
-
     def _prepare_next(self) -> None:
-        """While the device is busy with a step: the host's part of the next, where its batch is there already."""
-        if self.step + 1 < self.num_steps and self.feed.is_there():
-            self._prepared = self._prepare(self.step + 1)
+        """While the device is busy with a step: the host's part of the next, where its batch is there already.
+
+        Whatever goes wrong is an error of that step, not of this one."""
+        try:
+            if self.step + 1 < self.num_steps and self.feed.is_there():
+                self._prepared = self.updater.prepare(self.feed.peek(), self.step + 1)
+        except Exception as error:  # noqa: BLE001  raised by the next `advance`
+            self._prepared = error
 
     def _record_bad_step(self, update: Update, window: NDArray[np.int64], stream: dict[str, Any]) -> Note:
         """Every rank tells its windows, rank 0 writes the line."""
@@ -298,27 +296,3 @@ class Session:
             values |= {f"baseline_{task}": value for task, value in self._baselines.items()}
         values |= {"lr": rate, "tokens_per_s": speed, "wait_share": wait_share}
         self._log.append(kind, self.step, values)
-
-
-def _check_heads(device: torch.device, shape: ModelConfig) -> None:
-    """Raise ConfigError for heads that are too wide for the kernels of CUDA."""
-    if device.type == "cuda" and shape.width // shape.heads > MOST_CUDA_HEAD:
-        raise ConfigError(
-            f"--heads {shape.heads}: heads of {shape.width // shape.heads} values are too wide for a GPU; a width of "
-            f"{shape.width} needs at least {-(-shape.width // MOST_CUDA_HEAD)} heads"
-        )
-
-
-@contextlib.contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """On a CPU, where it costs nothing, only operations that give the same bits each time."""
-    deterministic = torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    torch.use_deterministic_algorithms(not torch.cuda.is_available())
-    # Else every fresh buffer would be filled before it is written.
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        deterministic.fill_uninitialized_memory = before[1]  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ Loss sums are divided by the weight sums of the whole global batch, which all ra
 micro-batch, so that neither accumulation nor ranks change the number.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from streamfeat.kernels.draws import DROPOUT, draws
 from streamfeat.store.manifest import Manifest
 from train.batches import Batch, BatchFacts, to_batch
 from train.config import TrainConfig
+from train.device import autocast
 from train.distributed import World, without_sync
 from train.memory import told_what_to_lower
 from train.model import EventTransformer
@@ -46,11 +48,10 @@ class Prepared:
     """This rank's share of the global batch of a step, as far as the host can bring it before the step."""
 
     step: int  # from 0
-    arrays: Arrays  # read until the last micro-batch is on its way
     window: NDArray[np.int64]  # (rows,): which windows they are, -1 where a slot is empty
     weights: list[float]  # by task: sum over this rank's targets
-    micro: list[slice]  # rows of each micro-batch; at least one
-    first: Batch  # the first of them, on the device
+    num_micro: int  # micro-batches; at least one
+    batches: Iterator[Batch]  # them, on the device: the first is made already, each other when it is asked for
 
 
 class Replica(nn.Module):
@@ -90,16 +91,17 @@ class Updater:
         self._replica = world.replicated(Replica(model, self.scales, world.device))
 
     def prepare(self, arrays: Arrays, step: int) -> Prepared:
-        """What update `step` (from 0) needs of the host, from this rank's share `arrays` of the global batch."""
+        """What update `step` (from 0) needs of the host, from this rank's share `arrays` of the global batch, which are
+        read until its last micro-batch is made."""
         micro = micro_batches(arrays, self.micro_windows) or [slice(0, self.micro_windows)]
+        batches = (to_batch(arrays, rows, self.facts, self.device, step=step) for rows in micro)
         with told_what_to_lower(self.config, self.facts.schema.window_len, self.world):
             return Prepared(
                 step=step,
-                arrays=arrays,
                 window=arrays["window"].copy(),
                 weights=list(weight_sums(arrays, self.facts.schema).values()),
-                micro=micro,
-                first=to_batch(arrays, micro[0], self.facts, self.device, step=step),
+                num_micro=len(micro),
+                batches=itertools.chain([next(batches)], batches),
             )
 
     def apply(self, prepared: Prepared, meanwhile: Callable[[], None] = lambda: None) -> Update:
@@ -126,10 +128,10 @@ class Updater:
         self.optimizer.zero_grad()
         if self.device.type == "cuda":
             _seed_native_dropout(self.config.seed, prepared.step, self.world.rank)
-        batches = self._batches(prepared)
+        batches = prepared.batches
         with self.world.watched():
             with without_sync(self._replica):
-                sums = [self._backward(next(batches), divisors) for _ in prepared.micro[1:]]
+                sums = [self._backward(next(batches), divisors) for _ in range(prepared.num_micro - 1)]
             # Gradients are exchanged in every rank's last pass, also where a rank has no target at all.
             sums.append(self._backward(next(batches), divisors))
             norm = clip_gradients(self.model, self.config.clip)
@@ -143,12 +145,6 @@ class Updater:
         set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
         return Update(losses, scaled_sum(losses, self.scales), rate, norm_value)
-
-    def _batches(self, prepared: Prepared) -> Iterator[Batch]:
-        """The micro-batches, each made while the device works on the one before."""
-        yield prepared.first
-        for rows in prepared.micro[1:]:
-            yield to_batch(prepared.arrays, rows, self.facts, self.device, step=prepared.step)
 
     def _backward(self, batch: Batch, divisors: dict[str, float]) -> Tensor:
         """Add the gradients of one micro-batch; returns its loss sums, (tasks,) in the order of `divisors`."""
@@ -200,8 +196,3 @@ def micro_batches(arrays: Arrays, num_windows: int) -> list[slice]:
         if arrays["weight_item"][rows].any() or arrays["weight_rating"][rows].any():
             found.append(rows)
     return found
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on CUDA; float32 elsewhere, where bfloat16 is slower."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

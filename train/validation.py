@@ -12,11 +12,12 @@ from streamfeat.store.manifest import Manifest
 from streamfeat.stream.stream import WindowStream
 from train.batches import BatchFacts, to_batch
 from train.config import TrainConfig
+from train.device import autocast
 from train.distributed import World
 from train.model import EventTransformer
 from train.progress import Losses
 from train.targets import Arrays, task_names
-from train.update import autocast, micro_batches
+from train.update import micro_batches
 
 
 @dataclass

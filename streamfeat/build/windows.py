@@ -20,10 +20,10 @@ from streamfeat.kernels.draws import CROP, PARTITION_ORDER, SPLIT_COUNTERS, USER
 from streamfeat.kernels.pack import gather_tokens, token_sources
 from streamfeat.schema import EVENT_FIELDS, Schema
 from streamfeat.store.histories import read_held_out
-from streamfeat.store.layout import HISTORIES, WINDOWS, ArraySpec
-from streamfeat.store.manifest import FileRecord, Receipt
+from streamfeat.store.layout import HISTORIES, RECEIPTS, WINDOWS, ArraySpec
+from streamfeat.store.manifest import FileRecord, Receipt, shard_checksums
 from streamfeat.store.reader import ArrayReader
-from streamfeat.store.writer import commit_receipt, write_shard
+from streamfeat.store.writer import commit_receipt, read_receipt, write_shard
 
 _PAD_SOURCE = -2  # a token that no history covers
 
@@ -100,7 +100,7 @@ def _lay_segments(
     mine = (placed["users"] >= edges[partition]) & (placed["users"] < edges[partition + 1])
     users, starts, events = (placed[name][mine] for name in ("users", "starts", "events"))
     # Short segments fill gaps far back, so a shard can have single users of many partitions: no more is read than that.
-    histories = _read_histories(root, int(users.min()), int(users.max()) + 1)
+    histories = _read_histories(root, int(users.min()), int(users.max()) + 1, task.digest)
     _write_tokens(task.schema_, histories, _cropped(users, events, task.config, task.split), starts, low, tokens)
 
 
@@ -177,19 +177,38 @@ def _histories(root: Path, partition: int, digest: str) -> dict[str, Any]:
     `digest` is part of the key, so that a folder built anew in the same process is read anew.
     """
     first_user, last_user = _partition_users(root, digest)[partition : partition + 2].tolist()
-    return _read_histories(root, first_user, last_user) | {"held_out": read_held_out(root, first_user, last_user)}
+    return _read_histories(root, first_user, last_user, digest) | {
+        "held_out": read_held_out(root, first_user, last_user)
+    }
 
 
-def _read_histories(root: Path, first_user: int, last_user: int) -> dict[str, Any]:
+def _read_histories(root: Path, first_user: int, last_user: int, digest: str) -> dict[str, Any]:
     """The users' events as stored, and where they lie in the whole."""
-    with ArrayReader(root / HISTORIES / "offsets") as reader:
+    with _opened(root, "offsets", digest) as reader:
         offsets = reader.read_rows(first_user, last_user + 1)
     base, end = int(offsets[0]), int(offsets[-1])
     columns: dict[str, Any] = {}
     for name in EVENT_FIELDS:
-        with ArrayReader(root / HISTORIES / name) as reader:
+        with _opened(root, name, digest) as reader:
             columns[name] = reader.read_rows(base, end)
     return {"first_user": first_user, "offsets": offsets, "base": base, **columns}
+
+
+def _opened(root: Path, name: str, digest: str) -> ArrayReader:
+    array = f"{HISTORIES}/{name}"
+    return ArrayReader(root / array, shard_checksums(_kept_history_files(root, digest), array))
+
+
+@lru_cache(maxsize=1)
+def _kept_history_files(root: Path, digest: str) -> tuple[FileRecord, ...]:
+    return _history_files(root)
+
+
+def _history_files(root: Path) -> tuple[FileRecord, ...]:
+    """What the receipts of histories list: as long as a dataset is built, there is no manifest to ask."""
+    tasks = sorted(path.stem for path in (root / RECEIPTS).glob("*.json"))
+    receipts = (read_receipt(root, task) for task in tasks if task == "offsets" or task.startswith("history-"))
+    return tuple(file for receipt in receipts if receipt for file in receipt.files)
 
 
 @lru_cache(maxsize=1)
@@ -199,5 +218,6 @@ def _partition_users(root: Path, digest: str) -> NDArray[np.int64]:
 
 def read_partition_offsets(root: Path) -> NDArray[np.int64]:
     """(partitions + 1,) int64: partition p is the users from place p to before place p + 1."""
-    with ArrayReader(root / HISTORIES / "partition_offsets") as reader:
+    array = f"{HISTORIES}/partition_offsets"
+    with ArrayReader(root / array, shard_checksums(_history_files(root), array)) as reader:
         return reader.read_rows(0, reader.shape[0])

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, StorageError
@@ -34,6 +35,10 @@ class FileRecord(Frozen):
     size: Count
     sha256: str
     crc32c: str = ""  # of a shard, in hex: of the checksums of its chunks, in order, so that reading can tell it
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialize(self).items() if key != "crc32c" or value}
 
 
 class Receipt(Frozen):
@@ -152,9 +157,14 @@ class Manifest(Frozen):
 
     def shard_checksums(self, array: str) -> dict[int, str]:
         """Of the array at that path below the dataset: number of a shard → its record's `crc32c`."""
-        below = f"{array}/c/"
-        numbers = ((file.path.removeprefix(below).partition("/")[0], file) for file in self.files())
-        return {int(number): file.crc32c for number, file in numbers if number.isdecimal() and file.crc32c}
+        return shard_checksums(self.files(), array)
+
+
+def shard_checksums(files: Iterable[FileRecord], array: str) -> dict[int, str]:
+    """Number of a shard of the array → its record's `crc32c`, where it has one."""
+    below = f"{array}/c/"
+    numbers = ((file.path.removeprefix(below).partition("/")[0], file) for file in files)
+    return {int(number): file.crc32c for number, file in numbers if number.isdecimal() and file.crc32c}
 
 
 def load_manifest(path: str | Path) -> Manifest:

@@ -113,6 +113,9 @@ def _check_file(root: Path, record: FileRecord, arrays: Collection[str], owners:
         yield Problem("altered", array, record.path, None, str(error))
         return
     if (size, sha256) == (record.size, record.sha256):
+        if match and record.crc32c and not _has_checksum(root / array, int(match["shard"]), record.crc32c):
+            what = "the file is the committed one, its record's crc32c is not: restore the manifest or build again"
+            yield Problem("altered", array, record.path, None, what)
         return
     kind: Literal["truncated", "altered"] = "truncated" if size < record.size else "altered"
     if size != record.size:
@@ -127,6 +130,14 @@ def _check_file(root: Path, record: FileRecord, arrays: Collection[str], owners:
         return
     for chunk, reason in chunks:
         yield Problem(kind, array, record.path, chunk, f"{reason} ({what})")
+
+
+def _has_checksum(array: Path, shard: int, crc32c: str) -> bool:
+    try:
+        with ArrayReader(array, {shard: crc32c}) as reader:
+            return not reader.damage(shard)
+    except DamagedError:
+        return True  # of the array's metadata, which is a file of its own
 
 
 def _damaged_chunks(array: Path, shard: int) -> list[tuple[int | None, str]]:

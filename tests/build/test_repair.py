@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from edited_manifests import edit_manifest
+from edited_manifests import edit_manifest, set_shard_checksums
 from typer.testing import CliRunner
 from whole_builds import digests, undisturbed
 
@@ -105,6 +105,15 @@ def test_all_windows_come_back(built: Path, dataset: Path) -> None:
     assert digests(dataset) == digests(built)
     with WindowStream(dataset, objective="causal", batch_windows=8) as stream:
         assert sum(1 for _ in stream) == stream.steps_per_epoch
+
+
+def test_a_dataset_without_checksums_of_shards_is_repaired_too(dataset: Path) -> None:
+    """Records did not always hold a `crc32c`."""
+    set_shard_checksums(dataset, None)
+    whole = digests(dataset)
+    flip(dataset / SHARD)
+    assert repaired_files(dataset) == {SHARD}
+    assert digests(dataset) == whole
 
 
 @pytest.mark.parametrize(

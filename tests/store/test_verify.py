@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from edited_manifests import edit_manifest
+from edited_manifests import edit_manifest, set_shard_checksums
 from stored_arrays import flip, truncate, write_dataset
 
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
@@ -108,6 +108,16 @@ def test_swapped_shards_are_found_though_every_chunk_is_sound(dataset: Path) -> 
     assert {problem.file for problem in found} == {SHARD, other}
     assert all(problem.chunk is None for problem in found)
     assert f"belongs into {other}" in next(problem.what for problem in found if problem.file == SHARD)
+
+
+def test_a_wrong_checksum_in_a_record_is_found(dataset: Path) -> None:
+    """The files are sound, and reading refuses them all the same: it must be told why."""
+    set_shard_checksums(dataset, "00000000")
+    found = problems(dataset)
+    assert {problem.file for problem in found} == {
+        record.path for record in load_manifest(dataset).files() if record.crc32c
+    }
+    assert all("its record's crc32c is not" in problem.what for problem in found)
 
 
 @pytest.mark.parametrize("name", [SHARD, f"{ARRAY}/c", "windows.zarr", "items.parquet"])

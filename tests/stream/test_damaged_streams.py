@@ -29,8 +29,8 @@ def stream_of(dataset: Path, **options: Any) -> WindowStream:
     return WindowStream(dataset, objective="causal", batch_windows=8, seed=3, copy=True, **options)
 
 
-def write_events(file: Path) -> None:
-    rows = (f"u{n % 40},i{n % 17},{1_400_000_000 + n * 60}" for n in range(2000))
+def write_events(file: Path, num_items: int = 17) -> None:
+    rows = (f"u{n % 40},i{n % num_items},{1_400_000_000 + n * 60}" for n in range(2000))
     file.write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
 
 
@@ -165,6 +165,20 @@ def test_chunks_of_equal_size_in_each_others_place_are_noticed(tmp_path: Path) -
     with pytest.raises(DamagedError, match=r"the shard's chunks are not the committed ones"):
         list(stream_of(root))
     assert {problem.file for problem in verify(root) if isinstance(problem, Problem)} == {SHARD}
+
+
+def test_histories_of_another_dataset_make_no_windows(tmp_path: Path) -> None:
+    """Further packings, repair and live training read them; a file of the same size is sound, too."""
+    options = {"window_len": 16, "chunk_windows": 2, "shard_windows": 8, "compression": "none"}
+    for name, num_items in (("one", 17), ("other", 16)):
+        write_events(tmp_path / f"{name}.csv", num_items)
+        build_shards([str(tmp_path / f"{name}.csv")], tmp_path / name, **options)
+    shard = "histories.zarr/item/c/0"
+    assert (tmp_path / "one" / shard).stat().st_size == (tmp_path / "other" / shard).stat().st_size
+    shutil.copy(tmp_path / "other" / shard, tmp_path / "one" / shard)
+    # Workers of their own have read nothing before.
+    with pytest.raises(DamagedError, match=r"histories\.zarr/item, chunk 0.*: the shard's chunks are not the"):
+        build_shards([str(tmp_path / "one.csv")], tmp_path / "one", **options, packings=2, workers=2)
 
 
 def test_an_edited_manifest_and_a_newer_format_are_refused_at_opening(damageable: Path) -> None:

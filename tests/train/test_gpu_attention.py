@@ -6,7 +6,7 @@ import torch
 from train.batches import to_batch
 from train.segments import SegmentPlan, lay_out_segments, segment_attention
 
-pytest.importorskip("triton", reason="needs triton, which comes with torch's CUDA builds or the dev extra")
+pytest.importorskip("triton", reason="needs triton, which comes with torch's CUDA builds or the extra `interpreter`")
 
 from train.gpu_attention import range_attention, range_plan
 
@@ -46,6 +46,24 @@ def test_outputs_and_gradients_are_those_of_attention_by_segments(
     for theirs, mine in zip(*gradients, strict=True):
         assert theirs.abs().max() > 1e-3
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_half_precision_stays_close(invented_batch):
+    """Where products are of 16 bits, sums are of 32."""
+    invented = invented_batch(num_windows=1, window_len=150, mean_len=100)
+    by_segment, by_range = plans_of(invented, 2)
+    qkv = torch.randn(1, 150, 96, generator=torch.Generator().manual_seed(0)).half().requires_grad_()
+    coefficients = torch.tensor([[-0.5, -0.1, 0.3], [-0.1, 0.0, 0.0]], requires_grad=True)
+    wanted = segment_attention(qkv.float(), coefficients, by_segment)
+    found = range_attention(qkv, coefficients, by_range)
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), wanted, atol=3e-3, rtol=3e-3)
+    for mine, theirs in zip(
+        torch.autograd.grad(found.float().square().sum(), (qkv, coefficients)),
+        torch.autograd.grad(wanted.square().sum(), (qkv, coefficients)),
+        strict=True,
+    ):
+        assert (mine.float() - theirs.float()).norm() <= 5e-3 * theirs.float().norm()
 
 
 def test_without_a_bias_there_is_none(invented_batch):

@@ -15,11 +15,11 @@ from streamfeat.errors import ConfigError, DamagedError, DivergedError
 from streamfeat.store.manifest import load_manifest
 from train.checkpoint import Checkpoints, read_checkpoint
 from train.config import TrainConfig
+from train.device import exact_arithmetic
 from train.loop import train
 from train.metrics import read_metrics
 from train.model import EventTransformer
 from train.progress import Finished, Note, Progress, Saved, Started, Stepped, Stopped, Validated
-from train.session import exact_arithmetic
 
 # Batches of 3 windows of tiny_dataset's 16: six steps an epoch. Dropout is on, as it is by default.
 GIVEN: dict[str, Any] = {
