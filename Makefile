@@ -34,7 +34,7 @@ lint: install
 	$(BIN)/lint-imports
 
 test: lint $(VENV)/interpreter
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/interpreter
 	$(BIN)/python -m pytest -q -m slow

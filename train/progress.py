@@ -43,7 +43,7 @@ class Stepped:
     losses: Losses
     learning_rate: float
     tokens_per_s: float
-    wait_share: float  # share of the time that was spent waiting for data
+    wait_share: float  # share of the time that the host waited for data, also while the device was busy
     ahead: int | None  # live: shards that are written beyond those in use
 
 

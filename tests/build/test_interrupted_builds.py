@@ -28,11 +28,10 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("num_receipts", "workers", "split"),
     [
-        (3, 1, "users:0.01"),
         (9, 2, "users:0.01"),
         *(
             pytest.param(*moment, marks=pytest.mark.slow)
-            for moment in ((1, 1, "users:0.01"), (12, 1, "users:0.01"), (8, 1, "last:2"))
+            for moment in ((1, 1, "users:0.01"), (3, 1, "users:0.01"), (12, 1, "users:0.01"), (8, 1, "last:2"))
         ),
     ],
 )

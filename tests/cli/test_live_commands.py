@@ -111,6 +111,7 @@ def _command_line(pid: int) -> bytes:
         return b""
 
 
+@pytest.mark.slow
 def test_a_live_run_learns_to_the_bit_what_one_on_stored_packings_does(dataset: Path, stored_run: Path) -> None:
     """Epoch e reads packing e either way; nothing of the run is left in OUT/live."""
     run = dataset.parent / "run"

@@ -102,7 +102,9 @@ def test_json_is_one_object_on_stdout(undisturbed: Path) -> None:
     assert "step 20: validation loss" in shown
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_signal_saves_and_the_printed_command_goes_on(
     tmp_path: Path, tiny_dataset: Path, number: signal.Signals, code: int
 ) -> None:

@@ -110,7 +110,7 @@ def test_times_are_compared_as_integers(start):
         torch.testing.assert_close(range_attention(qkv, coefficients, plan), wanted, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("objective", ["causal", "masked"])
+@pytest.mark.parametrize("objective", ["causal", pytest.param("masked", marks=pytest.mark.slow)])
 def test_the_gpu_s_path_is_one_graph_and_agrees(invented_batch, objective):
     """The whole model with padded targets, forward and backward through one traced graph, against the CPU's path."""
     invented = invented_batch(objective=objective, num_windows=2, window_len=80, mean_len=30)

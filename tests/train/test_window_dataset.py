@@ -110,7 +110,7 @@ def saved_after_every_batch(loader: Any, num_epochs: int) -> Iterator[tuple[int,
         yield epoch, i + 1, {**loader.state_dict(), "ended": True}
 
 
-@pytest.mark.parametrize("batch_windows", [4, 12])
+@pytest.mark.parametrize("batch_windows", [4, pytest.param(12, marks=pytest.mark.slow)])
 @by_reader
 def test_torchdata_resumes_at_every_batch_of_two_epochs(
     tiny_dataset: Path, reader: dict[str, Any], batch_windows: int
