@@ -14,6 +14,7 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 OPTIONAL = {"jax": "pip install jax", "polars": "pip install -e '.[dev]'"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_and_says_a_little(example: Path, tmp_path: Path) -> None:
     """`python examples/x.py` from anywhere: some lines, no warning, nothing left behind."""

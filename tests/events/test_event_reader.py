@@ -224,7 +224,7 @@ PIECES = [
 ]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map(b"".join), st.integers(1, 9), st.integers(1, 9))
 def test_kept_and_rejected_are_the_physical_lines_for_any_bytes(body, rows_per_split, batch_rows):
     """No line is lost, doubled or misnumbered, however the file is cut into splits and batches."""

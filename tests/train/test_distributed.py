@@ -83,11 +83,13 @@ def run_of_two(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> 
     return run, done
 
 
+@pytest.mark.slow
 def test_two_ranks_learn_what_one_does(run_of_one: Path, run_of_two: tuple[Path, Any]) -> None:
     """The same global batches, losses and validation figures, to float tolerance."""
     assert_agree(run_of_one, run_of_two[0])
 
 
+@pytest.mark.slow
 def test_rank_0_alone_prints(run_of_two: tuple[Path, Any]) -> None:
     """One JSON object on stdout; each validation told once; the number of ranks is said."""
     _, done = run_of_two
