@@ -63,11 +63,11 @@ class World:
         """`module` with gradients averaged over all ranks in each backward pass outside `without_sync`."""
         if self.size == 1:
             return module
-        # Tasks without a target leave their head unused. Buckets are then never rebuilt, so that the order of
-        # additions, and with it every bit, is the same in a resumed run.
         if self.device.type == "cuda":
             # Dynamo would split the compiled graph at buckets, which it cannot where an autograd.Function is in it.
             torch._dynamo.config.optimize_ddp = False
+        # Tasks without a target leave their head unused. Buckets are then never rebuilt, so that the order of
+        # additions, and with it every bit, is the same in a resumed run.
         return nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:

@@ -196,19 +196,19 @@ def _read_histories(root: Path, first_user: int, last_user: int, digest: str) ->
 
 def _opened(root: Path, name: str, digest: str) -> ArrayReader:
     array = f"{HISTORIES}/{name}"
-    return ArrayReader(root / array, shard_checksums(_kept_history_files(root, digest), array))
+    return ArrayReader(root / array, shard_checksums(_history_files(root, digest), array))
 
 
 @lru_cache(maxsize=1)
-def _kept_history_files(root: Path, digest: str) -> tuple[FileRecord, ...]:
-    return _history_files(root)
-
-
-def _history_files(root: Path) -> tuple[FileRecord, ...]:
+def _history_files(root: Path, digest: str) -> tuple[FileRecord, ...]:
     """What the receipts of histories list: as long as a dataset is built, there is no manifest to ask."""
-    tasks = sorted(path.stem for path in (root / RECEIPTS).glob("*.json"))
-    receipts = (read_receipt(root, task) for task in tasks if task == "offsets" or task.startswith("history-"))
-    return tuple(file for receipt in receipts if receipt for file in receipt.files)
+    tasks = ["offsets", *sorted(path.stem for path in (root / RECEIPTS).glob("history-*.json"))]
+    return tuple(file for task in tasks for file in _files_of(root, task))
+
+
+def _files_of(root: Path, task: str) -> tuple[FileRecord, ...]:
+    receipt = read_receipt(root, task)
+    return receipt.files if receipt else ()
 
 
 @lru_cache(maxsize=1)
@@ -219,5 +219,5 @@ def _partition_users(root: Path, digest: str) -> NDArray[np.int64]:
 def read_partition_offsets(root: Path) -> NDArray[np.int64]:
     """(partitions + 1,) int64: partition p is the users from place p to before place p + 1."""
     array = f"{HISTORIES}/partition_offsets"
-    with ArrayReader(root / array, shard_checksums(_history_files(root), array)) as reader:
+    with ArrayReader(root / array, shard_checksums(_files_of(root, "offsets"), array)) as reader:
         return reader.read_rows(0, reader.shape[0])

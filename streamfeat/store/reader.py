@@ -95,6 +95,10 @@ class ArrayReader:
                 out[low - start : high - start] = self._decode_aside(chunk)[low - begin : high - begin]
         return out
 
+    def is_committed(self, shard: int) -> bool:
+        """Whether shard number `shard`, a sound one, is that of `committed`; True where that does not name it."""
+        return self._shard_of(shard * self.spec.chunks_per_shard).is_committed
+
     def damage(self, shard: int) -> list[tuple[int | None, str]]:
         """What is wrong with shard number `shard`: (chunk, what) pairs, chunk None where it is the whole file."""
         found: list[tuple[int | None, str]] = []

@@ -135,7 +135,7 @@ def _check_file(root: Path, record: FileRecord, arrays: Collection[str], owners:
 def _has_checksum(array: Path, shard: int, crc32c: str) -> bool:
     try:
         with ArrayReader(array, {shard: crc32c}) as reader:
-            return not reader.damage(shard)
+            return reader.is_committed(shard)
     except DamagedError:
         return True  # of the array's metadata, which is a file of its own
 
