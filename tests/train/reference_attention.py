@@ -40,3 +40,16 @@ def naive_attention(
                 weight = torch.softmax(torch.stack(scores), 0)
                 out[row, i, head] = weight @ qkv[row, keys, 2, head]
     return out.reshape(batch, window_len, heads * head_width)
+
+
+def assert_padding_is_silent(attend, plan, invented):
+    """PAD reads zeros and gets no gradient, and nothing becomes NaN; 4 windows of 32, the last empty."""
+    qkv = torch.randn(4, 32, 24, requires_grad=True)
+    out = attend(qkv, torch.zeros(2, 3), plan)
+    out.square().sum().backward()
+    pad = torch.from_numpy(invented.arrays["segment"] < 0)
+    assert pad[-1].all()
+    assert not out[pad].any()
+    assert not qkv.grad[pad].any()
+    assert torch.isfinite(out).all()
+    assert torch.isfinite(qkv.grad).all()
