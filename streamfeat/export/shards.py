@@ -95,7 +95,7 @@ def _make(task: ExportTask, manifest: Manifest, specs: list[ArraySpec]) -> dict[
     low = task.shard * counts.shard_windows
     high = min(low + counts.shard_windows, counts.windows)
     arrays = {spec.name: np.empty((high - low, *spec.row_shape), spec.dtype) for spec in specs}
-    pool = ChunkPool(StoredSource(Path(task.dataset), export.split), manifest, export.split, num_slots=1)
+    pool = ChunkPool(StoredSource(Path(task.dataset), manifest, export.split), manifest, export.split, num_slots=1)
     pool.open(export.packing)
     for first in range(low, high, counts.chunk_windows):
         pool.decode(first // counts.chunk_windows, 0)

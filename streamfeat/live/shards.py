@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from streamfeat.build.tasks import window_task_name
@@ -12,6 +12,7 @@ from streamfeat.live.schedule import Need, shard_bytes
 from streamfeat.schema import Schema
 from streamfeat.store.files import storage_errors
 from streamfeat.store.layout import RECEIPTS, WINDOWS
+from streamfeat.store.manifest import shard_checksums
 from streamfeat.store.writer import read_receipt, receipt_file
 
 
@@ -23,9 +24,11 @@ def packing_folder(folder: Path, packing: int) -> Path:
 class Commits:
     """Which shards are committed. A receipt that was seen is remembered, also when its shard is deleted."""
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        self._folder, self._fingerprint = folder, fingerprint
+    def __init__(self, folder: Path, fingerprint: str, fields: Sequence[str] = ()) -> None:
+        """fields: those whose `shard_checksums` will be asked for."""
+        self._folder, self._fingerprint, self._fields = folder, fingerprint, fields
         self._bytes: dict[int, int] = {}  # by number
+        self._checksums: dict[tuple[int, str], dict[int, str]] = {}  # by packing and field
 
     def bytes_of(self, need: Need) -> int | None:
         """What the shard takes on disk at most, None while it is not committed."""
@@ -33,8 +36,20 @@ class Commits:
             receipt = read_receipt(self._folder, _task(need))
             if receipt is None or receipt.digest != self._fingerprint:
                 return None
+            for field in self._fields:
+                array = f"{WINDOWS}/{need.packing}/{field}"
+                self.shard_checksums(need.packing, field).update(shard_checksums(receipt.files, array))
             self._bytes[need.number] = shard_bytes(receipt.files)
         return self._bytes[need.number]
+
+    def shard_checksums(self, packing: int, field: str) -> dict[int, str]:
+        """Number of a shard that `has` found → its record's `crc32c`. The mapping grows with what is found."""
+        return self._checksums.setdefault((packing, field), {})
+
+    def forget_checksums(self, need: Need) -> None:
+        """Of a shard that is read no more."""
+        for field in self._fields:
+            self.shard_checksums(need.packing, field).pop(need.shard, None)
 
     def has(self, need: Need) -> bool:
         return self.bytes_of(need) is not None

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
@@ -50,7 +50,7 @@ class LiveSource:
         self._schedule = Schedule(
             counts, seed=run.seed, batch_windows=run.batch_windows, start=run.start, stop=run.stop
         )
-        self._commits = Commits(folder, run.fingerprint)
+        self._commits = Commits(folder, run.fingerprint, [field.name for field in manifest.schema_.token_fields()])
         self._positions = Positions(folder, run)
         self._lock = threading.RLock()
         self._position = self._freed = run.start
@@ -74,6 +74,11 @@ class LiveSource:
     def folder(self, packing: int) -> Path:
         """The Zarr group of a packing."""
         return packing_folder(self._folder, packing)
+
+    def shard_checksums(self, packing: int, field: str) -> Mapping[int, str]:
+        """Number of a shard of that field → its record's `crc32c`, once `has` is true of it."""
+        with self._lock:
+            return self._commits.shard_checksums(packing, field)
 
     def has(self, packing: int, chunk: int) -> bool:
         """Whether the chunk's shard is committed; never, where no batch of the run reads it."""
@@ -110,6 +115,7 @@ class LiveSource:
             self._in_use = [need for need in self._in_use if need.last_position >= position]
             for need in past:
                 forget(need.packing, need.shard)
+                self._commits.forget_checksums(need)
             if self._rank == 0:
                 self._past += past
             self._unsaid = True

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from streamfeat.config import SplitName
 from streamfeat.errors import DamagedError
 from streamfeat.schema import TokenField
-from streamfeat.store.layout import WINDOWS
 from streamfeat.store.manifest import Manifest
 from streamfeat.store.reader import ArrayReader
 from streamfeat.stream.source import ChunkSource
@@ -90,11 +89,8 @@ class ChunkPool:
             return self._readers
 
     def _checked(self, folder: Path, field: TokenField) -> ArrayReader:
-        # What lives is not in the manifest.
-        array = f"{WINDOWS}/{self._split}/{self._packing}/{field.name}"
-        committed = {} if self._source.live else self._manifest.shard_checksums(array)
         path = folder / field.name
-        reader = ArrayReader(path, committed)
+        reader = ArrayReader(path, self._source.shard_checksums(self._packing, field.name))
         counts = self._manifest.splits[self._split]
         shape = counts.windows, self._manifest.schema_.window_len
         expected = shape, field.dtype, counts.chunk_windows, counts.shard_windows

@@ -1,12 +1,13 @@
 """Where the windows of a stream come from: the dataset as built, or a live run that is still being written."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from streamfeat.config import SplitName
 from streamfeat.store.layout import WINDOWS
+from streamfeat.store.manifest import Manifest
 
 
 class ChunkSource(Protocol):
@@ -18,6 +19,9 @@ class ChunkSource(Protocol):
 
     def folder(self, packing: int) -> Path:
         """The Zarr group of a packing."""
+
+    def shard_checksums(self, packing: int, field: str) -> Mapping[int, str]:
+        """Number of a shard of that field → its record's `crc32c`; a live one's once it is committed."""
 
     def has(self, packing: int, chunk: int) -> bool:
         """Whether a chunk can be read at once."""
@@ -37,11 +41,15 @@ class StoredSource:
 
     live = False
 
-    def __init__(self, root: Path, split: SplitName) -> None:
-        self._group = root / WINDOWS / split
+    def __init__(self, root: Path, manifest: Manifest, split: SplitName) -> None:
+        self._root, self._manifest = root, manifest
+        self._group = f"{WINDOWS}/{split}"
 
     def folder(self, packing: int) -> Path:
-        return self._group / str(packing)
+        return self._root / self._group / str(packing)
+
+    def shard_checksums(self, packing: int, field: str) -> Mapping[int, str]:
+        return self._manifest.shard_checksums(f"{self._group}/{packing}/{field}")
 
     def has(self, packing: int, chunk: int) -> bool:
         return True

@@ -87,7 +87,7 @@ class WindowStream:
         self._lanes = lanes_of_rank(batch_windows, rank, world_size)
         self._root = Path(path)
         self._checked: set[int] = set()  # packings whose files are known to be there
-        self._source: ChunkSource = StoredSource(self._root, split) if source is None else source
+        self._source: ChunkSource = StoredSource(self._root, self.manifest, split) if source is None else source
         if not self._source.live:
             self.manifest.packing_of(split, 0)
         self._copy = copy

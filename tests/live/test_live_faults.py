@@ -26,7 +26,7 @@ from live_runs import (
 )
 
 from streamfeat import load_manifest
-from streamfeat.errors import ConfigError, StorageError
+from streamfeat.errors import ConfigError, DamagedError, StorageError
 from streamfeat.live import folder as live_folder
 from streamfeat.live import producer
 from streamfeat.live.folder import RunWatch, living_runs, read_run, start_run
@@ -184,6 +184,21 @@ def test_a_trial_is_served_by_no_one_apart(root: Path) -> None:
         disk_bytes=least_disk_bytes(manifest, BATCH, 1), producers=1, trial=True,
     ):  # fmt: skip
         assert isinstance(next(serve(root, 1)), Waiting)
+
+
+def test_live_shards_in_each_others_place_are_noticed(root: Path) -> None:
+    """Both are sound and of the right size; only their receipts tell. Nothing of them is delivered."""
+    with started(root, disk_bytes=10**8) as folder:
+        for event in produce(root, folder):
+            if isinstance(event, Held):
+                break
+        shards = sorted((folder / "windows.zarr/0/time/c").glob("*/0"))
+        assert len(shards) == 13
+        contents = [shard.read_bytes() for shard in shards]
+        for shard, content in zip(shards, contents[1:] + contents[:1], strict=True):
+            shard.write_bytes(content)
+        with pytest.raises(DamagedError, match=r"time/c/\d+/0.*not the committed ones.*\n.*--live and --resume"):
+            read_live(root, folder, epochs=1)
 
 
 def test_stale_repeated_and_foreign_rank_files_change_nothing(root: Path) -> None:
