@@ -18,9 +18,11 @@ import torch
 from edited_manifests import edit_manifest
 
 import cli
-from streamfeat import build_shards
+from streamfeat import WindowStream, build_shards
+from streamfeat.build.repair import repair
 from streamfeat.errors import DamagedError, StreamfeatError
 from streamfeat.events.batches import no_formula
+from streamfeat.store.histories import HistoryReader
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
 from streamfeat.store.verify import Problem, verify
@@ -191,8 +193,8 @@ def test_a_task_never_names_a_receipt_outside(tmp_path: Path, name: str) -> None
     assert read_receipt(tmp_path, name) is None
 
 
-LINKED = ("items.parquet", "users.parquet", "receipts", "receipts/tables.json", "histories.zarr/item/c/0",
-          "windows.zarr/training/0/item/c", "windows.zarr/training")  # fmt: skip
+LINKED = (".lock", "items.parquet", "users.parquet", "receipts", "receipts/tables.json", "histories.zarr",
+          "histories.zarr/item/c/0", "windows.zarr/training/0/item/c", "windows.zarr/training")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LINKED)
@@ -209,6 +211,43 @@ def test_a_link_in_a_dataset_is_named_and_not_followed(tmp_path: Path, tiny_data
             read_items(data)
     if name.startswith("receipts"):
         assert read_receipt(data, "tables") is None
+    if name.startswith("histories"):
+        with pytest.raises(DamagedError, match="link"), HistoryReader(data, load_manifest(data)) as reader:
+            reader.read(0, 1)
+    if name.startswith("windows"):
+        with (
+            pytest.raises(DamagedError, match="link"),
+            WindowStream(data, objective="causal", batch_windows=1) as stream,
+        ):
+            list(stream)
+
+
+PLANTED = [(name, kind) for name in (".lock", "dataset.json", "live", "live/.lock") for kind in ("link", "pipe")]
+
+
+@pytest.mark.parametrize(("name", "kind"), PLANTED)
+def test_what_stands_in_place_of_a_lock_a_manifest_or_a_live_folder_is_refused(
+    tmp_path: Path, tiny_dataset: Path, name: str, kind: str
+) -> None:
+    """Before it is written to, waited for or believed; `verify` names a link."""
+    data, victim = tmp_path / "data", tmp_path / "victim"
+    shutil.copytree(tiny_dataset, data)
+    (data / name).parent.mkdir(exist_ok=True)
+    (data / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(data / name)
+    else:
+        victim.mkdir()
+        shutil.copy(tiny_dataset / "dataset.json", victim / ".lock")
+        (data / name).symlink_to(victim if name == "live" else victim / ".lock")
+    if name in (".lock", "live") and kind == "link":
+        assert [step.file for step in verify(data) if isinstance(step, Problem)] == [name]
+    steps = train(data, tmp_path / "run", {**TINY, "live": True}) if name.startswith("live") else repair(data)
+    with pytest.raises(DamagedError, match=r"a symbolic link|no ordinary file"):
+        list(steps)
+    if kind == "link":
+        assert [file.name for file in victim.iterdir()] == [".lock"]
+        assert (victim / ".lock").read_bytes() == (tiny_dataset / "dataset.json").read_bytes()
 
 
 def test_a_link_in_a_checkpoint_is_not_followed(tmp_path: Path, small_run: Path) -> None:

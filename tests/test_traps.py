@@ -86,7 +86,7 @@ def stored_windows(dataset: Path, split: str = "training", packing: int = 0) -> 
     """Field → (windows, window_len) of a packing as it lies on disk."""
     stored = {}
     for field in load_manifest(dataset).schema_.token_fields():
-        with ArrayReader(dataset / "windows.zarr" / split / str(packing) / field.name) as reader:
+        with ArrayReader(dataset, f"windows.zarr/{split}/{packing}/{field.name}") as reader:
             stored[field.name] = reader.read_rows(0, reader.shape[0])
     return stored
 

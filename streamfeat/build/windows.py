@@ -196,7 +196,7 @@ def _read_histories(root: Path, first_user: int, last_user: int, digest: str) ->
 
 def _opened(root: Path, name: str, digest: str) -> ArrayReader:
     array = f"{HISTORIES}/{name}"
-    return ArrayReader(root / array, shard_checksums(_history_files(root, digest), array))
+    return ArrayReader(root, array, shard_checksums(_history_files(root, digest), array))
 
 
 @lru_cache(maxsize=1)
@@ -219,5 +219,5 @@ def _partition_users(root: Path, digest: str) -> NDArray[np.int64]:
 def read_partition_offsets(root: Path) -> NDArray[np.int64]:
     """(partitions + 1,) int64: partition p is the users from place p to before place p + 1."""
     array = f"{HISTORIES}/partition_offsets"
-    with ArrayReader(root / array, shard_checksums(_files_of(root, "offsets"), array)) as reader:
+    with ArrayReader(root, array, shard_checksums(_files_of(root, "offsets"), array)) as reader:
         return reader.read_rows(0, reader.shape[0])

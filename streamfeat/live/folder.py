@@ -23,14 +23,22 @@ from streamfeat.errors import ConfigError, DamagedError, LockedError
 from streamfeat.live.schedule import least_disk_bytes, max_shard_bytes
 from streamfeat.records import Frozen, validated
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import LOCK, locked, storage_errors
-from streamfeat.store.layout import LIVE, RECEIPTS
-from streamfeat.store.live_folders import hidden_folders, is_held, new_run_id, remove_folder, run_folders
+from streamfeat.store.files import LOCK, locked, read_below, storage_errors
+from streamfeat.store.layout import RECEIPTS
+from streamfeat.store.live_folders import (
+    hidden_folders,
+    is_held,
+    live_folder,
+    new_run_id,
+    remove_folder,
+    run_folders,
+)
 from streamfeat.store.manifest import Manifest
 from streamfeat.store.writer import write_whole
 
 RUN_FILE = "run.json"
 LOCKS = "locks"
+MAX_RUN_BYTES = 2**20
 _START_TRIES_S = 30.0  # for the lock of OUT/live, which is held while dead runs are removed
 
 
@@ -75,7 +83,7 @@ def start_run(
         world_size=world_size, start=start, stop=stop, disk_bytes=disk_bytes, timeout_s=timeout_s, trial=trial,
         host=socket.gethostname(), pid=os.getpid(), started=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
-    folder = root / LIVE / run.run_id
+    folder = live_folder(root) / run.run_id
     hidden = folder.with_name(f".{run.run_id}.new")
     with contextlib.ExitStack() as held:
         with _only_starter(root):
@@ -96,13 +104,14 @@ def start_run(
 @contextlib.contextmanager
 def _only_starter(root: Path) -> Iterator[None]:
     """Hold the lock of OUT/live: nobody else makes or removes run folders meanwhile."""
-    with storage_errors(root / LIVE):
-        (root / LIVE).mkdir(exist_ok=True)
+    live = live_folder(root)
+    with storage_errors(live), contextlib.suppress(FileExistsError):  # what is there shows when it is locked
+        live.mkdir()
     deadline = time.monotonic() + _START_TRIES_S
     with contextlib.ExitStack() as held:
         while True:
             try:
-                held.enter_context(locked(root / LIVE, "starts a live run"))
+                held.enter_context(locked(live, "starts a live run"))
                 break
             except LockedError:
                 if time.monotonic() > deadline:
@@ -115,8 +124,7 @@ def read_run(folder: Path) -> LiveRun:
     """`run.json`. Raises FileNotFoundError where the folder is gone, DamagedError where it cannot be read."""
     file, remedy = folder / RUN_FILE, "start the live training again"
     try:
-        with storage_errors(file):
-            data = file.read_bytes()
+        data = read_below(folder, RUN_FILE, MAX_RUN_BYTES)
         return validated(LiveRun, parse_object(data, str(file), remedy), str(file))
     except ConfigError as error:
         raise DamagedError(f"{error}; {remedy}") from None
@@ -149,7 +157,7 @@ def remove_dead_runs(root: Path) -> None:
 
 def clean_up(root: Path) -> None:
     """`remove_dead_runs`, unless another process is at it or starts a run."""
-    with contextlib.suppress(LockedError, FileNotFoundError), locked(root / LIVE, "cleans up"):
+    with contextlib.suppress(LockedError, FileNotFoundError), locked(live_folder(root), "cleans up"):
         remove_dead_runs(root)
 
 

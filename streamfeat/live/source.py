@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +12,10 @@ from streamfeat.errors import ConfigError, StorageError
 from streamfeat.live.folder import RUN_FILE, read_run
 from streamfeat.live.positions import Positions, RankRecord, publish
 from streamfeat.live.schedule import Need, Schedule
-from streamfeat.live.shards import Commits, forget_claim, packing_folder, remove_packing, remove_shard
+from streamfeat.live.shards import Commits, forget_claim, remove_packing, remove_shard
+from streamfeat.store.layout import WINDOWS
 from streamfeat.store.manifest import Manifest
+from streamfeat.store.reader import ArrayReader
 from streamfeat.stream.order import steps_per_epoch
 
 BEAT_S = 0.25  # how often rank 0 looks whether others are past a shard too
@@ -71,14 +73,11 @@ class LiveSource:
 
     # What a stream asks.
 
-    def folder(self, packing: int) -> Path:
-        """The Zarr group of a packing."""
-        return packing_folder(self._folder, packing)
-
-    def shard_checksums(self, packing: int, field: str) -> Mapping[int, str]:
-        """Number of a shard of that field → its record's `crc32c`, once `has` is true of it."""
+    def reader(self, packing: int, field: str) -> ArrayReader:
+        """An array of a packing, once `has` is true of one of its chunks. Raises DamagedError as `ArrayReader` does."""
         with self._lock:
-            return self._commits.shard_checksums(packing, field)
+            committed = self._commits.shard_checksums(packing, field)
+        return ArrayReader(self._folder, f"{WINDOWS}/{packing}/{field}", committed)
 
     def has(self, packing: int, chunk: int) -> bool:
         """Whether the chunk's shard is committed; never, where no batch of the run reads it."""

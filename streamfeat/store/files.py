@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import socket
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from streamfeat.errors import DamagedError, LockedError, StorageError, Streamfea
 STEP = re.compile(r"(?!\.{1,2}$)[a-z0-9_.-]{1,64}")  # one step of a name: lower case, no separator, not . or ..
 TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")  # .<name>.<pid>.<uuid>.tmp
 LOCK = ".lock"  # in a folder, held by the process that writes there
+_LOCK_BYTES = 1024  # that are quoted of it
 HASH_BLOCK = 1 << 20  # bytes read at once into reused memory
 
 _REMEDIES = {
@@ -129,7 +131,8 @@ def _step_into(here: int, step: str, flags: int) -> int:
 def open_below(root: Path, name: str) -> int:
     """A read-only handle of the file `name` below `root`, opened without following a link; the caller closes it.
 
-    Raises FileNotFoundError where it is missing, DamagedError at a link, StorageError where the system refuses.
+    Raises FileNotFoundError where it is missing, DamagedError at a link and at whatever is no ordinary file,
+    StorageError where the system refuses.
     """
     *folders, last = steps_of(name)
     with storage_errors(root / name):
@@ -139,10 +142,25 @@ def open_below(root: Path, name: str) -> int:
                 here = _step_into(here, step, os.O_DIRECTORY)
             # O_NONBLOCK: a named pipe planted in place of a file must not hang the reader.
             here = _step_into(here, last, os.O_NONBLOCK)
+            _check_ordinary(here, root / name)
         except BaseException:
             os.close(here)
             raise
     return here
+
+
+def _check_ordinary(file: int, where: Path) -> None:
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        raise DamagedError(f"{where}: is no ordinary file; remove it, then restore the file or build again")
+
+
+def read_below(root: Path, name: str, most_bytes: int) -> bytes:
+    """What the file `name` below `root` holds. Raises as `open_below`, and DamagedError above `most_bytes`."""
+    with storage_errors(root / name), os.fdopen(open_below(root, name), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= most_bytes:
+            return file.read(size)
+    raise DamagedError(f"{root / name}: {size} bytes, more than any of ours; restore it or build again")
 
 
 def size_and_digest(root: Path, name: str) -> tuple[int, str]:
@@ -181,24 +199,27 @@ def sweep_temporaries(root: Path, spared: str = "") -> list[str]:
 def locked(folder: Path, doing: str) -> Iterator[None]:
     """Hold the lock of `folder`, which the kernel frees however the process ends.
 
-    Raises LockedError, naming the process that holds it and since when, where another one is `doing` something here.
+    Raises LockedError, naming the process that holds it and since when, where another one is `doing` something here,
+    DamagedError where a link or anything but an ordinary file has the lock's name.
     """
-    with storage_errors(folder):
-        file = (folder / LOCK).open("a+")
-    with file:
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with storage_errors(folder / LOCK):
+        file = os.open(folder / LOCK, flags, 0o666)
+    try:
+        _check_ordinary(file, folder / LOCK)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "process unknown"
+            holder = os.pread(file, _LOCK_BYTES, 0).decode("utf-8", "replace").strip() or "process unknown"
             raise LockedError(f"{folder}: {holder} {doing} here; wait for it or stop it") from None
         with storage_errors(folder):
-            file.truncate(0)
+            os.truncate(file, 0)
             since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-            file.write(f"process {os.getpid()} on {socket.gethostname()} (since {since})")
-            file.flush()
+            os.write(file, f"process {os.getpid()} on {socket.gethostname()} (since {since})".encode())
         try:
             yield
         finally:
             with contextlib.suppress(OSError):  # a disk that refuses by now has been named already
-                file.truncate(0)  # the same bytes in every finished folder
+                os.truncate(file, 0)  # the same bytes in every finished folder
+    finally:
+        os.close(file)

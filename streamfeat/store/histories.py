@@ -63,7 +63,7 @@ class HistoryReader:
         self._opened = contextlib.ExitStack()
         with self._opened:
             self._offsets, *columns = (
-                self._opened.enter_context(ArrayReader(Path(root) / array, manifest.shard_checksums(array)))
+                self._opened.enter_context(ArrayReader(root, array, manifest.shard_checksums(array)))
                 for array in (f"{HISTORIES}/{name}" for name in ("offsets", *EVENT_FIELDS))
             )
             self._columns = dict(zip(EVENT_FIELDS, columns, strict=True))

@@ -4,13 +4,15 @@ Builder and trainer both need this much of them; what lies inside is `streamfeat
 """
 
 import fcntl
+import os
 import re
 import secrets
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from streamfeat.store.files import LOCK, storage_errors
+from streamfeat.errors import DamagedError
+from streamfeat.store.files import LOCK, open_below
 from streamfeat.store.layout import LIVE
 
 RUN_ID = re.compile(r"\d{8}t\d{6}\.\d{6}-[0-9a-f]{8}")
@@ -33,9 +35,17 @@ def hidden_folders(root: Path) -> list[Path]:
     return _folders(root, _HIDDEN)
 
 
+def live_folder(root: Path) -> Path:
+    """OUT/live, there or not. Raises DamagedError where a link stands in its place: nothing is written beyond one."""
+    folder = root / LIVE
+    if folder.is_symlink():
+        raise DamagedError(f"{folder}: is a symbolic link; links are never followed: remove it")
+    return folder
+
+
 def _folders(root: Path, pattern: re.Pattern[str]) -> list[Path]:
     try:
-        paths = list((root / LIVE).iterdir())
+        paths = list(live_folder(root).iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(path for path in paths if pattern.fullmatch(path.name) and path.is_dir() and not path.is_symlink())
@@ -44,7 +54,7 @@ def _folders(root: Path, pattern: re.Pattern[str]) -> list[Path]:
 def is_held(folder: Path) -> bool:
     """Whether a process of this host holds the lock of a run folder; a folder that is gone is held by none."""
     try:
-        with storage_errors(folder / LOCK), (folder / LOCK).open("rb") as file:
+        with os.fdopen(open_below(folder, LOCK), "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, StorageError
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 from streamfeat.records import Frozen, validated
 from streamfeat.schema import FORMAT_VERSION, Schema
 from streamfeat.store.documents import parse_object
+from streamfeat.store.files import read_below
 from streamfeat.store.layout import ITEMS, MANIFEST
 
+MAX_MANIFEST_BYTES = 2**30
 _SPARE_ROWS = 2**20  # so many rows more than the receipts hold cost nothing
 
 MAX_COUNT = 2**48  # of anything: keeps products with a window's or a row's length below 2^63
@@ -173,16 +175,15 @@ def load_manifest(path: str | Path) -> Manifest:
     Raises ConfigError where no dataset lies there, DamagedError where the manifest cannot be read,
     FormatVersionError where a newer streamfeat wrote it.
     """
-    file = Path(path) / MANIFEST
+    root = Path(path)
+    file = root / MANIFEST
     try:
-        data = file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        found = f"{MANIFEST} is missing" if Path(path).exists() else "there is no such folder"
-        raise ConfigError(
-            f"{path}: no finished dataset here ({found}); build one with build-shards, or let it finish"
-        ) from None
-    except OSError as error:
-        raise StorageError(f"{file}: cannot be read ({error.strerror}); grant this user access") from None
+        data = read_below(root, MANIFEST, MAX_MANIFEST_BYTES) if root.is_dir() else None
+    except FileNotFoundError:
+        data = None
+    if data is None:
+        found = f"{MANIFEST} is missing" if root.is_dir() else "there is no such folder"
+        raise ConfigError(f"{path}: no finished dataset here ({found}); build one with build-shards, or let it finish")
     values = parse_object(data, str(file), "restore it or build again")
     version = values.get("format_version")
     if not isinstance(version, int):

@@ -28,7 +28,7 @@ from streamfeat.store.codecs import (
     max_encoded_bytes,
     parse_index,
 )
-from streamfeat.store.files import open_below, refusal, storage_errors
+from streamfeat.store.files import open_below, read_below, refusal
 from streamfeat.store.layout import METADATA
 from streamfeat.store.metadata import parse_array
 
@@ -42,14 +42,17 @@ class ArrayReader:
     Decoding releases the GIL. Shard files are opened once and their indexes kept, the MAX_OPEN_SHARDS last used.
     """
 
-    def __init__(self, path: str | Path, committed: Mapping[int, str] | None = None) -> None:
-        """Open the array at `path`. Raises DamagedError where its `zarr.json` is missing, damaged or not of ours.
+    def __init__(self, root: str | Path, array: str, committed: Mapping[int, str] | None = None) -> None:
+        """Open the array at the path `array` below the folder `root`; no link below that is followed.
 
-        committed: `Manifest.shard_checksums`: a sound shard file in another's place is noticed by these alone.
+        committed: `Manifest.shard_checksums`: a sound shard file in another's place is noticed by these alone. Raises
+        DamagedError where the array's `zarr.json` is missing, damaged or not of ours.
         """
-        self.path = Path(path)
+        self._root, self.path = Path(root), Path(root, array)
+        group, slash, name = array.rpartition("/")
+        self._group = group + slash
         self._committed = committed or {}
-        self.spec = parse_array(_read_metadata(self.path), self.path.name, str(self.path / METADATA))
+        self.spec = parse_array(_read_metadata(self._root, array), name, str(self.path / METADATA))
         self.shape = (self.spec.num_rows, *self.spec.row_shape)
         self.dtype = self.spec.dtype
         self.chunk_rows = self.spec.chunk_rows
@@ -172,7 +175,7 @@ class ArrayReader:
             if found is not None:
                 self._shards.move_to_end(shard)
                 return found
-        file = open_below(self.path.parent, self.spec.shard_file(shard))
+        file = open_below(self._root, self._group + self.spec.shard_file(shard))
         opened = _Shard(file, self.spec.chunks_per_shard, self._committed.get(shard, ""))
         with self._lock:
             self._shards[shard] = opened
@@ -280,13 +283,10 @@ def _read_exactly(file: int, buffers: list[NDArray[np.uint8]], offset: int) -> N
             views[0] = views[0][num_read:]
 
 
-def _read_metadata(path: Path) -> bytes:
-    name = f"{path.name}/{METADATA}"
+def _read_metadata(root: Path, array: str) -> bytes:
     try:
-        with storage_errors(path / METADATA), os.fdopen(open_below(path.parent, name), "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= MAX_METADATA_BYTES:
-                return file.read(size)
+        return read_below(root, f"{array}/{METADATA}", MAX_METADATA_BYTES)
     except FileNotFoundError:
-        raise DamagedError(f"{path}: no array here ({METADATA} is missing); restore it or build again") from None
-    raise DamagedError(f"{path / METADATA}: {size} bytes, more than any of ours; restore it or build again")
+        raise DamagedError(
+            f"{root / array}: no array here ({METADATA} is missing); restore it or build again"
+        ) from None

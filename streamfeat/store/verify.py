@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from streamfeat.errors import DamagedError
+from streamfeat.errors import DamagedError, StorageError
 from streamfeat.schema import EVENT_FIELDS
-from streamfeat.store.files import LOCK, open_below, size_and_digest
+from streamfeat.store.files import LOCK, open_below, size_and_digest, storage_errors
 from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
 from streamfeat.store.layout import HISTORIES, LIVE, MANIFEST, METADATA, RECEIPTS, TEMPORARY, WINDOWS
 from streamfeat.store.manifest import FileRecord, Manifest, load_manifest
@@ -113,7 +113,7 @@ def _check_file(root: Path, record: FileRecord, arrays: Collection[str], owners:
         yield Problem("altered", array, record.path, None, str(error))
         return
     if (size, sha256) == (record.size, record.sha256):
-        if match and record.crc32c and not _has_checksum(root / array, int(match["shard"]), record.crc32c):
+        if match and record.crc32c and not _has_checksum(root, array, int(match["shard"]), record.crc32c):
             what = "the file is the committed one, its record's crc32c is not: restore the manifest or build again"
             yield Problem("altered", array, record.path, None, what)
         return
@@ -124,7 +124,7 @@ def _check_file(root: Path, record: FileRecord, arrays: Collection[str], owners:
         what = f"holds what belongs into {owners[sha256]}"
     else:
         what = "its SHA-256 is not the committed one"
-    chunks = _damaged_chunks(root / array, int(match["shard"])) if match else []
+    chunks = _damaged_chunks(root, array, int(match["shard"])) if match else []
     if not any(chunk is not None for chunk, _ in chunks):
         yield Problem(kind, array, record.path, None, "; ".join([what, *(reason for _, reason in chunks)]))
         return
@@ -132,17 +132,17 @@ def _check_file(root: Path, record: FileRecord, arrays: Collection[str], owners:
         yield Problem(kind, array, record.path, chunk, f"{reason} ({what})")
 
 
-def _has_checksum(array: Path, shard: int, crc32c: str) -> bool:
+def _has_checksum(root: Path, array: str, shard: int, crc32c: str) -> bool:
     try:
-        with ArrayReader(array, {shard: crc32c}) as reader:
+        with ArrayReader(root, array, {shard: crc32c}) as reader:
             return reader.is_committed(shard)
     except DamagedError:
         return True  # of the array's metadata, which is a file of its own
 
 
-def _damaged_chunks(array: Path, shard: int) -> list[tuple[int | None, str]]:
+def _damaged_chunks(root: Path, array: str, shard: int) -> list[tuple[int | None, str]]:
     try:
-        with ArrayReader(array) as reader:
+        with ArrayReader(root, array) as reader:
             return reader.damage(shard) or [(None, "every chunk matches its own checksum: another file was put here")]
     except DamagedError as error:
         return [(None, f"its chunks cannot be told apart: {error}")]
@@ -155,7 +155,7 @@ def check_arrays(root: Path, manifest: Manifest) -> Iterator[Problem]:
     for array in sorted(num_listed.keys() | expected.keys()):
         file = f"{array}/{METADATA}"
         try:
-            with ArrayReader(root / array) as reader:
+            with ArrayReader(root, array) as reader:
                 spec, found = reader.spec, (reader.shape, reader.dtype)
         except DamagedError as error:
             yield Problem("altered", array, file, None, str(error))
@@ -191,35 +191,45 @@ def _expected_arrays(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], np.
 
 
 def _check_receipts(root: Path, manifest: Manifest) -> Iterator[Problem]:
-    """A receipt that stands beside the stores says what the manifest says."""
+    """The receipts beside the stores say what the manifest says: who makes windows compares histories with them."""
     for receipt in manifest.receipts:
         file = receipt_file(receipt.task)
-        if os.path.lexists(root / file) and read_receipt(root, receipt.task) != receipt:
+        if not os.path.lexists(root / file):
+            yield Problem("missing", "", file, None, "the receipt is missing")
+        elif read_receipt(root, receipt.task) != receipt:
             yield Problem("altered", "", file, None, "the receipt is unreadable or differs from the manifest's")
 
 
 def _check_names(root: Path, manifest: Manifest) -> Iterator[Problem]:
     """Links anywhere, and files that no record names."""
-    known = {record.path for record in manifest.files()} | {MANIFEST, LOCK}
-    known |= {receipt_file(receipt.task) for receipt in manifest.receipts}
+    checked = {record.path for record in manifest.files()}
+    checked |= {receipt_file(receipt.task) for receipt in manifest.receipts}
+    known = checked | {MANIFEST, LOCK}
     folders = {str(parent) for file in known for parent in Path(file).parents} | {RECEIPTS}
     pending = [""]
     while pending:
-        with os.scandir(root / pending.pop()) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                name = os.path.relpath(entry.path, root)
-                if entry.is_symlink():
-                    if name not in known:  # a known one has been named already
-                        yield Problem("altered", "", name, None, "a symbolic link; links are never followed: remove it")
-                elif entry.is_dir(follow_symlinks=False):
-                    if name in folders:
-                        pending.append(name)
-                    elif name not in (TEMPORARY, LIVE):
-                        yield Problem("foreign", "", name, None, "the manifest lists nothing in this folder")
-                elif name not in known and not _is_receipt(root, name):
-                    left = TEMPORARY_FILE.fullmatch(entry.name)
-                    what = "left by a killed writer; the next build removes it" if left else "not in the manifest"
-                    yield Problem("foreign", "", name, None, what)
+        for entry in _entries(root / pending.pop()):
+            name = os.path.relpath(entry.path, root)
+            if entry.is_symlink():
+                if name not in checked:  # such a one has been named already
+                    yield Problem("altered", "", name, None, "a symbolic link; links are never followed: remove it")
+            elif entry.is_dir(follow_symlinks=False):
+                if name in folders:
+                    pending.append(name)
+                elif name not in (TEMPORARY, LIVE):
+                    yield Problem("foreign", "", name, None, "the manifest lists nothing in this folder")
+            elif name not in known and not _is_receipt(root, name):
+                left = TEMPORARY_FILE.fullmatch(entry.name)
+                what = "left by a killed writer; the next build removes it" if left else "not in the manifest"
+                yield Problem("foreign", "", name, None, what)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with storage_errors(folder), os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        raise StorageError(f"{folder}: was moved or removed while it was verified; run verify again") from None
 
 
 def _is_receipt(root: Path, name: str) -> bool:

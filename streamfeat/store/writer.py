@@ -13,9 +13,11 @@ from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.records import validated
 from streamfeat.store.codecs import ABSENT, CRC_BYTES, crc32c, encode_chunk
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import open_below, size_and_digest, write_durably
+from streamfeat.store.files import open_below, read_below, size_and_digest, write_durably
 from streamfeat.store.layout import METADATA, RECEIPTS, ArraySpec
 from streamfeat.store.manifest import FileRecord, Receipt
+
+MAX_RECEIPT_BYTES = 2**26
 
 
 def write_shard(root: Path, group: str, spec: ArraySpec, shard: int, values: NDArray[Any]) -> FileRecord:
@@ -102,8 +104,7 @@ def read_receipt(root: Path, task: str) -> Receipt | None:
     """The receipt of `task`, or None where there is none that can be read: the task is then done again."""
     name = receipt_file(task)
     try:
-        with os.fdopen(open_below(root, name), "rb") as file:
-            values = parse_object(file.read(), name, "the task is done again")
+        values = parse_object(read_below(root, name, MAX_RECEIPT_BYTES), name, "the task is done again")
         receipt = validated(Receipt, values, name)
     except (FileNotFoundError, ConfigError, DamagedError):
         return None
@@ -121,5 +122,5 @@ def _holds(root: Path, record: FileRecord, full: bool) -> bool:
             return size_and_digest(root, record.path) == (record.size, record.sha256)
         with os.fdopen(open_below(root, record.path), "rb", buffering=0) as file:
             return file.seek(0, 2) == record.size
-    except (FileNotFoundError, IsADirectoryError, DamagedError):
+    except (FileNotFoundError, DamagedError):
         return False

@@ -1,7 +1,6 @@
 """Decoded chunks of one packing, in memory that is used again and again."""
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,21 +82,19 @@ class ChunkPool:
         first shard."""
         with self._opening:
             if not self._readers:
-                folder = self._source.folder(self._packing)
                 fields = self._manifest.schema_.token_fields()
-                self._readers = {field.name: self._checked(folder, field) for field in fields}
+                self._readers = {field.name: self._checked(field) for field in fields}
             return self._readers
 
-    def _checked(self, folder: Path, field: TokenField) -> ArrayReader:
-        path = folder / field.name
-        reader = ArrayReader(path, self._source.shard_checksums(self._packing, field.name))
+    def _checked(self, field: TokenField) -> ArrayReader:
+        reader = self._source.reader(self._packing, field.name)
         counts = self._manifest.splits[self._split]
         shape = counts.windows, self._manifest.schema_.window_len
         expected = shape, field.dtype, counts.chunk_windows, counts.shard_windows
         found = (reader.shape, reader.dtype, reader.chunk_rows, reader.shard_rows)
         if found != expected:
             raise DamagedError(
-                f"{path}: shape, dtype, chunk and shard windows are {found}, the manifest says {expected}; "
+                f"{reader.path}: shape, dtype, chunk and shard windows are {found}, the manifest says {expected}; "
                 "restore the array or build again"
             )
         return reader

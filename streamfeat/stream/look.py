@@ -43,7 +43,7 @@ def _featurized(
     stored = {}
     for field in manifest.schema_.token_fields():
         array = f"{WINDOWS}/{config.split}/{packing}/{field.name}"
-        with ArrayReader(root / array, manifest.shard_checksums(array)) as reader:
+        with ArrayReader(root, array, manifest.shard_checksums(array)) as reader:
             if reader.shape != (manifest.splits[config.split].windows, manifest.schema_.window_len):
                 raise DamagedError(
                     f"{reader.path}: has the shape {reader.shape}, not the manifest's; run `verify`, or build again"

@@ -1,13 +1,14 @@
 """Where the windows of a stream come from: the dataset as built, or a live run that is still being written."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from streamfeat.config import SplitName
 from streamfeat.store.layout import WINDOWS
 from streamfeat.store.manifest import Manifest
+from streamfeat.store.reader import ArrayReader
 
 
 class ChunkSource(Protocol):
@@ -17,11 +18,8 @@ class ChunkSource(Protocol):
     def live(self) -> bool:
         """Whether epoch e reads packing e, made for it, instead of one of a stored number of packings."""
 
-    def folder(self, packing: int) -> Path:
-        """The Zarr group of a packing."""
-
-    def shard_checksums(self, packing: int, field: str) -> Mapping[int, str]:
-        """Number of a shard of that field → its record's `crc32c`; a live one's once it is committed."""
+    def reader(self, packing: int, field: str) -> ArrayReader:
+        """An array of a packing, opened. Raises DamagedError as `ArrayReader` does."""
 
     def has(self, packing: int, chunk: int) -> bool:
         """Whether a chunk can be read at once."""
@@ -42,14 +40,11 @@ class StoredSource:
     live = False
 
     def __init__(self, root: Path, manifest: Manifest, split: SplitName) -> None:
-        self._root, self._manifest = root, manifest
-        self._group = f"{WINDOWS}/{split}"
+        self._root, self._manifest, self._split = root, manifest, split
 
-    def folder(self, packing: int) -> Path:
-        return self._root / self._group / str(packing)
-
-    def shard_checksums(self, packing: int, field: str) -> Mapping[int, str]:
-        return self._manifest.shard_checksums(f"{self._group}/{packing}/{field}")
+    def reader(self, packing: int, field: str) -> ArrayReader:
+        array = f"{WINDOWS}/{self._split}/{packing}/{field}"
+        return ArrayReader(self._root, array, self._manifest.shard_checksums(array))
 
     def has(self, packing: int, chunk: int) -> bool:
         return True

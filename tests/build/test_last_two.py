@@ -70,7 +70,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def stored(root: Path, split: str, packing: int, field: str) -> np.ndarray:
     """(windows, window_len) as it lies on disk."""
-    with ArrayReader(root / "windows.zarr" / split / str(packing) / field) as reader:
+    with ArrayReader(root, f"windows.zarr/{split}/{packing}/{field}") as reader:
         return reader.read_rows(0, reader.shape[0])
 
 

@@ -33,7 +33,7 @@ def test_xarray_reads_names_dimensions_attributes_and_decodes_ratings(dataset: P
     assert found["item"].attrs["pad_value"] == 101
     assert found["time"].attrs["time_origin_unix_seconds"] == 1_000_000_000
     assert all("long_name" in found[name].attrs for name in found)
-    with ArrayReader(packing / "rating") as reader:
+    with ArrayReader(packing, "rating") as reader:
         codes = reader.read_rows(0, 21)
     assert codes.dtype == np.uint8
     assert (codes == 255).any()
@@ -109,7 +109,7 @@ def test_an_array_without_rows_is_an_array(tmp_path: Path) -> None:
     """A split may hold no window: its arrays exist with shape and dtype, and read as nothing."""
     spec = array_spec(0)
     assert write_array(tmp_path, "group", spec, values_of(spec)) == []
-    with ArrayReader(tmp_path / "group" / "item") as reader:
+    with ArrayReader(tmp_path, "group/item") as reader:
         assert reader.read_rows(0, 0).shape == (0, 5)
         assert reader.num_chunks == 0
     assert zarr.open_array(str(tmp_path / "group" / "item"), mode="r").shape == (0, 5)

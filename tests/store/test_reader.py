@@ -27,13 +27,13 @@ SHAPES = [((), 1), ((), 23), ((), 24), ((5,), 1), ((5,), 23), ((5,), 24), ((1,),
 
 
 def read_all(array: Path) -> np.ndarray[Any, Any]:
-    with ArrayReader(array) as reader:
+    with ArrayReader(array.parent, array.name) as reader:
         return reader.read_rows(0, reader.shape[0])
 
 
 def read_chunks(array: Path) -> np.ndarray[Any, Any]:
     """The array, chunk by chunk."""
-    with ArrayReader(array) as reader:
+    with ArrayReader(array.parent, array.name) as reader:
         out = np.empty(reader.shape, reader.dtype)
         for chunk in range(reader.num_chunks):
             reader.read_chunk(chunk, out[chunk * reader.chunk_rows : (chunk + 1) * reader.chunk_rows])
@@ -89,7 +89,7 @@ def test_any_cut_of_any_array_reads_as_written(tmp_path_factory: pytest.TempPath
     root = tmp_path_factory.mktemp("cut")
     write_array(root, "group", spec, values)
     stored = zarr.open_array(str(root / "group" / "item"), mode="r")
-    with ArrayReader(root / "group" / "item") as reader:
+    with ArrayReader(root, "group/item") as reader:
         for _ in range(4):
             start = data.draw(st.integers(0, spec.num_rows))
             stop = data.draw(st.integers(start, spec.num_rows))
@@ -132,7 +132,7 @@ def test_a_flipped_byte_is_named_by_array_chunk_and_shard_file(small: Small) -> 
     message = str(caught.value)
     assert f"array {array}, chunk 2, shard file {shard}" in message
     assert "verify" in message
-    with ArrayReader(array) as reader:
+    with ArrayReader(array.parent, array.name) as reader:
         np.testing.assert_array_equal(reader.read_rows(0, 8), values_of(small[3])[:8])
 
 
@@ -156,7 +156,7 @@ def test_a_deleted_shard_is_an_error(small: Small) -> None:
     shard.unlink()
     with pytest.raises(DamagedError, match="missing"):
         read_all(array)
-    with ArrayReader(array) as reader, pytest.raises(DamagedError, match="chunk 1"):
+    with ArrayReader(array.parent, array.name) as reader, pytest.raises(DamagedError, match="chunk 1"):
         reader.read_chunk(1, np.empty((4, 3), np.uint16))
 
 
@@ -209,13 +209,14 @@ def test_an_index_that_points_elsewhere_is_an_error(small: Small, entry: tuple[i
 
 BOMB_SCRIPT = """
 import sys
+from pathlib import Path
 from streamfeat.build.worker import peak_memory
 from streamfeat.errors import DamagedError
 from streamfeat.store.reader import ArrayReader
 before = peak_memory()
-for array in sys.argv[1:]:
+for array in map(Path, sys.argv[1:]):
     try:
-        with ArrayReader(array) as reader:
+        with ArrayReader(array.parent, array.name) as reader:
             reader.read_rows(0, reader.shape[0])
     except DamagedError as error:
         print(error)
@@ -345,7 +346,7 @@ def test_an_edited_zarr_json_is_refused_at_opening(small: Small, edit: Any) -> N
     """Shapes, dtype, codecs and keys are checked before any byte of a shard is read."""
     edit_metadata(small[0], edit)
     with pytest.raises(DamagedError, match=r"zarr\.json.*restore it or build again"):
-        ArrayReader(small[0])
+        ArrayReader(small[0].parent, small[0].name)
 
 
 @pytest.mark.parametrize(
@@ -376,13 +377,13 @@ def test_a_zarr_json_that_is_no_document_is_refused(small: Small, content: bytes
     """Garbage in place of metadata is damage with a remedy, not a traceback."""
     (small[0] / "zarr.json").write_bytes(content)
     with pytest.raises(DamagedError, match=r"zarr\.json"):
-        ArrayReader(small[0])
+        ArrayReader(small[0].parent, small[0].name)
 
 
 def test_an_array_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A missing array is damage of the dataset: the error names its folder."""
     with pytest.raises(DamagedError, match=r"group/item.*missing"):
-        ArrayReader(tmp_path / "group" / "item")
+        ArrayReader(tmp_path, "group/item")
 
 
 @pytest.mark.parametrize("link", ["c", "c/0", "c/0/0", "zarr.json", "."])
@@ -413,7 +414,7 @@ def test_threads_share_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     values = values_of(spec)
     write_array(tmp_path, "group", spec, values)
     wrong: list[object] = []
-    with ArrayReader(tmp_path / "group" / "item") as reader:
+    with ArrayReader(tmp_path, "group/item") as reader:
 
         def read(seed: int) -> None:
             try:
@@ -440,7 +441,7 @@ def test_reading_a_chunk_allocates_no_array(tmp_path: Path, compression: Compres
     spec = array_spec(72, (1024,), "uint16", chunk_rows=32, shard_rows=64, compression=compression)
     write_array(tmp_path, "group", spec, values_of(spec))
     whole, edge = np.empty((32, 1024), np.uint16), np.empty((8, 1024), np.uint16)
-    with ArrayReader(tmp_path / "group" / "item") as reader:
+    with ArrayReader(tmp_path, "group/item") as reader:
         reader.read_chunk(0, whole)
         reader.read_chunk(2, edge)
         tracemalloc.start()
@@ -466,7 +467,7 @@ def test_open_files_are_bounded_and_given_back(tmp_path: Path) -> None:
         links = [os.path.realpath(fd) for fd in Path("/dev/fd").iterdir()]
         return sum(link.startswith(str(tmp_path)) for link in links)
 
-    reader = ArrayReader(tmp_path / "group" / "item")
+    reader = ArrayReader(tmp_path, "group/item")
     np.testing.assert_array_equal(reader.read_rows(0, spec.num_rows), values)
     assert num_open() == reader_module.MAX_OPEN_SHARDS
     reader.close()
@@ -477,7 +478,7 @@ def test_rows_outside_of_the_array_are_an_index_error(tmp_path: Path) -> None:
     """Unlike a slice, `read_rows` never returns fewer rows than were asked for."""
     spec = array_spec(10)
     write_array(tmp_path, "group", spec, values_of(spec))
-    with ArrayReader(tmp_path / "group" / "item") as reader:
+    with ArrayReader(tmp_path, "group/item") as reader:
         for start, stop in ((0, 11), (-1, 3), (5, 4)):
             with pytest.raises(IndexError):
                 reader.read_rows(start, stop)

@@ -43,10 +43,10 @@ def test_exchanged_entries_of_an_index_are_named_by_verify(dataset: Path, first:
 
 def test_exchanged_entries_of_an_index_are_noticed_by_a_plain_read(dataset: Path) -> None:
     """Before a value of either is used, and only there."""
-    with ArrayReader(dataset / ARRAY) as reader:
+    with ArrayReader(dataset, ARRAY) as reader:
         whole = reader.read_rows(0, reader.shape[0])
     swap_entries(dataset / SHARD, 1, 3)
-    with ArrayReader(dataset / ARRAY) as reader:
+    with ArrayReader(dataset, ARRAY) as reader:
         out = np.empty((reader.chunk_rows, *reader.shape[1:]), reader.dtype)
         for chunk in (5, 7):
             with pytest.raises(
@@ -65,5 +65,5 @@ def test_an_entry_that_repeats_another_is_noticed(dataset: Path) -> None:
         index[2] = index[1]
 
     edit_shard(dataset / SHARD, 4, repeat)
-    with ArrayReader(dataset / ARRAY) as reader, pytest.raises(DamagedError, match=r"chunk 6.*another chunk's place"):
+    with ArrayReader(dataset, ARRAY) as reader, pytest.raises(DamagedError, match=r"chunk 6.*another chunk's place"):
         reader.read_rows(0, reader.shape[0])

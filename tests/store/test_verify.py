@@ -8,9 +8,10 @@ import pytest
 from edited_manifests import edit_manifest, set_shard_checksums
 from stored_arrays import flip, truncate, write_dataset
 
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, StorageError
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.verify import Checked, Problem, verify
+from streamfeat.store.writer import receipt_file
 
 ARRAY = "windows.zarr/training/0/time"
 SHARD = f"{ARRAY}/c/1/0"  # windows 8 to 15, chunks 4 to 7
@@ -191,6 +192,24 @@ def test_a_name_in_the_manifest_that_leads_outside_is_refused(dataset: Path) -> 
 
     edit_manifest(dataset, lead_outside)
     assert ("altered", "", "../../etc/passwd", None) in places(dataset)
+
+
+def test_a_missing_receipt_is_named(dataset: Path) -> None:
+    """Whoever makes windows compares histories with the receipts: without them, nothing would be compared."""
+    name = receipt_file(load_manifest(dataset).receipts[0].task)
+    (dataset / name).unlink()
+    assert places(dataset) == {("missing", "", name, None)}
+
+
+def test_a_dataset_that_is_moved_meanwhile_is_an_error_with_the_remedy(dataset: Path) -> None:
+    """No file of it is called missing for that once its names are looked at."""
+    checking = verify(dataset)
+    num_files = len(load_manifest(dataset).files())
+    for _ in range(num_files):
+        next(checking)
+    dataset.rename(dataset.with_name("moved"))
+    with pytest.raises(StorageError, match=r"moved or removed.*run verify again"):
+        list(checking)
 
 
 def test_no_manifest_a_damaged_one_and_a_newer_one_are_told_apart(dataset: Path) -> None:

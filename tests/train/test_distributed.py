@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -186,7 +187,9 @@ def test_an_error_of_rank_0_ends_every_rank(tmp_path: Path, tiny_dataset: Path, 
     assert time.monotonic() - started < 60
     assert done.returncode != 0
     assert done.stderr.count("holds a run already") == 1
-    assert done.stderr.count("exitcode  : 2") == 2
+    codes = re.findall(r"exitcode  : (\S+)", done.stderr)  # torchrun ends the other one where it is quicker
+    assert "2" in codes
+    assert set(codes) <= {"2", f"-{signal.SIGTERM:d}"}
 
 
 VARIABLES = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
