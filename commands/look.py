@@ -26,15 +26,18 @@ def inspect(
 ) -> None:
     """Print what a dataset or a run is; with --window, its tokens, segments, targets and masks with raw ids."""
     from streamfeat.config import StreamConfig
+    from streamfeat.store.files import storage_errors
     from streamfeat.store.layout import MANIFEST
     from streamfeat.store.manifest import load_manifest
 
-    if (path / "config.json").exists():
+    with storage_errors(path):
+        is_run, is_dataset = (path / "config.json").exists(), (path / MANIFEST).exists()
+    if is_run:
         if window is not None:
             raise ConfigError(f"{path}: is a run; --window belongs to a dataset")
         _inspect_run(path, as_json)
         return
-    if not (path / MANIFEST).exists():
+    if not is_dataset:
         raise ConfigError(f"{path}: {_what_lies_there(path)}; give the folder of a dataset or of a run")
     manifest = load_manifest(path)
     if window is None:
@@ -63,7 +66,7 @@ def _what_lies_there(path: Path) -> str:
 def _inspect_run(path: Path, as_json: bool) -> None:
     """What a run is, and how far it got."""
     from train.metrics import read_metrics
-    from train.run import read_record
+    from train.record import read_record
 
     record = read_record(path)
     lines = read_metrics(path)
@@ -110,7 +113,7 @@ def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
         else None,  # last:2: they train whole
         "items": {scale.medium: scale.items for scale in manifest.scales},
         "events": manifest.num_events,
-        "rows_read": manifest.cleaning["rows"],
+        "rows_read": manifest.cleaning.get("rows", 0),
         "rejected_rows": rejected,
         "rejected_file": str(root / "rejected.csv") if rejected else None,
         "left_out": left_out,

@@ -120,7 +120,8 @@ def train(
         show(as_json, summary, lambda: print_training(summary))
     if summary["result"] == "stopped":
         if is_first:
-            again = shlex.join([*_launcher(), "train", str(dataset), "--run-folder", str(run), "--resume"])
+            flags = [flag for flag, is_set in (("--force", force), ("--tensorboard", tensorboard)) if is_set]
+            again = shlex.join([*_launcher(), "train", str(dataset), "--run-folder", str(run), "--resume", *flags])
             err.print(f"stopped after step {summary['step']:,}; go on with: {again}", **PLAIN)
         raise typer.Exit(_exit_code(received))
 

@@ -31,7 +31,7 @@ from train.checkpoint import read_checkpoint
 from train.config import read_config
 from train.loop import train
 from train.metrics import read_metrics
-from train.run import read_record
+from train.record import read_record
 
 FEW = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 EXAMPLES = [4, pytest.param(120, marks=pytest.mark.slow)]  # of what takes DuckDB a tenth of a second

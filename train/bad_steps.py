@@ -5,16 +5,14 @@ A line holds `step`, `epoch`, `windows` by rank, `not_finite` (what was not: tas
 A resumed run appends; where a step occurs twice, its later line counts.
 """
 
-import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.store.files import storage_errors
+from train.metrics import append_line, open_lines
 from train.update import Update
 
 BAD_STEPS = "bad-steps.jsonl"
@@ -25,7 +23,7 @@ def append_bad_step(
 ) -> None:
     """One line. `windows` (global batch,) are those of all ranks, rank by rank, -1 where a slot was empty.
 
-    Raises StorageError where the disk refuses.
+    Raises StorageError where the disk refuses, and then no half line stays; else as `open_lines`.
     """
     norm = update.gradient_norm
     line = {
@@ -38,10 +36,6 @@ def append_bad_step(
         "learning_rate": update.learning_rate,
         "stream": stream,
     }
-    with storage_errors(run / BAD_STEPS):
-        file = os.open(run / BAD_STEPS, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
-        try:
-            # One write, so that a kill leaves no half line.
-            os.write(file, (json.dumps(line, allow_nan=False) + "\n").encode())
-        finally:
-            os.close(file)
+    path = run / BAD_STEPS
+    with open_lines(path) as file:
+        append_line(file, path, line)

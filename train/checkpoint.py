@@ -86,15 +86,17 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run: the best and the last `keep`.
+    """The checkpoints of one run: the last `keep`, and what was the best when each of them was saved.
 
-    Only the process that holds the run's lock may make one of these.
+    Only the process that holds the run's lock may make one of these. Raises FormatVersionError where a newer version
+    was killed while it saved.
     """
 
     def __init__(self, run: Path, keep: int = 2) -> None:
         self.run, self.keep = run, keep
         self.folder = run / CHECKPOINTS
-        self._good: set[int] = set()  # steps whose files this process wrote, or read and found whole
+        # By step whose files this process wrote, or read and found whole: the best step of its standing.
+        self._good: dict[int, int | None] = {}
         with storage_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
             sweep_temporaries(run)
@@ -103,8 +105,9 @@ class Checkpoints:
                     self._sweep(entry)
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, ascending, whole or damaged."""
-        names = (_NAME.fullmatch(entry.name) for entry in self.folder.iterdir() if entry.is_dir())
+        """Steps that have a checkpoint, ascending, whole or damaged; a file in place of its folder is damage too."""
+        with storage_errors(self.folder):
+            names = [_NAME.fullmatch(entry.name) for entry in self.folder.iterdir()]
         return sorted(int(name[1]) for name in names if name)
 
     def path(self, step: int) -> Path:
@@ -112,9 +115,10 @@ class Checkpoints:
         return checkpoint_path(self.run, step)
 
     def save(self, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-        """Write a checkpoint and forget those that are neither the best nor among the last; returns its folder.
+        """Write a checkpoint and forget those that are neither among the last nor the best of one; returns its folder.
 
-        Raises StorageError where the disk refuses; what was saved before stays.
+        Raises StorageError where the disk refuses, DamagedError where a folder has the name of one of our files; what
+        was saved before stays.
         """
         final = self.path(state.step)
         temporary = self._temporary(final.name)
@@ -127,14 +131,16 @@ class Checkpoints:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
         write_whole(self.run, LATEST, f"{CHECKPOINTS}/{final.name}\n".encode())
-        self._good.add(state.step)
-        self._forget_old(self._marked_best(state.standing))
+        self._good[state.step] = self._marked_best(state.standing)
+        self._forget_old()
         return final
 
     def load_newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that is whole, None where there is none at all; and what was wrong with newer ones.
+        """The newest checkpoint that is whole, None where there is none at all; and what was wrong with newer ones, and
+        with the one that was the best by then.
 
-        Raises DamagedError where there are checkpoints and none is whole.
+        Raises DamagedError where there are checkpoints and none is whole; StorageError where one cannot be read: it
+        may be whole, and to go on without it would silently cost its steps.
         """
         problems = []
         for step in reversed(self.steps()):
@@ -143,8 +149,8 @@ class Checkpoints:
             except DamagedError as error:
                 problems.append(str(error))
                 continue
-            self._good.add(step)
-            return checkpoint, problems
+            best = self._good[step] = _best_step(checkpoint.state.standing)
+            return checkpoint, problems + self._problems_of_best(best, step)
         if problems:
             raise DamagedError(
                 "\n".join(problems)
@@ -153,11 +159,11 @@ class Checkpoints:
         return None, problems
 
     def _publish(self, temporary: Path, final: Path) -> None:
-        if final.exists():  # a damaged one, or the same step before its validation
+        if os.path.lexists(final):  # a damaged one, or the same step before its validation
             aside = self._temporary(final.name)
             final.rename(aside)
             temporary.rename(final)
-            shutil.rmtree(aside)
+            _remove(aside)
         else:
             temporary.rename(final)
         _fsync_folder(self.folder)
@@ -165,37 +171,47 @@ class Checkpoints:
     def _sweep(self, temporary: Path) -> None:
         """Remove what a killed save left; one that is whole, where its step has no other, becomes what it was to be.
 
-        A step that is saved again stands aside for a moment: a kill then must not cost both.
+        A step that is saved again stands aside for a moment: a kill then must not cost both. What was to be forgotten
+        has another name.
         """
         name = _NAME.match(temporary.name.removeprefix("."))
         if name is not None and not (self.folder / name[0]).exists():
-            with contextlib.suppress(DamagedError, FormatVersionError):
+            with contextlib.suppress(DamagedError):
                 read_checkpoint(temporary)
                 temporary.rename(self.folder / name[0])
                 return
-        shutil.rmtree(temporary)
+        _remove(temporary)
 
-    def _marked_best(self, standing: Standing) -> int:
-        """Let `RUN/best` name the best checkpoint; returns its step, -1 where nothing was validated."""
-        if standing.best is None:
-            return -1
-        text = f"{CHECKPOINTS}/{self.path(standing.best.step).name}\n"
-        file = self.run / BEST
-        if not file.exists() or file.read_text("utf-8") != text:
-            write_whole(self.run, BEST, text.encode())
-        return standing.best.step
+    def _marked_best(self, standing: Standing) -> int | None:
+        """Let `RUN/best` name the best checkpoint; returns its step, None where nothing was validated."""
+        best = _best_step(standing)
+        if best is not None:
+            write_whole(self.run, BEST, f"{CHECKPOINTS}/{self.path(best).name}\n".encode())
+        return best
 
-    def _forget_old(self, best: int) -> None:
+    def _problems_of_best(self, best: int | None, newest: int) -> list[str]:
+        """What is wrong with the checkpoint that was the best by the `newest`; a run goes on without it."""
+        try:
+            if best is not None and best != newest:
+                read_checkpoint(self.path(best))
+        except DamagedError as error:
+            return [f"{error}; it is the best so far: until there is a better one, evaluate with --checkpoint latest"]
+        return []
+
+    def _forget_old(self) -> None:
         kept = sorted(self._good)[-self.keep :]
         if len(kept) < self.keep:
             return
-        for step in self.steps():
-            if step < kept[-1] and step not in (*kept, best):
-                # Renamed first: a kill in between leaves no folder that looks like a damaged checkpoint.
-                aside = self._temporary(self.path(step).name)
-                self.path(step).rename(aside)
-                shutil.rmtree(aside)
-        self._good.intersection_update((*kept, best))
+        # The best of each: should the newest be damaged, the standing of the one before names another.
+        spared = {*kept, *(self._good[step] for step in kept)}
+        with storage_errors(self.folder):
+            for step in self.steps():
+                if step < kept[-1] and step not in spared:
+                    # Renamed first: a kill in between leaves no folder that looks like a damaged checkpoint.
+                    aside = self._temporary(f"old-{self.path(step).name}")
+                    self.path(step).rename(aside)
+                    _remove(aside)
+        self._good = {step: self._good[step] for step in kept}
 
     def _temporary(self, name: str) -> Path:
         return self.folder / f".{name}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
@@ -232,6 +248,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise DamagedError(f"{path}: {error}; {_REMEDY}") from None
 
 
+def _best_step(standing: Standing) -> int | None:
+    return standing.best.step if standing.best else None
+
+
 def _write(folder: Path, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     files = (
         write_whole(folder, _MODEL, _tensor_bytes(model.state_dict())),
@@ -253,7 +273,9 @@ def _read_verified(path: Path) -> dict[str, bytes]:
     expected = {record.path: (record.size, record.sha256) for record in records}
     for name, data in content.items():
         if expected.get(name) != (len(data), hashlib.sha256(data).hexdigest()):
-            raise DamagedError(f"{path / name}: is not as it was written ({len(data):,} bytes); its SHA-256 differs")
+            raise DamagedError(
+                f"{path / name}: is not as it was written ({len(data):,} bytes, its SHA-256 differs); {_REMEDY}"
+            )
     return content
 
 
@@ -301,6 +323,14 @@ def _check_entries(name: str, entries: Mapping[str, Tensor], parameter: Tensor |
     expected = None if parameter is None else tuple(parameter.shape)
     if expected is None or shapes != {"exp_avg": expected, "exp_avg_sq": expected, "step": ()}:
         raise ValueError(f"optimizer state of {name!r} has the shapes {shapes}, the parameter has {expected}")
+
+
+def _remove(entry: Path) -> None:
+    """Remove a checkpoint, or whatever else has the name of one; of a link the link alone."""
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from streamfeat.config import MaskPolicy, Objective, SplitName
 from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen, validated
 from streamfeat.store.manifest import Manifest
-from streamfeat.stream.stream import StreamState, WindowStream
+from streamfeat.stream.stream import StreamState, WindowStream, refuse_newer
 
 
 class DatasetState(Frozen):
@@ -119,6 +119,7 @@ class WindowDataset(IterableDataset[dict[str, Tensor]]):
 
         Raises ConfigError where it is no state, or the state of another dataset or stream: both values are named.
         """
+        refuse_newer(state, "WindowDataset state")
         saved = validated(DatasetState, state, "WindowDataset state")
         first, position = saved.epoch * len(self), saved.stream.position
         self._stream.load_state_dict(state["stream"])

@@ -14,7 +14,7 @@ from streamfeat.build.worker import peak_memory
 from train.device import exact_arithmetic
 from train.distributed import joined
 from train.loop import never
-from train.memory import Memory
+from train.memory import Memory, told_what_to_lower
 from train.progress import Progress
 from train.run import open_run_together
 from train.session import Session
@@ -64,9 +64,10 @@ def dry_run(
         joined() as world,
         tempfile.TemporaryDirectory(prefix="streamfeat-") as folder,
         open_run_together(world, dataset, world.from_first(lambda: f"{folder}/run"), given or {}) as opened,
+        told_what_to_lower(opened.config, opened.manifest.schema_.window_len, world),
         Session(replace(opened, trial=True), world, force=force) as session,
     ):
-        yield from session.open(tensorboard=False)
+        yield from session.open()
         seconds: list[float] = []
         last = min(_UNTIMED + _TIMED, session.num_steps)
         while session.step < last and (yield from session.may_go_on(stop)):

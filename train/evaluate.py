@@ -13,8 +13,8 @@ from streamfeat.store.histories import HeldOut, HistoryReader, read_held_out
 from train.cases import Cases, read_cases, read_training
 from train.evaluation import MODEL, EvaluationProgress, Fitting, Scored, Time
 from train.evaluation_lines import Outcome, evaluation
+from train.record import dataset_of
 from train.rivals import Ranker, Rater, all_rankers, all_raters
-from train.run import dataset_of
 from train.scoring import Scorer
 from train.watched import Batches
 

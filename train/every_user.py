@@ -23,7 +23,7 @@ from train.checkpoint import BEST
 from train.histories import History, stored_histories
 from train.progress import Note
 from train.recommend import DEFAULT_K, check_k
-from train.run import dataset_of
+from train.record import dataset_of
 from train.scoring import Scorer
 
 RECOMMENDATIONS_SCHEMA = pa.schema([

@@ -12,7 +12,8 @@ from streamfeat.store.manifest import load_manifest
 from streamfeat.stream.stream import WindowStream
 from train.distributed import World
 from train.progress import Note, Progress, Waiting
-from train.run import RUN_DATASET, Run
+from train.record import RUN_DATASET
+from train.run import Run
 from train.targets import Arrays
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import Any
 
 from train.device import exact_arithmetic
 from train.distributed import joined
+from train.memory import told_what_to_lower
 from train.progress import Note, Progress, Stopped
 from train.run import open_run_together
 from train.session import Session
@@ -41,20 +42,24 @@ def train(
         exact_arithmetic(),
         joined() as world,
         open_run_together(world, dataset, run, given or {}, resume=resume, overwrite=overwrite) as opened,
+        told_what_to_lower(opened.config, opened.manifest.schema_.window_len, world),
         Session(opened, world, force=force) as session,
     ):
         if resume and not opened.resumed:
             yield Note(f"{run}: no run to resume; starting from step 0")
-        yield from session.open(tensorboard=tensorboard)
+        yield from session.open()
         started = session.started(stop)
+        session.begin(tensorboard=tensorboard)
         if started is None:
             yield Stopped(session.step)
             return
         yield started
-        if session.is_finished:
-            yield Note(f"{run}: finished already, after step {session.step:,}; nothing to do")
-        if session.validation_is_due:
+        if session.validation_is_due:  # of a run that was stopped before, or in the middle of it
             yield from session.validate(stop)
+            if session.checkpoint_is_due:
+                yield from session.save()
+        elif session.is_finished:
+            yield Note(f"{run}: finished already, after step {session.step:,}; nothing to do")
         while not session.is_finished and (yield from session.may_go_on(stop)):
             yield from session.advance()
             if session.validation_is_due:

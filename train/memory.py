@@ -12,7 +12,7 @@ import torch
 
 from streamfeat.errors import ConfigError, RankError
 from streamfeat.store.manifest import Manifest
-from streamfeat.stream.order import lanes_of_rank
+from streamfeat.stream.order import lanes_of_rank, num_lanes
 from train.available import available_bytes, held_bytes
 from train.batches import NUM_GAPS, BatchFacts
 from train.config import TrainConfig, divisors
@@ -152,7 +152,9 @@ def num_parameters(manifest: Manifest, config: TrainConfig) -> int:
     return rows * width + shape.layers * layer + width + heads
 
 
-def check_memory(manifest: Manifest, config: TrainConfig, world: World, *, force: bool = False) -> Memory:
+def check_memory(
+    manifest: Manifest, config: TrainConfig, world: World, *, resumed: bool = False, force: bool = False
+) -> Memory:
     """What a rank needs, and what the rank with the least can have. Called by all ranks alike.
 
     Raises ConfigError, with the numbers and what would fit, where it is too little, unless `force` is set.
@@ -161,9 +163,8 @@ def check_memory(manifest: Manifest, config: TrainConfig, world: World, *, force
     available = int(world.concatenated(np.array([available_bytes(world.device)], np.int64)).min())
     memory = Memory(needed, available, held_bytes(world.device))
     if not memory.fits and not force:
-        raise ConfigError(
-            f"{shortage(memory, world)}; {remedy(manifest, config, world, available)}, or try all the same with --force"
-        )
+        fitting = remedy(manifest, config, world, available, resumed=resumed)
+        raise ConfigError(f"{shortage(memory, world)}; {fitting}, or try all the same with --force")
     return memory
 
 
@@ -176,9 +177,10 @@ def shortage(memory: Memory, world: World) -> str:
     return f"{each} needs about {_size(memory.needed.total)} ({listed}), {where} has {_size(memory.available)} for it"
 
 
-def remedy(manifest: Manifest, config: TrainConfig, world: World, available: int) -> str:
+def remedy(manifest: Manifest, config: TrainConfig, world: World, available: int, *, resumed: bool = False) -> str:
     """What would fit: smaller passes, which change no batch, else a smaller batch, else a narrower model."""
     window_len, shape = manifest.schema_.window_len, config.model
+    lower = "start anew and lower" if resumed else "lower"  # a run that goes on keeps its batches and its model
 
     def fits(**changes: object) -> bool:
         return estimate(manifest, config.model_copy(update=changes), world.size, world.device.type).total <= available
@@ -191,15 +193,16 @@ def remedy(manifest: Manifest, config: TrainConfig, world: World, available: int
             )
     tokens = config.batch_windows(window_len) * window_len // 2
     while tokens >= window_len * world.size:
-        if fits(batch_tokens=tokens, micro_batch_tokens=window_len):
-            return (
-                f"lower --batch-tokens to {tokens} (now {config.batch_tokens}) and --micro-batch-tokens to {window_len}"
-            )
+        windows = config.model_copy(update={"batch_tokens": tokens}).batch_windows(window_len)
+        is_shared = num_lanes(windows) % world.size == 0
+        if is_shared and fits(batch_tokens=tokens, micro_batch_tokens=window_len):
+            micro = f"--micro-batch-tokens to {window_len}"
+            return f"{lower} --batch-tokens to {tokens} (now {config.batch_tokens}) and {micro}"
         tokens //= 2
     width = shape.width // 2 // shape.heads * shape.heads
     while width >= max(8, shape.heads):
         if fits(model=shape.model_copy(update={"width": width}), micro_batch_tokens=window_len):
-            return f"lower --width to {width} (now {shape.width}) and --micro-batch-tokens to {window_len}"
+            return f"{lower} --width to {width} (now {shape.width}) and --micro-batch-tokens to {window_len}"
         width = width // 2 // shape.heads * shape.heads
     return "no width makes it fit: leave out rare items (build-shards --min-item-events) or take a larger machine"
 
@@ -222,8 +225,8 @@ def told_what_to_lower(config: TrainConfig, window_len: int, world: World) -> It
             f"{max(8, shape.width // 2)} halves it) or fewer --layers (now {shape.layers})"
         )
         message = (
-            f"the device is out of memory with {now} windows of {window_len} tokens in one forward pass of "
-            f"{shape.layers} layers × {shape.width}; {what}"
+            f"out of memory, with {now} windows of {window_len} tokens in a forward pass of {shape.layers} layers × "
+            f"{shape.width}; {what}"
         )
         # Of errors that all ranks may make alike, the command line prints rank 0's alone; this one is not such.
         raise (ConfigError if world.is_first else RankError)(message) from error
@@ -247,7 +250,10 @@ def _pairs_per_token(manifest: Manifest) -> float:
 
 
 def _is_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in said for words in ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    )
 
 
 def _size(num_bytes: int) -> str:

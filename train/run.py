@@ -1,51 +1,40 @@
 """The folder of a run: what it was asked, on which data, and who may go on with it.
 
 RUN/
-  config.json      this page's record, written before the first step
+  config.json      see record.py; written before the first step
   dataset/         dataset.json (without receipts) and items.parquet: with a checkpoint, all that the model needs
   metrics.jsonl    see metrics.py
   checkpoints/ latest best    see checkpoint.py
+  bad-steps.jsonl  see bad_steps.py; only where there was one
+  tensorboard/     only where it was asked for
 """
 
 import contextlib
-import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, StreamfeatError
-from streamfeat.records import Frozen, validated
-from streamfeat.store.documents import parse_object
+from streamfeat.errors import ConfigError, RankError, StreamfeatError
+from streamfeat.records import validated
 from streamfeat.store.files import LOCK, locked, storage_errors
-from streamfeat.store.layout import ITEMS, MANIFEST
-from streamfeat.store.manifest import Manifest, load_manifest, manifest_json
-from streamfeat.store.writer import write_whole
+from streamfeat.store.manifest import Manifest, load_manifest
 from train.bad_steps import BAD_STEPS
 from train.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path
 from train.config import FREE_ON_RESUME, TrainConfig, new_config
 from train.distributed import World
 from train.metrics import METRICS
+from train.record import RUN_CONFIG, RUN_DATASET, RunRecord, read_items_file, read_record, write_record
 
-RUN_CONFIG = "config.json"
-RUN_DATASET = "dataset"
 TENSORBOARD = "tensorboard"
-RUN_VERSION = 1
 
 # In the order in which --overwrite deletes them: config.json last, so that a kill in between leaves a run.
 _OURS = (CHECKPOINTS, LATEST, BEST, METRICS, BAD_STEPS, TENSORBOARD, RUN_DATASET, RUN_CONFIG)
 
 
-class RunRecord(Frozen):
-    """`config.json`."""
-
-    format_version: int = RUN_VERSION
-    dataset: str  # where the dataset lay
-    fingerprint: str  # of the dataset
-    train: TrainConfig
-    versions: dict[str, str]
+def _nothing() -> None:
+    """What begins where nothing is written."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +46,7 @@ class Run:
     manifest: Manifest
     config: TrainConfig
     resumed: bool
+    begin: Callable[[], None] = _nothing  # on rank 0: what `--overwrite` replaces goes, `config.json` comes
     trial: bool = False  # a dry run
 
     def checkpoint_path(self, step: int) -> Path:
@@ -70,6 +60,7 @@ def open_run(
 ) -> Iterator[Run]:
     """Make `path` a run on `dataset`, or take up the one that is there, and hold its lock.
 
+    Nothing in the folder changes before `Run.begin` is called: what cannot start destroys and leaves nothing.
     `given` are the options that were given explicitly: fields of `TrainConfig` and `ModelConfig` by name.
     Raises ConfigError where `path` holds a run and neither `resume` nor `overwrite` is set, where it holds
     something else, and where a resumed run was asked something else or saw other data; LockedError where
@@ -99,14 +90,22 @@ def open_run(
         else:
             resumed = False
             config = new_config(given)
-            _clear(path)
         _check_live(config, given)
-        _write_record(path, dataset, manifest, config)
+        read_items_file(dataset, manifest)
+        has_begun = False
+
+        def begin() -> None:
+            nonlocal has_begun
+            has_begun = True
+            if not resumed:
+                _clear(path)
+            write_record(path, dataset, manifest, config)
+
         try:
-            yield Run(path, dataset, manifest, config, resumed)
+            yield Run(path, dataset, manifest, config, resumed, begin)
         except StreamfeatError:
-            # What could not start leaves no run behind: the corrected command is not another run's.
-            if not resumed and not _has_begun(path):
+            # What made no step leaves no run behind: the corrected command is not another run's.
+            if has_begun and not resumed and not _has_stepped(path):
                 _clear(path)
             raise
 
@@ -128,14 +127,35 @@ def open_run_together(
         def opened() -> dict[str, Any]:
             run = held.enter_context(open_run(dataset, path, given, resume=resume, overwrite=overwrite))
             mine.append(run)
-            return {"config": run.config.model_dump(mode="json"), "resumed": run.resumed}
+            return {
+                "config": run.config.model_dump(mode="json"), "resumed": run.resumed, "data": _identity(run.manifest)
+            }  # fmt: skip
 
         facts = world.from_first(opened)
         if mine:
             yield mine[0]
         else:
             config = validated(TrainConfig, facts["config"], "train")
-            yield Run(Path(path), Path(dataset), load_manifest(dataset), config, facts["resumed"])
+            manifest = _same_manifest(dataset, facts["data"])
+            yield Run(Path(path), Path(dataset), manifest, config, facts["resumed"])
+
+
+def _identity(manifest: Manifest) -> str:
+    return f"fingerprint {manifest.fingerprint}, {manifest.splits['training'].packings} packings"
+
+
+def _same_manifest(dataset: str | Path, identity: str) -> Manifest:
+    """The manifest of this rank's dataset. RankError where that is not rank 0's: each machine may have a copy."""
+    try:
+        manifest = load_manifest(dataset)
+    except StreamfeatError as error:
+        raise RankError(str(error)) from error
+    if _identity(manifest) != identity:
+        raise RankError(
+            f"{dataset}: is another dataset ({_identity(manifest)}) than rank 0's ({identity}); "
+            "give every rank the same"
+        )
+    return manifest
 
 
 def resumed_config(path: Path, saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
@@ -177,68 +197,7 @@ def check_checkpoint(run: Run, checkpoint: Checkpoint) -> None:
         )  # fmt: skip
 
 
-def read_record(path: str | Path) -> RunRecord:
-    """`config.json` of the run at `path`.
-
-    Raises ConfigError where there is no run, DamagedError where it cannot be read, FormatVersionError where a
-    newer version wrote it.
-    """
-    file = Path(path) / RUN_CONFIG
-    remedy = "restore it, or start anew with --overwrite"
-    try:
-        with storage_errors(file):
-            data = file.read_bytes()
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no run here ({RUN_CONFIG} is missing); give the folder that train was given as --run"
-        ) from None
-    values = parse_object(data, str(file), remedy)
-    if "format_version" not in values:
-        raise DamagedError(f"{file}: not readable: has no format_version; {remedy}")
-    found = values["format_version"]
-    if isinstance(found, int) and found > RUN_VERSION:
-        raise FormatVersionError(
-            f"{file}: written in run format {found}, this version reads up to {RUN_VERSION}; upgrade streamfeat"
-        )
-    try:
-        return validated(RunRecord, values, str(file))
-    except ConfigError as error:
-        raise DamagedError(f"{error}; {remedy}") from None
-
-
-def dataset_of(run: str | Path, dataset: str | Path | None) -> tuple[Path, Manifest]:
-    """The dataset that `run` was trained on, where it lies now: at `dataset`, or where it lay when the run began.
-
-    Raises ConfigError where it is not there, or is another one.
-    """
-    record = read_record(run)
-    if dataset is None and not Path(record.dataset).exists():
-        raise ConfigError(
-            f"{run}: was trained on {record.dataset}, which is not there; say where it lies now with --dataset"
-        )
-    dataset = Path(record.dataset if dataset is None else dataset)
-    manifest = load_manifest(dataset)
-    if manifest.fingerprint != record.fingerprint:
-        raise ConfigError(
-            f"{dataset}: is another dataset (fingerprint {manifest.fingerprint}) than the one that {run} was trained "
-            f"on ({record.fingerprint}); give that one with --dataset, or train on this one"
-        )
-    return dataset, manifest
-
-
-def versions() -> dict[str, str]:
-    """What decides numbers beside the configuration."""
-    return {name: _version(name) for name in ("streamfeat", "torch", "numpy")}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # streamfeat runs from a checkout, too
-        return "not installed"
-
-
-def _has_begun(path: Path) -> bool:
+def _has_stepped(path: Path) -> bool:
     """Whether the run made a step."""
     return (path / METRICS).exists() and (path / METRICS).stat().st_size > 0
 
@@ -275,44 +234,23 @@ def _clear(path: Path) -> None:
                 entry.unlink(missing_ok=True)
 
 
-def _write_record(path: Path, dataset: Path, manifest: Manifest, config: TrainConfig) -> None:
-    """The data's side first: config.json makes the folder a run."""
-    items = _read_items(dataset, manifest)
-    if not (path / RUN_DATASET / ITEMS).exists():
-        facts = manifest.model_copy(update={"receipts": ()})
-        write_whole(path, f"{RUN_DATASET}/{MANIFEST}", manifest_json(facts).encode())
-        write_whole(path, f"{RUN_DATASET}/{ITEMS}", items)
-    record = RunRecord(
-        dataset=str(dataset.resolve()), fingerprint=manifest.fingerprint, train=config, versions=versions()
-    )
-    write_whole(path, RUN_CONFIG, (record.model_dump_json(indent=1) + "\n").encode())
-
-
-def _read_items(dataset: Path, manifest: Manifest) -> bytes:
-    """The bytes of items.parquet, checked: its counts are weights, and a run keeps them when the dataset is gone."""
-    try:
-        with storage_errors(dataset / ITEMS):
-            items = (dataset / ITEMS).read_bytes()
-    except FileNotFoundError:
-        raise DamagedError(f"{dataset / ITEMS}: is missing; restore it or build again") from None
-    if hashlib.sha256(items).hexdigest() not in {file.sha256 for file in manifest.files() if file.path == ITEMS}:
-        raise DamagedError(f"{dataset / ITEMS}: is not as it was built; run `verify`, then restore it or build again")
-    return items
-
-
 def _check_same_data(path: Path, record: RunRecord, dataset: Path, manifest: Manifest) -> None:
     if record.fingerprint == manifest.fingerprint:
         return
-    there, here = _facts(load_manifest(path / RUN_DATASET)), _facts(manifest)
+    here = _facts(manifest)
+    try:
+        there = _facts(load_manifest(path / RUN_DATASET))
+    except StreamfeatError:  # a killed --overwrite has deleted it: the fingerprints remain
+        there = here
     lines = [
-        f"  {name}: saved {there.get(name)}, now {here.get(name)}"
+        f"  {name}: saved {there.get(name)}, now {here.get(name)}\n"
         for name in sorted(there.keys() | here.keys())
         if there.get(name) != here.get(name)
     ]
     raise ConfigError(
         f"{path}: the run saw other data than {dataset} holds now:\n"
-        f"  fingerprint: saved {record.fingerprint}, now {manifest.fingerprint}\n" + "\n".join(lines[:20])
-        + "\ngive the dataset that the run was started on, or start anew (--overwrite, or another folder)"
+        f"  fingerprint: saved {record.fingerprint}, now {manifest.fingerprint}\n" + "".join(lines[:20])
+        + "give the dataset that the run was started on, or start anew (--overwrite, or another folder)"
     )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from train.config import TrainConfig
 from train.device import MOST_CUDA_HEAD, autocast
 from train.histories import BatchShape, History, Query, query_batches
 from train.model import EventTransformer
-from train.run import RUN_DATASET, Run, check_checkpoint, read_record
+from train.record import RUN_DATASET, read_record
+from train.run import Run, check_checkpoint
 
 _STEP = re.compile(r"step-\d{8,}")
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from streamfeat.errors import DataError, DivergedError, StorageError
@@ -18,11 +19,12 @@ from train.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoin
 from train.device import check_heads
 from train.distributed import World
 from train.feed import Feed, Timed
-from train.memory import check_memory, shortage, told_what_to_lower
+from train.memory import check_memory, shortage
 from train.metrics import Kind, MetricsLog
 from train.model import EventTransformer
 from train.progress import Finished, Losses, Note, Progress, Saved, Started, Stepped, Stopped, Validated
-from train.run import TENSORBOARD, Run, check_checkpoint, versions
+from train.record import versions
+from train.run import TENSORBOARD, Run, check_checkpoint
 from train.stopping import Figures, Standing, check_monitor
 from train.targets import task_names
 from train.tensorboard import open_tensorboard
@@ -48,7 +50,7 @@ class Session:
         self.num_steps = self.config.steps or self.config.epochs * self.steps_per_epoch
         self.item_targets = read_items(run.dataset).targets
         check_heads(world.device, self.config.model)
-        self.memory = check_memory(self.manifest, self.config, world, force=force)
+        self.memory = check_memory(self.manifest, self.config, world, resumed=run.resumed, force=force)
         model = EventTransformer.of(self.manifest, self.config, self.item_targets).to(world.device)
         self.updater = Updater(model, self.manifest, self.config, self.num_steps, world)
         self.step = self.bad_steps = 0
@@ -59,7 +61,8 @@ class Session:
         self._checkpoints: Checkpoints | None = None  # on rank 0, which alone writes
         self._log: MetricsLog | None = None  # on rank 0
         self._feed: Feed | None = None  # none where the run is finished already
-        self._prepared: Prepared | Exception | None = None  # the next step's batch, or why there is none
+        self._prepared: Prepared | None = None  # the next step's batch, where it is there already
+        self._error: Exception | None = None  # why the next step cannot be
         self._stream_state: dict[str, Any] = {}  # of the checkpoint that the run goes on from
 
     def __enter__(self) -> "Session":
@@ -70,8 +73,8 @@ class Session:
     ) -> None:
         self._open.close()
 
-    def open(self, *, tensorboard: bool) -> Iterator[Progress]:
-        """Go back to the newest checkpoint that is whole, if the run is one that goes on; open batches and logs."""
+    def open(self) -> Iterator[Progress]:
+        """Go back to the newest checkpoint that is whole, if the run is one that goes on; open the batches."""
         if not self.memory.fits:
             yield Note(f"{shortage(self.memory, self.world)}; going on, as --force says", warning=True)
         checkpoint = yield from self._restore()
@@ -79,7 +82,13 @@ class Session:
             self._stream_state = checkpoint.state.stream
         if not self.is_finished:
             self._feed = self._open.enter_context(Feed(self.at, self.world, self.num_steps, self._stream_state))
+
+    def begin(self, *, tensorboard: bool) -> None:
+        """From now on the run's folder is written: on rank 0, which alone does."""
         if self.world.is_first:
+            self.at.begin()
+            if self._checkpoints is None:
+                self._checkpoints = Checkpoints(self.at.path, self.config.keep)
             scalars = None
             if tensorboard:
                 scalars = open_tensorboard(self.at.path / TENSORBOARD, self.step + 1)
@@ -120,8 +129,8 @@ class Session:
         return sum(parameter.numel() for parameter in self.updater.model.parameters())
 
     def may_go_on(self, stop: Callable[[], bool]) -> Generator[Progress, None, bool]:
-        """Wait for the next batch; False where a rank is to stop, or where no batch will come."""
-        return (yield from self.feed.await_batch(stop))
+        """Wait for the next batch; False where a rank is to stop, where it is damaged, or where none will come."""
+        return (yield from self.feed.await_batch(lambda: stop() or self._error is not None))
 
     def advance(self) -> Iterator[Progress]:
         """One step: the next batch of the stream, an update, a line of metrics.
@@ -130,8 +139,6 @@ class Session:
         """
         feed = self.feed
         prepared, self._prepared = self._prepared, None
-        if isinstance(prepared, Exception):
-            raise prepared
         if prepared is None:
             prepared = self.updater.prepare(feed.peek(), self.step)
         stream = feed.state_dict()
@@ -149,20 +156,17 @@ class Session:
         if not update.finite:
             yield self._record_bad_step(update, prepared.window, stream)
         if self.bad_steps == MOST_BAD_STEPS:
-            step, _ = self._saved
-            last = self.at.checkpoint_path(step) if step else "none was saved yet"
             raise DivergedError(
-                f"step {self.step}: the last {MOST_BAD_STEPS} steps had a loss or gradient that is not finite "
-                f"(their batches: {self.at.path / BAD_STEPS}); last checkpoint: {last}; "
-                f"start anew with a lower --learning-rate (now {self.config.learning_rate:g})"
+                f"step {self.step}: the last {MOST_BAD_STEPS} steps had a loss or gradient that is not finite"
+                f"{self._where_it_is_kept()}; start anew with a lower --learning-rate "
+                f"(now {self.config.learning_rate:g})"
             )
 
     def validate(self, stop: Callable[[], bool]) -> Iterator[Progress]:
         """The validation split once; nothing comes of it where `stop` says so before its end."""
         updater = self.updater
         batches = Timed(validation_batches(self.at.dataset, self.manifest, self.config, self.world))
-        told = told_what_to_lower(self.config, self.manifest.schema_.window_len, self.world)
-        with contextlib.closing(batches), told:
+        with contextlib.closing(batches):
             losses = validate(updater.model, batches, updater.facts, updater.micro_windows, self.world, stop=stop)
             speed, wait_share = batches.lap()
         if losses is None:
@@ -194,13 +198,15 @@ class Session:
         yield Saved(self.step, self._checkpoints.save(state, self.updater.model, self.updater.optimizer))
 
     def ended(self) -> Finished | Stopped:
-        """The last word. Raises StorageError where the run had to stop because no batch came."""
+        """The last word. Raises what was wrong with the next batch, StorageError where none came."""
         if self.is_finished and not self.validation_is_due:
             best = self.standing.best
             at = self.at.checkpoint_path(best.step) if best else None
             return Finished(self.step, self.standing.last, best, at)
+        if self._error is not None:
+            raise self._error
         if self._feed and self._feed.problem:
-            saved = "; what was learned is saved, go on with --resume" if self.step else ""
+            saved = "; what was learned is saved, go on with --resume" if self.step and not self.at.trial else ""
             raise StorageError(f"step {self.step}: {self._feed.problem}{saved}")
         return Stopped(self.step)
 
@@ -235,10 +241,11 @@ class Session:
 
         mine: list[Checkpoint] = []  # rank 0's, read once
 
+        if not self.at.resumed:
+            return None
+
         def found() -> dict[str, Any]:
             self._checkpoints = Checkpoints(self.at.path, self.config.keep)
-            if not self.at.resumed:
-                return {"path": None, "problems": []}
             checkpoint, problems = self._checkpoints.load_newest()
             if checkpoint is None:
                 return {"path": None, "problems": problems}
@@ -248,10 +255,9 @@ class Session:
 
         newest = self.world.from_first(found)
         for problem in newest["problems"]:
-            yield Note(f"damaged checkpoint skipped: {problem}", warning=True)
+            yield Note(f"damaged checkpoint: {problem}", warning=True)
         if newest["path"] is None:
-            if self.at.resumed:
-                yield Note(f"{self.at.path}: has no checkpoint yet; starting from step 0")
+            yield Note(f"{self.at.path}: has no checkpoint yet; starting from step 0")
             return None
         checkpoint = mine[0] if mine else read_checkpoint(newest["path"])
         checkpoint.restore(self.updater.model, self.updater.optimizer)
@@ -264,12 +270,22 @@ class Session:
     def _prepare_next(self) -> None:
         """While the device is busy with a step: the host's part of the next, where its batch is there already.
 
-        Whatever goes wrong is an error of that step, not of this one."""
+        Whatever goes wrong is an error of that step: this one is done, and saved, before it is raised."""
         try:
             if self.step + 1 < self.num_steps and self.feed.is_there():
                 self._prepared = self.updater.prepare(self.feed.peek(), self.step + 1)
-        except Exception as error:  # noqa: BLE001  raised by the next `advance`
-            self._prepared = error
+        except torch.OutOfMemoryError:
+            pass  # it is prepared in its own step, when the device has given this one's memory back
+        except Exception as error:  # noqa: BLE001  raised by `ended`
+            self._error = error
+
+    def _where_it_is_kept(self) -> str:
+        """For a message; a trial keeps nothing."""
+        if self.at.trial:
+            return ""
+        step, _ = self._saved
+        last = self.at.checkpoint_path(step) if step else "none was saved yet"
+        return f" (their batches: {self.at.path / BAD_STEPS}); last checkpoint: {last}"
 
     def _record_bad_step(self, update: Update, window: NDArray[np.int64], stream: dict[str, Any]) -> Note:
         """Every rank tells its windows, rank 0 writes the line."""
@@ -280,9 +296,9 @@ class Session:
                 self.at.path, update, windows, stream, step=self.step, epoch=epoch, ranks=self.world.size
             )  # fmt: skip
         what = ", ".join(f"{name} {value}" for name, value in update.not_finite.items())
+        noted = "" if self.at.trial else f", its batch is noted in {self.at.path / BAD_STEPS}"
         return Note(
-            f"step {self.step}: loss or gradient is not finite ({what}); the step was not applied, "
-            f"its batch is noted in {self.at.path / BAD_STEPS}",
+            f"step {self.step}: loss or gradient is not finite ({what}); the step was not applied{noted}",
             warning=True,
         )
 

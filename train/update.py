@@ -20,7 +20,6 @@ from train.batches import Batch, BatchFacts, to_batch
 from train.config import TrainConfig
 from train.device import autocast
 from train.distributed import World, without_sync
-from train.memory import told_what_to_lower
 from train.model import EventTransformer
 from train.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
 from train.progress import Losses
@@ -95,30 +94,20 @@ class Updater:
         read until its last micro-batch is made."""
         micro = micro_batches(arrays, self.micro_windows) or [slice(0, self.micro_windows)]
         batches = (to_batch(arrays, rows, self.facts, self.device, step=step) for rows in micro)
-        with told_what_to_lower(self.config, self.facts.schema.window_len, self.world):
-            return Prepared(
-                step=step,
-                window=arrays["window"].copy(),
-                weights=list(weight_sums(arrays, self.facts.schema).values()),
-                num_micro=len(micro),
-                batches=itertools.chain([next(batches)], batches),
-            )
+        return Prepared(
+            step=step,
+            window=arrays["window"].copy(),
+            weights=list(weight_sums(arrays, self.facts.schema).values()),
+            num_micro=len(micro),
+            batches=itertools.chain([next(batches)], batches),
+        )
 
     def apply(self, prepared: Prepared, meanwhile: Callable[[], None] = lambda: None) -> Update:
         """One update; a batch without any target changes nothing.
 
         `meanwhile` is called once the device has all its work and nothing of the arrays is read any more: the
-        next batch's host work then costs no time. Raises ConfigError, with what to lower, where memory does not
-        suffice.
+        next batch's host work then costs no time.
         """
-        with told_what_to_lower(self.config, self.facts.schema.window_len, self.world):
-            return self._apply(prepared, meanwhile)
-
-    def rate_of(self, step: int) -> float:
-        """The learning rate of update `step` (from 0)."""
-        return learning_rate(self.config, step, self.num_steps)
-
-    def _apply(self, prepared: Prepared, meanwhile: Callable[[], None]) -> Update:
         rate = self.rate_of(prepared.step)
         weights = self.world.sum(prepared.weights)
         divisors = {task: total for task, total in zip(self.scales, weights, strict=True) if total}
@@ -145,6 +134,10 @@ class Updater:
         set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
         return Update(losses, scaled_sum(losses, self.scales), rate, norm_value)
+
+    def rate_of(self, step: int) -> float:
+        """The learning rate of update `step` (from 0)."""
+        return learning_rate(self.config, step, self.num_steps)
 
     def _backward(self, batch: Batch, divisors: dict[str, float]) -> Tensor:
         """Add the gradients of one micro-batch; returns its loss sums, (tasks,) in the order of `divisors`."""

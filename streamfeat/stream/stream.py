@@ -2,7 +2,7 @@
 
 import contextlib
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig
-from streamfeat.errors import ConfigError
+from streamfeat.errors import ConfigError, FormatVersionError
 from streamfeat.records import Frozen, validated
 from streamfeat.store.layout import WINDOWS
 from streamfeat.store.manifest import load_manifest
@@ -22,6 +22,17 @@ from streamfeat.stream.order import EpochOrder, lanes_of_rank, steps_per_epoch
 from streamfeat.stream.plan import EpochPlan
 from streamfeat.stream.prefetch import Prefetcher
 from streamfeat.stream.source import ChunkSource, StoredSource
+
+STATE_VERSION = 1
+
+
+def refuse_newer(state: Any, what: str) -> None:
+    """Raise FormatVersionError where `state`, called `what`, has a `format` that is not known here."""
+    found = state.get("format") if isinstance(state, Mapping) else None
+    if isinstance(found, int) and found > STATE_VERSION:
+        raise FormatVersionError(
+            f"{what}: saved in format {found}, this streamfeat reads up to {STATE_VERSION}; upgrade streamfeat"
+        )
 
 
 class StreamState(Frozen):
@@ -120,8 +131,10 @@ class WindowStream:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after exactly the batches that were delivered when `state` was taken, on any rank and world size.
 
-        Raises ConfigError where it is no state, or the state of another stream: both values are named.
+        Raises ConfigError where it is no state, or the state of another stream: both values are named;
+        FormatVersionError where a newer streamfeat saved it.
         """
+        refuse_newer(state, "stream state")
         saved = validated(StreamState, state, "stream state")
         here = self._state()
         names = ["fingerprint", "split", "objective", "seed", "batch_windows"]

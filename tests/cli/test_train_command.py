@@ -110,14 +110,14 @@ def test_a_signal_saves_and_the_printed_command_goes_on(
 ) -> None:
     """The step under way is finished and saved; what is printed is the command that resumes, word for word."""
     run = tmp_path / "a run"
-    process = start(tiny_dataset, "--run", run, *LONG)
+    process = start(tiny_dataset, "--run", run, *LONG, "--force")
     wait_for_step(run, 10, process)
     process.send_signal(number)
     _, shown = process.communicate(timeout=60)
     assert process.returncode == code, shown
     step = read_metrics(run)[-1]["step"]
     assert (run / "latest").read_text() == f"checkpoints/step-{step:08d}\n"
-    assert f"train {tiny_dataset} --run-folder '{run}' --resume" in shown.replace("\n", "")
+    assert f"train {tiny_dataset} --run-folder '{run}' --resume --force" in shown.replace("\n", "")
 
 
 @pytest.mark.slow

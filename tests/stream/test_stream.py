@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from reference_objectives import Facts, Token, epoch_batches, featurize
 
 from streamfeat import WindowStream, load_manifest
-from streamfeat.errors import ConfigError, DamagedError
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 from streamfeat.stream.chunks import ChunkPool
 from streamfeat.stream.featurize import TOKEN_ARRAYS, WINDOW_ARRAYS, Featurizer
 
@@ -321,9 +321,11 @@ def test_what_is_no_stream_state_is_refused(dataset: Path) -> None:
     stream = stream_of(dataset)
     state = stream.state_dict()
     for change, named in (({"positoin": 3}, "did you mean 'position'"), ({"position": -1}, "position"),
-                          ({"format": 2}, "format")):  # fmt: skip
+                          ({"format": 0}, "format")):  # fmt: skip
         with pytest.raises(ConfigError, match=named):
             stream.load_state_dict(state | change)
+    with pytest.raises(FormatVersionError, match="format 2, this streamfeat reads up to 1; upgrade"):
+        stream.load_state_dict(state | {"format": 2})
 
 
 def test_a_policy_counts_under_the_masked_objective_only(dataset: Path) -> None:

@@ -1,23 +1,27 @@
-"""Checkpoints: whole or not there, checked on reading, the last two kept."""
+"""Checkpoints: whole or not there, checked on reading, the last two kept, and what was the best by then."""
 
+import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
-from streamfeat.errors import DamagedError, FormatVersionError
+from streamfeat.errors import DamagedError, FormatVersionError, StorageError
 from train.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
 from train.config import TrainConfig
 from train.optim import make_optimizer
+from train.stopping import Figures, Standing
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 
@@ -45,10 +49,12 @@ def learn(model: Small, optimizer: torch.optim.AdamW, steps: int) -> None:
         optimizer.step()
 
 
-def state(step: int) -> TrainState:
+def state(step: int, best: int | None = None) -> TrainState:
+    standing = Standing() if best is None else Standing(best=Figures(step=best, loss=1.0, losses={}))
     return TrainState(
-        step=step, bad_steps=0, stream={"position": step}, config=TrainConfig(), fingerprint="f", versions={}
-    )
+        step=step, bad_steps=0, standing=standing, stream={"position": step}, config=TrainConfig(), fingerprint="f",
+        versions={},
+    )  # fmt: skip
 
 
 def saved(run: Path, *steps: int) -> Checkpoints:
@@ -221,6 +227,162 @@ def test_a_newer_format_is_refused_as_such(tmp_path: Path) -> None:
     checkpoints.save(state(2).model_copy(update={"format_version": 99}), model, optimizer)
     with pytest.raises(FormatVersionError, match="99"):
         checkpoints.load_newest()
+
+
+def saved_with_bests(run: Path, bests: dict[int, int]) -> Checkpoints:
+    """A run with a checkpoint at each step of `bests`, which says what the best was by then."""
+    checkpoints = Checkpoints(run)
+    model, optimizer = new(0)
+    for step, best in bests.items():
+        checkpoints.save(state(step, best), model, optimizer)
+    return checkpoints
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_best_of_a_run_that_falls_back_is_still_there(tmp_path: Path) -> None:
+    """A new best is damaged at once: the checkpoint before it goes on with the best that it knows."""
+    assert saved_with_bests(tmp_path, {2: 2, 4: 2, 6: 2, 8: 8}).steps() == [2, 6, 8]
+    flip_a_bit(tmp_path / "checkpoints/step-00000008/model.safetensors")
+    checkpoints = Checkpoints(tmp_path)
+    checkpoint, problems = checkpoints.load_newest()
+    assert checkpoint is not None
+    assert checkpoint.state.step == 6
+    assert len(problems) == 1
+    checkpoints.save(state(7, best=2), *new(0))
+    named = (tmp_path / "best").read_text()
+    assert named == "checkpoints/step-00000002\n"
+    assert read_checkpoint(tmp_path / named.strip()).state.step == 2
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_best_of_each_kept_checkpoint_is_kept_and_no_other(tmp_path: Path, keep: int) -> None:
+    """Bests at random, the process changed half way: the last `keep`, their bests, and one more folder at most."""
+    rng = random.Random(keep)
+    checkpoints, best, bests = Checkpoints(tmp_path, keep), 1, {}
+    for step in range(1, 25):
+        if step == 12:
+            checkpoints = Checkpoints(tmp_path, keep)
+            checkpoints.load_newest()
+        best = bests[step] = step if rng.random() < 0.3 else best
+        checkpoints.save(state(step, best), *new(0))
+        last = sorted(bests)[-keep:]
+        wanted = {*last, *(bests[step] for step in last)}
+        assert wanted <= set(checkpoints.steps())
+        if not 12 <= step < 12 + keep:  # so long a new process forgets nothing, having checked none of the others
+            assert set(checkpoints.steps()) == wanted
+            assert len(wanted) <= keep + 1
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("harm", [flip_a_bit, os.unlink, lambda path: shutil.rmtree(path.parent)])
+def test_a_damaged_best_is_named_though_the_newest_is_whole(tmp_path: Path, name: str, harm: Any) -> None:
+    """The run goes on, and says so before it ends with the name of a checkpoint that nobody can read."""
+    saved_with_bests(tmp_path, {1: 1, 2: 1, 3: 1})
+    assert Checkpoints(tmp_path).load_newest()[1] == []
+    harm(tmp_path / "checkpoints/step-00000001" / name)
+    checkpoint, problems = Checkpoints(tmp_path).load_newest()
+    assert checkpoint is not None
+    assert checkpoint.state.step == 3
+    assert len(problems) == 1
+    assert str(tmp_path / "checkpoints/step-00000001") in problems[0]
+    assert "--checkpoint latest" in problems[0]
+
+
+@pytest.mark.parametrize("name", ["best", "latest"])
+@pytest.mark.parametrize("kind", ["no UTF-8", "pipe", "link"])
+def test_whatever_has_the_name_of_best_or_latest_is_replaced(tmp_path: Path, name: str, kind: str) -> None:
+    """It is never read, followed or waited for."""
+    (tmp_path / "elsewhere").write_text("mine")
+    if kind == "no UTF-8":
+        (tmp_path / name).write_bytes(b"\xff\xfe")
+    elif kind == "pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    saved_with_bests(tmp_path, {1: 1})
+    assert (tmp_path / name).read_text() == "checkpoints/step-00000001\n"
+    assert not (tmp_path / name).is_symlink()
+    assert (tmp_path / "elsewhere").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["best", "latest"])
+def test_a_folder_with_the_name_of_best_or_latest_is_refused(tmp_path: Path, name: str) -> None:
+    """With the remedy; the checkpoint itself is whole."""
+    (tmp_path / name).mkdir()
+    with pytest.raises(DamagedError, match=rf"/{name}: .*remove it"):
+        saved_with_bests(tmp_path, {1: 1})
+    checkpoint, problems = Checkpoints(tmp_path).load_newest()
+    assert checkpoint is not None
+    assert (checkpoint.state.step, problems) == (1, [])
+
+
+def test_a_disk_that_will_not_remove_an_old_one_costs_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error with the remedy; what was set aside to be removed does not come back."""
+    checkpoints = saved(tmp_path, 1, 2)
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refuse)
+        with pytest.raises(StorageError, match=r"checkpoints: Input/output error; .*check the disk"):
+            checkpoints.save(state(3), *new(0))
+    assert (tmp_path / "latest").read_text() == "checkpoints/step-00000003\n"
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.steps() == [2, 3]
+    checkpoint, problems = checkpoints.load_newest()
+    assert checkpoint is not None
+    assert (checkpoint.state.step, problems) == (3, [])
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+def test_a_newest_one_that_cannot_be_read_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be whole: an error with the remedy, and no silent step back to the one before."""
+    saved(tmp_path, 1, 2)
+
+    def fail(folder: Path, name: str) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("train.checkpoint.open_below", fail)
+    with pytest.raises(StorageError, match=r"step-00000002: Input/output error; .*check the disk"):
+        Checkpoints(tmp_path).load_newest()
+
+
+def test_what_a_killed_save_of_a_newer_version_left_is_no_rubbish(tmp_path: Path) -> None:
+    """It may be the only one of its step: upgrading brings it back."""
+    saved(tmp_path, 1).save(state(2).model_copy(update={"format_version": 99}), *new(0))
+    aside = tmp_path / f"checkpoints/.step-00000002.123.{'a' * 32}.tmp"
+    (tmp_path / "checkpoints/step-00000002").rename(aside)
+    with pytest.raises(FormatVersionError, match="99"):
+        Checkpoints(tmp_path)
+    assert sorted(path.name for path in aside.iterdir()) == sorted(FILES)
+
+
+@pytest.mark.parametrize("kind", ["file", "dead link"])
+def test_what_stands_in_the_place_of_a_checkpoint_is_damage(tmp_path: Path, kind: str) -> None:
+    """Named on resume, replaced when its step is saved, and forgotten when it is old."""
+    saved(tmp_path, 2)
+    for step in (1, 3):
+        place = tmp_path / f"checkpoints/step-0000000{step}"
+        if kind == "file":
+            place.write_text("no folder")
+        else:
+            place.symlink_to(tmp_path / "nowhere")
+    checkpoints = Checkpoints(tmp_path)
+    checkpoint, problems = checkpoints.load_newest()
+    assert checkpoint is not None
+    assert checkpoint.state.step == 2
+    assert [str(tmp_path / "checkpoints/step-00000003") in problem for problem in problems] == [True]
+    checkpoints.save(state(3), *new(0))
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["step-00000002", "step-00000003"]
+    assert read_checkpoint(checkpoints.path(3)).state.step == 3
 
 
 KILLED = """

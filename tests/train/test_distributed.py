@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from edited_manifests import edit_manifest
 
 from streamfeat.errors import ConfigError
+from streamfeat.store.manifest import load_manifest
 from train.checkpoint import Checkpoints
 from train.distributed import joined
 from train.launch import Launch, launched
@@ -190,6 +192,44 @@ def test_an_error_of_rank_0_ends_every_rank(tmp_path: Path, tiny_dataset: Path, 
     codes = re.findall(r"exitcode  : (\S+)", done.stderr)  # torchrun ends the other one where it is quicker
     assert "2" in codes
     assert set(codes) <= {"2", f"-{signal.SIGTERM:d}"}
+
+
+IN_PLACES_OF_THEIR_OWN = """
+import os, sys
+os.chdir(sys.argv[1] + "/" + os.environ["RANK"])
+sys.argv = ["cli.py", *sys.argv[2:]]
+import cli
+cli.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", ["another", "none"])
+def test_ranks_of_several_machines_have_the_same_dataset_or_none_trains(
+    tmp_path: Path, tiny_dataset: Path, other: str
+) -> None:
+    """Each machine has a copy of its own: rank 1's is another, or is missing. It says so, with both."""
+    script = tmp_path / "script.py"
+    script.write_text(IN_PLACES_OF_THEIR_OWN)
+    for rank in "01":
+        (tmp_path / rank).mkdir()
+    shutil.copytree(tiny_dataset, tmp_path / "0/data")
+    if other == "another":
+        shutil.copytree(tiny_dataset, tmp_path / "1/data")
+        edit_manifest(tmp_path / "1/data", lambda values: values.update(fingerprint="0" * 64))
+    command = torchrun(2)
+    command[-2:] = [str(script), str(tmp_path), "train", "data", "--run-folder", str(tmp_path / "run"), *OPTIONS]
+    done = subprocess.run(
+        command, env={**environment(), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        timeout=240,
+    )  # fmt: skip
+    assert done.returncode != 0
+    if other == "another":
+        assert "error: rank 1: data: is another dataset (fingerprint 0000" in done.stderr
+        assert f"than rank 0's (fingerprint {load_manifest(tiny_dataset).fingerprint}" in done.stderr
+    else:
+        assert "error: rank 1: data: no finished dataset here" in done.stderr
+    assert not (tmp_path / "run/config.json").exists()
 
 
 VARIABLES = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}

@@ -98,7 +98,9 @@ def test_a_run_says_and_logs_each_step_once(undisturbed: dict[tuple[str, str], P
         assert 0 <= line["wait_share"] <= 1
         assert line["tokens_per_s"] > 0
     best = min((line for line in lines if line["kind"] == "validation"), key=lambda line: line["loss"])["step"]
-    assert Checkpoints(run).steps() == sorted({12, 14, best})
+    before = read_checkpoint(Checkpoints(run).path(12)).state.standing.best
+    assert before is not None
+    assert Checkpoints(run).steps() == sorted({12, 14, best, before.step})
     assert (run / "best").read_text() == f"checkpoints/step-{best:08d}\n"
 
 
@@ -383,7 +385,7 @@ def test_a_run_keeps_the_number_of_packings_it_began_with(tmp_path: Path, tiny_d
 
 
 def test_a_damaged_batch_ends_its_own_step_and_none_before(tmp_path: Path, tiny_dataset: Path) -> None:
-    """The next batch is prepared while a step runs: what is wrong with it leaves that step whole."""
+    """The next batch is prepared while a step runs: what is wrong with it leaves that step whole, and saved."""
     shutil.copytree(tiny_dataset, tmp_path / "data")
     shard = next(path for path in (tmp_path / "data/windows.zarr/training/0/item/c").rglob("*") if path.is_file())
     content = bytearray(shard.read_bytes())
@@ -393,11 +395,29 @@ def test_a_damaged_batch_ends_its_own_step_and_none_before(tmp_path: Path, tiny_
     seed = max(delivered, key=lambda seed: delivered[seed])
     assert delivered[seed] > 1
     with pytest.raises(DamagedError):
-        drain(train(tmp_path / "data", tmp_path / "run", {**GIVEN, "checkpoint_every": 1, "seed": seed}))
+        drain(train(tmp_path / "data", tmp_path / "run", {**GIVEN, "checkpoint_every": 500, "seed": seed}))
     assert numbers(tmp_path / "run")[-1]["step"] == delivered[seed]
     checkpoint, _ = Checkpoints(tmp_path / "run").load_newest()
     assert checkpoint is not None
     assert checkpoint.state.step == checkpoint.state.stream["position"] == delivered[seed]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"monitor": "foo"}, "foo"), ({"width": 2**15, "layers": 8}, "needs about"), ({"live_disk": 10**10}, "--live")],
+)
+@pytest.mark.parametrize("how", ["overwrite", "resume"])
+def test_a_refused_run_leaves_the_one_that_is_there(
+    tmp_path: Path, tiny_dataset: Path, undisturbed: dict[tuple[str, str], Path], given: dict[str, Any], said: str,
+    how: str,
+) -> None:  # fmt: skip
+    """Whole, with its configuration: neither is it deleted for another, nor goes it on otherwise next time."""
+    run = shutil.copytree(undisturbed["causal", "disjoint"], tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    wrong = given if how == "overwrite" or "monitor" in given else {"patience": 99, "live_disk": 10**10}
+    with pytest.raises(ConfigError, match=said if how == "overwrite" else "foo|--live"):
+        drain(train(tiny_dataset, run, {**GIVEN, **wrong}, **{how: True}))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def batches_before_damage(dataset: Path, seed: int) -> int:

@@ -23,7 +23,7 @@ from train.distributed import World
 from train.dry_run import Estimate, dry_run
 from train.launch import Launch
 from train.loop import train
-from train.memory import check_memory, estimate, num_parameters
+from train.memory import check_memory, estimate, num_parameters, remedy
 from train.model import EventTransformer
 from train.progress import Note, Stepped
 
@@ -194,6 +194,31 @@ def test_a_run_that_cannot_fit_is_refused_with_numbers_that_would(
     assert not check_memory(load_manifest(tiny_dataset), new_config(given), ALONE, force=True).fits
 
 
+def test_a_batch_that_ranks_cannot_share_is_no_remedy(tiny_dataset: Path) -> None:
+    """Half of 12 windows, and a quarter, are not for 4 ranks. A run that goes on would have to start anew."""
+    manifest, config = load_manifest(tiny_dataset), new_config({**SMALL, "batch_tokens": 12 * 32})
+    four = World(Launch(0, 4, 0), torch.device("cpu"))
+    least = estimate(manifest, config.model_copy(update={"micro_batch_tokens": 32}), 4, "cpu").total - 1
+    assert "lower --width to" in remedy(manifest, config, four, least)
+    given = {"batch_tokens": 2**40}
+    with pytest.raises(ConfigError, match="start anew and lower --batch-tokens to"):
+        check_memory(manifest, new_config(given), ALONE, resumed=True)
+
+
+@pytest.mark.parametrize("where", ["train.session.EventTransformer.of", "streamfeat.stream.chunks.ChunkPool.decode"])
+def test_lack_of_memory_outside_a_step_says_what_to_lower_too(
+    tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Where the model is made, where batches are read."""
+
+    def lack(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(where, lack)
+    with pytest.raises(ConfigError, match=r"out of memory, with 3 windows .*--micro-batch-tokens \(now 96\) to 32"):
+        list(train(tiny_dataset, tmp_path / "run", SMALL))
+
+
 def test_force_starts_what_seems_not_to_fit(
     tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,5 +309,5 @@ def test_running_out_of_memory_says_what_to_lower_and_by_how_much(tmp_path: Path
     command = [sys.executable, "-c", STARVED, str(tiny_dataset), str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.match(r"2 the device is out of memory with 128 windows of 32 tokens.*2 layers × 512", done.stdout)
+    assert re.match(r"2 out of memory, with 128 windows of 32 tokens.*2 layers × 512", done.stdout)
     assert "lower --micro-batch-tokens (now 4096) to 2048, which changes no batch" in done.stdout

@@ -13,7 +13,8 @@ from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, Loc
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
 from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig, new_config
-from train.run import open_run, read_record, resumed_config
+from train.record import read_record
+from train.run import open_run, resumed_config
 
 OTHER = {  # another value of each field than any preset has
     "objective": "masked", "mask_policy": "seed", "preset": "base", "layers": 3, "width": 96, "heads": 1,
@@ -26,13 +27,15 @@ OTHER = {  # another value of each field than any preset has
 
 
 def start(dataset: Path, run: Path, **given: Any) -> None:
-    with open_run(dataset, run, given):
-        pass
+    with open_run(dataset, run, given) as opened:
+        opened.begin()
 
 
-def test_the_record_is_there_before_anything_else_happens(tmp_path: Path, tiny_dataset: Path) -> None:
+def test_the_record_is_there_once_a_run_begins(tmp_path: Path, tiny_dataset: Path) -> None:
     """config.json holds the configuration, the dataset's place and its fingerprint."""
     with open_run(tiny_dataset, tmp_path / "run", {"seed": 3, "layers": 1}) as run:
+        assert not (run.path / "config.json").exists()
+        run.begin()
         record = read_record(run.path)
     assert record.train == run.config
     assert (record.train.seed, record.train.model.layers) == (3, 1)
@@ -108,6 +111,8 @@ def test_what_is_free_is_saved_anew(tmp_path: Path, tiny_dataset: Path) -> None:
     with open_run(tiny_dataset, tmp_path / "run", {"threads": 2}, resume=True) as run:
         assert run.resumed
         assert (run.config.threads, run.config.seed) == (2, 3)
+        assert read_record(run.path).train != run.config  # a run that cannot go on stays as it was
+        run.begin()
     assert read_record(tmp_path / "run").train == run.config
 
 
@@ -133,6 +138,8 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path, t
         (run / name).write_text("old")
     with open_run(tiny_dataset, run, {"seed": 4}, overwrite=True) as opened:
         assert not opened.resumed
+        assert (run / "metrics.jsonl").exists()  # until nothing stands in the new run's way
+        opened.begin()
     assert sorted(path.name for path in run.iterdir()) == [".lock", "config.json", "dataset", "notes.txt"]
     assert read_record(run).train.seed == 4
 
@@ -186,7 +193,8 @@ def test_two_processes_never_train_in_one_folder(tmp_path: Path, tiny_dataset: P
     """The second is told whose it is, and the lock of a process that was killed is free."""
     code = (
         "import os, sys; from train.run import open_run\n"
-        "with open_run(sys.argv[1], sys.argv[2], {}):\n"
+        "with open_run(sys.argv[1], sys.argv[2], {}) as run:\n"
+        "    run.begin()\n"
         "    print(os.getpid(), flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(tiny_dataset), str(tmp_path / "run")]
