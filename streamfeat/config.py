@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from streamfeat.records import Frozen
 from streamfeat.schema import FIELD_NAMES
 
+MAX_COUNT = 2**48  # of anything counted: keeps products with a window's or a row's length below 2^63
 MEDIUM_NAME = re.compile(r"[a-z0-9_]{1,32}")
 
 
@@ -22,6 +23,7 @@ def check_medium_name(name: str) -> str:
 
 
 MediumName = Annotated[str, BeforeValidator(check_medium_name)]
+Size = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Compression = Literal["lz4", "zstd", "none"]
 Objective = Literal["causal", "masked"]
 MaskPolicy = Literal["disjoint", "seed"]
@@ -38,14 +40,14 @@ class BuildConfig(Frozen):
     time_unit: TimeUnit = "auto"  # unit of numeric timestamps
     media: tuple[MediumName, ...] = ()  # order and selection; empty: all found, sorted
     keep_planned: bool = True  # planned events stay as input (never as targets)
-    min_item_events: int = Field(default=1, ge=1)  # items with fewer events are dropped, once, before users
-    min_user_events: int = Field(default=1, ge=1)  # users with fewer events are dropped, once, after items
+    min_item_events: Size = 1  # items with fewer events are dropped, once, before users
+    min_user_events: Size = 1  # users with fewer events are dropped, once, after items
     max_rejected: float = Field(default=0.01, ge=0, le=1)  # share of bad rows above which a build stops
     split: str = "users:0.01"  # how validation is held out: users:F or last:2
     window_len: int = Field(default=1024, ge=2, le=2**20)  # tokens of a window
     max_document_len: int | Literal["unlimited"] = "unlimited"  # longest crop of a history, CLS included
-    chunk_windows: int = Field(default=64, ge=1)  # windows of a Zarr chunk, halved while training has < 96
-    shard_windows: int = Field(default=2048, ge=1)  # windows of a Zarr shard, at most
+    chunk_windows: Size = 64  # windows of a Zarr chunk, halved while training has < 96
+    shard_windows: Size = 2048  # windows of a Zarr shard, at most
     compression: Compression = "lz4"
     seed: int = Field(default=20221221, ge=0, lt=2**63)  # split, partitions, crops, packings
     packings: int = Field(default=1, ge=0, le=100_000)  # of training; 0: none, for live training alone
@@ -58,8 +60,10 @@ class BuildConfig(Frozen):
             raise ValueError(
                 f"shard_windows ({self.shard_windows}) must be a multiple of chunk_windows ({self.chunk_windows})"
             )
-        if self.max_document_len != "unlimited" and self.max_document_len < 2:
-            raise ValueError("max_document_len must be at least 2 tokens")
+        if self.max_document_len != "unlimited" and not 2 <= self.max_document_len <= MAX_COUNT:
+            raise ValueError(
+                f"max_document_len must be unlimited, or 2 to {MAX_COUNT} tokens; got {self.max_document_len}"
+            )
         if not self.holds_out_last:
             self.validation_share  # noqa: B018  a malformed split is refused here
         return self

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamfeat.build.histories import EVENT_CHUNK, EVENT_SHARD
 from streamfeat.build.merge import Vocabulary, merged_levels
-from streamfeat.build.plan import Plan, digest_of, plan_facts
+from streamfeat.build.plan import Plan, digest_of
 from streamfeat.build.tasks import HistoryTask, targets_file
 from streamfeat.build.temporary import map_arrays, texts_of
 from streamfeat.config import BuildConfig
@@ -177,12 +177,11 @@ def draft_manifest(
 ) -> Manifest:  # fmt: skip
     """The manifest before any window is written: `receipts` are those of histories and tables."""
     checksums = sorted((file.path, file.sha256) for receipt in receipts for file in receipt.files)
-    facts = plan_facts(plan.config, plan.files)
     times = [time for receipt in histories for time in receipt.facts["training_times"]]
     totals = {name: sum(receipt.facts[name] for receipt in partitions) for name in ("tied", "targets", "repeats")}
     return Manifest(
         format_version=FORMAT_VERSION, schema_=schema, config=plan.config, sources=plan.files, plan=plan.digest,
-        fingerprint=digest_of([schema.model_dump(mode="json"), facts["config"], checksums]),
+        fingerprint=digest_of([schema.model_dump(mode="json"), plan.facts.config, checksums]),
         num_events=sum(receipt.facts["events"] for receipt in partitions),
         num_users=schema.num_users, num_items=schema.num_items,
         splits={},  # counted when the windows are laid out

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.build.tasks import HELD_OUT_FILE, ITEM_MAP_FILE, HistoryTask, targets_file
+from streamfeat.build.tasks import HELD_OUT_FILE, ITEM_MAP_FILE, HistoryTask
 from streamfeat.build.temporary import map_arrays, write_arrays
 from streamfeat.schema import EVENT_FIELDS, PLANNED, Schema
 from streamfeat.store.layout import HISTORIES, ArraySpec
@@ -52,12 +52,12 @@ def run_history(root: Path, task: HistoryTask) -> Receipt:
     trained = is_training & (columns["status"] != PLANNED)
     counts = np.bincount(columns["item"][trained])
     items = np.flatnonzero(counts)
-    files.append(write_arrays(root, targets_file(task.name), {"item": items, "targets": counts[items]}))
     trained_times = time[is_training]
     facts = {
         "training_times": [int(trained_times.min()), int(trained_times.max())] if len(trained_times) else [],
         "ratings": _rating_sums(schema, columns, trained),
     }
+    files.append(write_arrays(root, task.facts_file, {"item": items, "targets": counts[items]}, facts))
     receipt = Receipt(
         task=task.name, kind="history", digest=task.digest, rows=high - low, files=tuple(files), facts=facts
     )

@@ -15,6 +15,7 @@ from streamfeat.schema import Schema
 from streamfeat.store.histories import read_held_out
 from streamfeat.store.layout import WINDOWS, create_arrays, create_group
 from streamfeat.store.manifest import SplitCounts
+from streamfeat.store.metadata import MAX_CHUNKS_PER_SHARD
 
 SplitLabel = Literal["training", "validation"]
 MIN_TRAINING_CHUNKS = 96  # chunk_windows is halved while training has fewer
@@ -95,7 +96,10 @@ def count_splits(
             tokens=int(extent.tokens.sum()),
             windows=windows[split],
             chunk_windows=chunk,
-            shard_windows=min(config.shard_windows, max(-(-windows[split] // chunk), 1) * chunk),
+            # No reader takes a larger index of a shard, and of halved chunks a shard holds more.
+            shard_windows=min(
+                config.shard_windows, max(-(-windows[split] // chunk), 1) * chunk, MAX_CHUNKS_PER_SHARD * chunk
+            ),
             packings=config.packings if split == "training" else 1,
         )
     return counts

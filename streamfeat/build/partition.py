@@ -130,10 +130,6 @@ def _commit(
     tally = np.zeros(3, np.int64)
     last_user = np.full(len(counts), -1, np.int32)
     count_ties_and_repeats(columns["item"], columns["time"], columns["status"], offsets, PLANNED, last_user, tally)
-    file = write_arrays(root, task.output, {
-        "offsets": offsets, **columns, **text_arrays("raw_id", raw_ids),
-        "counted_items": items, "item_events": counts[items],
-    })  # fmt: skip
     times = columns["time"]
     facts |= {
         "users": len(raw_ids),
@@ -146,6 +142,10 @@ def _commit(
         "rating_max": float(np.nanmax(columns["rating"])) if (~np.isnan(columns["rating"])).any() else 0.0,
         "completion_levels": _levels(columns["completion"]),
     }
+    file = write_arrays(root, task.facts_file, {
+        "offsets": offsets, **columns, **text_arrays("raw_id", raw_ids),
+        "counted_items": items, "item_events": counts[items],
+    }, facts)  # fmt: skip
     receipt = Receipt(task=task.name, kind="partition", digest=task.digest, rows=len(times), files=(file,), facts=facts)
     commit_receipt(root, receipt)
     return receipt

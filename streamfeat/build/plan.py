@@ -2,20 +2,23 @@
 
 import hashlib
 import json
-import shutil
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from streamfeat.build.folders import check_no_links, links_below, remove
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DamagedError, DataError, LockedError
 from streamfeat.events.formats import expand, recognise
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split, plan_splits
+from streamfeat.records import Frozen, validated
 from streamfeat.schema import FORMAT_VERSION
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import LOCK, refusal, storage_errors
+from streamfeat.store.files import LOCK, read_below, refusal, storage_errors
 from streamfeat.store.layout import (
     HISTORIES,
     ITEMS,
@@ -33,9 +36,19 @@ from streamfeat.store.writer import read_receipt, write_whole
 PARTITION_ROWS = 400_000  # input rows of a partition: larger ones leave the cache while they are sorted
 MAX_PARTITIONS = 4096
 PLAN_FILE = f"{TEMPORARY}/plan.json"
+MAX_PLAN_BYTES = 2**28
+_EMPTYING = b"{}"  # what it holds while a folder is emptied: no plan
 
 # What decides no byte that is there already: more packings only add, and the bound on bad rows only stops.
 _FREE = {"packings", "max_rejected"}
+
+
+class PlanFacts(Frozen):
+    """What decides the bytes of a dataset: what the plan's digest covers, and what `tmp/plan.json` holds."""
+
+    format_version: int
+    config: dict[str, Any]
+    sources: tuple[tuple[str, int, int], ...]  # every event file, in order: name, bytes, time of its change in ns
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,8 @@ class Plan:
     config: BuildConfig
     sources: tuple[Source, ...]
     files: tuple[SourceFile, ...]
-    digest: str
+    facts: PlanFacts
+    digest: str  # of the facts
 
 
 def make_plan(events: Sequence[str], out: str | Path, config: BuildConfig) -> Plan:
@@ -54,7 +68,8 @@ def make_plan(events: Sequence[str], out: str | Path, config: BuildConfig) -> Pl
     paths = expand(events)
     sources = tuple(recognise(path, config) for path in paths)
     files = tuple(_source_file(source) for source in sources)
-    return Plan(Path(out), config, sources, files, digest_of(plan_facts(config, files)))
+    facts = plan_facts(config, files)
+    return Plan(Path(out), config, sources, files, facts, digest_of(facts.model_dump(mode="json")))
 
 
 def _source_file(source: Source) -> SourceFile:
@@ -62,13 +77,13 @@ def _source_file(source: Source) -> SourceFile:
     return SourceFile(path=source.path, size=status.st_size, mtime_ns=status.st_mtime_ns, format=source.format)
 
 
-def plan_facts(config: BuildConfig, files: Sequence[SourceFile]) -> dict[str, Any]:
-    """Everything that the plan's digest covers."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "config": config.model_dump(mode="json", exclude=_FREE),
-        "sources": [[Path(file.path).name, file.size, file.mtime_ns] for file in files],
-    }
+def plan_facts(config: BuildConfig, files: Sequence[SourceFile]) -> PlanFacts:
+    """The facts of a build of `files`, which may be finished."""
+    return PlanFacts(
+        format_version=FORMAT_VERSION,
+        config=config.model_dump(mode="json", exclude=_FREE),
+        sources=tuple((Path(file.path).name, file.size, file.mtime_ns) for file in files),
+    )
 
 
 def digest_of(facts: Any) -> str:
@@ -92,25 +107,57 @@ def split_sources(plan: Plan) -> tuple[list[Split], int]:
 def claim_folder(plan: Plan, *, overwrite: bool) -> Manifest | None:
     """Make OUT ours: new, or left by a build of the same plan. Returns the manifest of a finished one.
 
-    The caller holds the folder's lock. Raises ConfigError where the folder holds another configuration's build.
+    The caller holds the folder's lock. Raises ConfigError where the folder holds another configuration's build,
+    DamagedError where a symbolic link stands in it: `overwrite` removes both.
     """
     root = plan.root
-    if (root / MANIFEST).exists() and not overwrite:
-        manifest = load_manifest(root)
-        _check_same(root, plan_facts(manifest.config, manifest.sources), plan, "a dataset")
-        return manifest
-    if overwrite:
+    if not overwrite:
+        check_no_links(root)
+        if (root / MANIFEST).exists():
+            manifest = load_manifest(root)
+            _check_same(root, plan_facts(manifest.config, manifest.sources), plan, "a dataset")
+            return manifest
+    if _is_to_go(plan, overwrite=overwrite):
         _empty_folder(root)
-    elif (root / PLAN_FILE).exists():
-        remedy = "build with --overwrite"
-        with storage_errors(root / PLAN_FILE):
-            data = (root / PLAN_FILE).read_bytes()
-        _check_same(root, parse_object(data, str(root / PLAN_FILE), remedy), plan, "an unfinished build")
     # The plan is the first file of a build: with it, the folder is ours whatever happens next.
-    write_whole(root, PLAN_FILE, json.dumps(plan_facts(plan.config, plan.files), ensure_ascii=False).encode())
+    write_whole(root, PLAN_FILE, plan.facts.model_dump_json().encode())
     with storage_errors(root):
         (root / RECEIPTS).mkdir(exist_ok=True)
     return None
+
+
+def _is_to_go(plan: Plan, *, overwrite: bool) -> bool:
+    """Whether what lies in the folder is to be removed.
+
+    With `overwrite`, all but an unfinished build of this very plan; without, what a killed `overwrite` was removing.
+    So the same command again finishes the one that was killed, and keeps what that had committed. Raises ConfigError
+    or DamagedError where another plan, or none that can be read, needs `overwrite`.
+    """
+    root = plan.root
+    if overwrite and ((root / MANIFEST).exists() or links_below(root)):
+        return True
+    try:
+        data = read_below(root, PLAN_FILE, MAX_PLAN_BYTES)
+        if data == _EMPTYING:
+            return True
+        _check_same(root, _parse_plan(data, root / PLAN_FILE), plan, "an unfinished build")
+    except FileNotFoundError:
+        return overwrite
+    except (ConfigError, DamagedError):
+        if overwrite:
+            return True
+        raise
+    return False
+
+
+def _parse_plan(data: bytes, file: Path) -> PlanFacts:
+    """Raises DamagedError for what no build wrote."""
+    remedy = "build with --overwrite"
+    values = parse_object(data, str(file), remedy)
+    try:
+        return validated(PlanFacts, values, str(file))
+    except ConfigError as error:
+        raise DamagedError(f"{error}; {remedy}") from None
 
 
 def check_folder(plan: Plan, *, overwrite: bool) -> None:
@@ -167,49 +214,53 @@ def _empty_folder(root: Path) -> None:
     runs = run_folders(root)
     if living := [run.name for run in runs if is_held(run)]:
         raise LockedError(f"{root}: live run {living[0]} trains here; wait for it or stop it")
+    temporary = root / TEMPORARY
+    if temporary.is_symlink():
+        remove(temporary)
+    write_whole(root, PLAN_FILE, _EMPTYING)
     for run in runs:
         remove_folder(run)
-    write_whole(root, PLAN_FILE, b"{}")
-    with storage_errors(root):
-        (root / MANIFEST).unlink(missing_ok=True)
-        for path in (root / name for name in (ITEMS, USERS, REJECTED, HISTORIES, WINDOWS, RECEIPTS)):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        for path in (root / TEMPORARY).iterdir():
-            if path.name != Path(PLAN_FILE).name:
-                path.unlink()
+    for name in (MANIFEST, ITEMS, USERS, REJECTED, HISTORIES, WINDOWS, RECEIPTS):
+        remove(root / name)
+    for path in temporary.iterdir():
+        if path != root / PLAN_FILE:
+            remove(path)
 
 
-def _check_same(root: Path, found: dict[str, Any], plan: Plan, what: str) -> None:
-    wanted = plan_facts(plan.config, plan.files)
-    if json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True) or not found:
+def _check_same(root: Path, found: PlanFacts, plan: Plan, what: str) -> None:
+    if found == plan.facts:
         return
-    config = found.get("config", {})
+    there, now = found.config, plan.facts.config
     lines = [
-        f"  {key}: there {config.get(key)!r}, now {value!r}"
-        for key, value in wanted["config"].items()
-        if config.get(key) != value
+        f"  {key}: there {there.get(key)!r}, now {now.get(key)!r}"
+        for key in now | there
+        if there.get(key) != now.get(key)
     ]
-    if found.get("format_version") != FORMAT_VERSION:
-        lines.append(f"  format_version: there {found.get('format_version')!r}, now {FORMAT_VERSION}")
-    lines += _changed_sources({name: rest for name, *rest in found.get("sources", [])}, wanted["sources"])
+    if found.format_version != FORMAT_VERSION:
+        lines.append(f"  format_version: there {found.format_version!r}, now {FORMAT_VERSION}")
+    lines += _changed_sources(found.sources, plan.facts.sources)
     raise ConfigError(
         f"{root}: holds {what} of another configuration:\n" + "\n".join(lines)
         + "\ngive the same options and files, another folder, or --overwrite"
     )  # fmt: skip
 
 
-def _changed_sources(found: dict[str, list[int]], wanted: list[list[Any]]) -> list[str]:
-    """At most five lines on event files that differ."""
-    names = {name for name, *_ in wanted}
-    lines = [f"  {name}: was given there, is not now" for name in found if name not in names]
-    for name, size, mtime in wanted:
-        if name not in found:
-            lines.append(f"  {name}: was not given there")
-        elif found[name] != [size, mtime]:
-            lines.append(f"  {name}: changed since (there {found[name][0]} bytes, now {size}, or another time)")
-    if not lines and list(found) != [name for name, *_ in wanted]:
-        lines.append("  sources: given in another order")
+def _changed_sources(found: Sequence[tuple[str, int, int]], wanted: Sequence[tuple[str, int, int]]) -> list[str]:
+    """At most five lines on event files that differ. Files may share a name: the n-th there is the n-th now."""
+    gone, new = Counter(found) - Counter(wanted), Counter(wanted) - Counter(found)
+    if not gone and not new:
+        return [] if list(found) == list(wanted) else ["  sources: given in another order"]
+    pairs: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for side, sources in enumerate((gone, new)):
+        for name, size, _ in sources.elements():
+            pairs[name][side].append(size)
+    lines = [_change(name, before, now) for name, sizes in pairs.items() for before, now in zip_longest(*sizes)]
     return lines[:5]
+
+
+def _change(name: str, before: int | None, now: int | None) -> str:
+    if now is None:
+        return f"  {name}: was given there, is not now"
+    if before is None:
+        return f"  {name}: was not given there"
+    return f"  {name}: changed since (there {before} bytes, now {now}, or another time)"

@@ -4,16 +4,16 @@ A file comes into its place only when its bytes are the ones that the manifest l
 files may be gone by now) is named.
 """
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamfeat.build.folders import check_temporary, remove
 from streamfeat.build.packings import SplitLabel, create_packings, plan_windows
 from streamfeat.build.tasks import SEGMENTS_FILE, WindowTask
 from streamfeat.build.windows import lay_window, window_specs
 from streamfeat.errors import DamagedError
-from streamfeat.store.files import locked, sweep_temporaries
+from streamfeat.store.files import locked, storage_errors, sweep_temporaries
 from streamfeat.store.layout import HISTORIES, LIVE, TEMPORARY, USERS, WINDOWS
 from streamfeat.store.manifest import FileRecord, Manifest, Receipt, SplitCounts, load_manifest
 from streamfeat.store.verify import Checked, Problem, check_arrays, verify
@@ -40,6 +40,7 @@ def repair(path: str | Path) -> Iterator[Checked | Problem | Repaired]:
     """
     root = Path(path)
     manifest = load_manifest(root)
+    check_temporary(root)
     with locked(root, "repairs or builds"):
         sweep_temporaries(root, LIVE)
         damage: dict[str, Problem] = {}
@@ -129,14 +130,15 @@ def _is_of_windows(name: str) -> bool:
 
 def _new_scratch(root: Path) -> Path:
     scratch = root / SCRATCH
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    remove(scratch)
+    with storage_errors(scratch):
+        scratch.mkdir(parents=True)
     return scratch
 
 
 def _clear(root: Path) -> None:
-    shutil.rmtree(root / SCRATCH, ignore_errors=True)
-    (root / SEGMENTS_FILE).unlink(missing_ok=True)
+    for name in (SCRATCH, SEGMENTS_FILE):
+        remove(root / name)
     temporary = root / TEMPORARY
     if temporary.is_dir() and not any(temporary.iterdir()):
         temporary.rmdir()

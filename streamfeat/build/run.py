@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from streamfeat.build import assemble, merge
+from streamfeat.build.committed import find_committed
 from streamfeat.build.histories import EVENT_SHARD, history_specs, run_history
 from streamfeat.build.hold_out import hold_out
 from streamfeat.build.packings import create_packings, plan_windows
@@ -35,7 +36,7 @@ from streamfeat.build.tasks import (
 from streamfeat.build.temporary import write_arrays
 from streamfeat.build.windows import run_window
 from streamfeat.config import BuildConfig
-from streamfeat.errors import DamagedError, DataError, StorageError
+from streamfeat.errors import ConfigError, DamagedError, DataError, StorageError
 from streamfeat.events.titles import read_titles
 from streamfeat.records import validated
 from streamfeat.store.files import locked, sweep_temporaries
@@ -49,7 +50,7 @@ from streamfeat.store.layout import (
     create_arrays,
 )
 from streamfeat.store.manifest import Manifest, Receipt, manifest_json
-from streamfeat.store.writer import commit_receipt, is_committed, read_receipt, write_whole
+from streamfeat.store.writer import commit_receipt, is_committed, write_whole
 
 WINDOW_RUN = 4  # consecutive window tasks that a worker takes at once: neighbours share a partition
 
@@ -92,6 +93,8 @@ def build_dataset(
     Raises the errors of `streamfeat.errors` for all that a user can fix. May be called again after any
     interruption: what is committed is not done again.
     """
+    if workers < 1:
+        raise ConfigError(f"workers: {workers} cannot build anything; give 1 or more")
     plan = make_plan(events, out, config)
     for source in plan.sources:
         yield Recognised(f"{source.path}: {source.note}")
@@ -99,7 +102,7 @@ def build_dataset(
     with _nothing_removed(plan.root), locked(plan.root, "builds"), WorkerPool(_execute, workers) as pool:
         sweep_temporaries(plan.root, LIVE)
         manifest = claim_folder(plan, overwrite=overwrite)
-        build = _Build(plan, pool)
+        build = Build(plan, pool)
         if manifest is not None:
             _check_present(plan.root, manifest)
             have = manifest.splits["training"].packings
@@ -141,7 +144,10 @@ def _nothing_removed(root: Path) -> Iterator[None]:
 
 
 def _execute(root: Path, task: Task) -> Receipt:
-    """Run a task: what a worker calls."""
+    """Run a task that is not committed yet: what a worker calls."""
+    receipt = find_committed(root, task)
+    if receipt is not None:
+        return receipt
     match task:
         case SplitTask():
             return run_split(root, task)
@@ -155,7 +161,7 @@ def _execute(root: Path, task: Task) -> Receipt:
             return run_window(root, task)
 
 
-class _Build:
+class Build:
     """One run of the coordinator: its plan, its workers, and the seconds that each stage took."""
 
     def __init__(self, plan: Plan, pool: WorkerPool) -> None:
@@ -166,20 +172,19 @@ class _Build:
         """Run the tasks that are not committed yet. Returns every task's receipt, in the order of `tasks`."""
         started = time.monotonic()
         receipts: dict[str, Receipt] = {}
-        for task in tasks:
-            found = read_receipt(self.root, task.name)
-            if found is not None and found.digest == task.digest and is_committed(self.root, found):
-                receipts[task.name] = found
         size_of = {task.name: size for task, size in zip(tasks, sizes, strict=True)}
-        done, total = sum(size_of[name] for name in receipts), sum(sizes)
+        done, total, lost_a_worker = 0, sum(sizes), False
         yield Progress(name, done, total, unit)
-        for step in self.pool.run(self.root, [task for task in tasks if task.name not in receipts], run_len):
+        for step in self.pool.run(self.root, tasks, run_len):
             if isinstance(step, Retried):
+                lost_a_worker = True
                 yield step
                 continue
             receipts[step.task] = step
             done += size_of[step.task]
             yield Progress(name, done, total, unit)
+        if lost_a_worker:  # in the middle of a write, perhaps; the others wait for the next stage
+            sweep_temporaries(self.root, LIVE)
         self.seconds[name] = time.monotonic() - started
         return [receipts[task.name] for task in tasks]
 
@@ -230,6 +235,7 @@ class _Build:
         if rejected is None:
             return manifest
         report = Receipt(task="rejected", kind="tables", digest=digest, rows=0, files=(rejected,))
+        commit_receipt(root, report)
         return manifest.model_copy(update={"receipts": (*manifest.receipts, report)})
 
     def filtered(self, partitions: list[Receipt], num_provisional: int, counts: Counter[str]) -> Step:
@@ -257,15 +263,17 @@ class _Build:
     def windows(self, manifest: Manifest) -> Generator[Progress | Retried, None, Manifest]:
         """Every packing that `manifest` has no receipts of; then commits and returns the whole manifest."""
         root = self.root
+        there = {receipt.task: receipt for receipt in manifest.receipts if receipt.kind == "window"}
         splits, tasks = plan_windows(root, self.config, manifest.schema_, manifest.fingerprint)
         create_packings(root, self.config, manifest.schema_, splits)
-        sizes = [min(task.shard_windows, task.num_windows - task.shard * task.shard_windows) for task in tasks]
-        receipts = yield from self.stage("windows", "windows", tasks, sizes, WINDOW_RUN)
+        new = [task for task in tasks if task.name not in there]
+        sizes = [min(task.shard_windows, task.num_windows - task.shard * task.shard_windows) for task in new]
+        made = yield from self.stage("windows", "windows", new, sizes, WINDOW_RUN)
+        there |= {receipt.task: receipt for receipt in made}
         metadata = assemble.commit_metadata(root, WINDOWS, manifest.fingerprint, f"windows-{self.config.packings}")
         lasting = [r for r in manifest.receipts if r.kind != "window" and not r.task.startswith("metadata-windows")]
-        manifest = manifest.model_copy(
-            update={"splits": splits, "config": self.config, "receipts": (*lasting, metadata, *receipts)}
-        )
+        receipts = (*lasting, metadata, *(there[task.name] for task in tasks))
+        manifest = manifest.model_copy(update={"splits": splits, "config": self.config, "receipts": receipts})
         for receipt in manifest.receipts:
             # From now on the receipts say what the manifest says; temporary files are needed no more.
             if receipt.kind == "history":

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamfeat.build.coding import ItemCoder
-from streamfeat.build.tasks import SplitTask, local_items_file, spill_file
+from streamfeat.build.tasks import SplitTask, rejected_file, spill_file
 from streamfeat.build.temporary import text_arrays, write_arrays
 from streamfeat.events.batches import EventBatch, Rejected
 from streamfeat.events.reader import read_batches
@@ -84,15 +84,16 @@ def run_split(root: Path, task: SplitTask) -> Receipt:
             block = _Block()
     if block.num_rows:
         blocks.append(_write_block(root, task, len(blocks), block))
-    files = [*blocks, write_arrays(root, local_items_file(task.split.number), coder.tables())]
+    counts.update(f"rejected_{reject.reason}" for reject in rejected)
+    facts = {
+        "counts": dict(counts), "media": coder.media, "num_blocks": len(blocks), "media_seen": sorted(coder.media_seen),
+    }  # fmt: skip
+    files = [*blocks, write_arrays(root, task.facts_file, coder.tables(), facts)]
     if rejected:
         files.append(_write_rejected(root, task, rejected))
-        counts.update(f"rejected_{reject.reason}" for reject in rejected)
     receipt = Receipt(
-        task=task.name, kind="split", digest=task.digest, rows=counts["rows"], files=tuple(files),
-        facts={"counts": dict(counts), "media": coder.media, "num_blocks": len(blocks),
-               "media_seen": sorted(coder.media_seen)},
-    )  # fmt: skip
+        task=task.name, kind="split", digest=task.digest, rows=counts["rows"], files=tuple(files), facts=facts
+    )
     commit_receipt(root, receipt)
     return receipt
 
@@ -170,4 +171,4 @@ def _write_rejected(root: Path, task: SplitTask, rejected: list[Rejected]) -> Fi
     writer = csv.writer(text, lineterminator="\n")
     for reject in sorted(rejected, key=lambda r: r.row):
         writer.writerow([task.split.source.path, reject.row, reject.reason, reject.value])
-    return write_whole(root, f"tmp/{task.name}.rejected.csv", text.getvalue().encode("utf-8", "replace"))
+    return write_whole(root, rejected_file(task.split.number), text.getvalue().encode("utf-8", "replace"))

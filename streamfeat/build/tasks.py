@@ -1,4 +1,8 @@
-"""Frozen descriptions of the writes of a build. A task is idempotent and committed by its receipt."""
+"""Frozen descriptions of the writes of a build. A task is idempotent and committed by its receipt.
+
+`facts_file` is the temporary file of a task that holds the facts of its receipt, too: by its digest they are told from
+altered ones.
+"""
 
 from typing import Literal
 
@@ -28,6 +32,10 @@ class SplitTask(Frozen):
     def name(self) -> str:
         return f"split-{self.split.number:05d}"
 
+    @property
+    def facts_file(self) -> str:
+        return local_items_file(self.split.number)
+
 
 class PartitionTask(Frozen):
     """Gather one partition's rows from all spill files, number its users, sort, drop duplicates."""
@@ -42,7 +50,7 @@ class PartitionTask(Frozen):
         return f"partition-{self.partition:05d}"
 
     @property
-    def output(self) -> str:
+    def facts_file(self) -> str:
         return f"tmp/{self.name}.arrays"
 
 
@@ -63,7 +71,7 @@ class FilterTask(Frozen):
         return f"tmp/partition-{self.partition:05d}.arrays"
 
     @property
-    def output(self) -> str:
+    def facts_file(self) -> str:
         return f"tmp/{self.name}.arrays"
 
 
@@ -83,6 +91,10 @@ class HistoryTask(Frozen):
     @property
     def name(self) -> str:
         return f"history-{self.shard:05d}"
+
+    @property
+    def facts_file(self) -> str:
+        return targets_file(self.name)
 
 
 class WindowTask(Frozen):
@@ -122,6 +134,10 @@ def spill_file(split: int) -> str:
 
 def local_items_file(split: int) -> str:
     return f"tmp/split-{split:05d}.items"
+
+
+def rejected_file(split: int) -> str:
+    return f"tmp/split-{split:05d}.rejected.csv"
 
 
 def local_map_file(split: int) -> str:

@@ -1,7 +1,8 @@
 """Temporary files of a build: several named NumPy arrays in one file, committed like any other.
 
-A JSON line (names, dtypes, lengths, offsets), then the arrays' bytes, each on a 64-byte boundary. Reads map
-the file, so a task that needs a part of an array touches only that part.
+A JSON line (names, dtypes, lengths, offsets; the facts of the task's receipt, where it is the last file of one), then
+the arrays' bytes, each on a 64-byte boundary. Reads map the file, so a task that needs a part of an array touches only
+that part.
 """
 
 import json
@@ -19,14 +20,16 @@ from streamfeat.store.manifest import FileRecord
 _ALIGNMENT = 64
 
 
-def write_arrays(root: Path, path: str, arrays: Mapping[str, NDArray[Any]]) -> FileRecord:
-    """Commit `arrays` (1-d) as the file `path` below `root`."""
-    header: dict[str, dict[str, Any]] = {}
+def write_arrays(
+    root: Path, path: str, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any] | None = None
+) -> FileRecord:
+    """Commit `arrays` (1-d) as the file `path` below `root`, with `facts` beside them."""
+    entries: dict[str, dict[str, Any]] = {}
     offset = 0
     for name, array in arrays.items():
-        header[name] = {"dtype": array.dtype.str, "length": len(array), "offset": offset}
+        entries[name] = {"dtype": array.dtype.str, "length": len(array), "offset": offset}
         offset += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
-    line = json.dumps(header).encode() + b"\n"
+    line = json.dumps({"arrays": entries, "facts": facts}).encode() + b"\n"
     parts: list[bytes | memoryview] = [line, _padding(len(line))]
     for array in arrays.values():
         parts += [np.ascontiguousarray(array).view(np.uint8).data, _padding(array.nbytes)]
@@ -41,15 +44,25 @@ def _padding(num_bytes: int) -> bytes:
 def map_arrays(root: Path, path: str) -> dict[str, NDArray[Any]]:
     """The arrays of a file, mapped read-only."""
     data = np.memmap(root / path, np.uint8, "r")
-    with (root / path).open("rb") as file:
-        line = file.readline()
+    line = _first_line(root, path)
     start = -(-len(line) // _ALIGNMENT) * _ALIGNMENT
     arrays = {}
-    for name, entry in json.loads(line).items():
+    for name, entry in json.loads(line)["arrays"].items():
         dtype = np.dtype(entry["dtype"])
         at = start + entry["offset"]
         arrays[name] = np.asarray(data[at : at + entry["length"] * dtype.itemsize]).view(dtype)
     return arrays
+
+
+def read_facts(root: Path, path: str) -> dict[str, Any] | None:
+    """The facts that lie beside the arrays of a file; None where there are none."""
+    facts: dict[str, Any] | None = json.loads(_first_line(root, path)).get("facts")
+    return facts
+
+
+def _first_line(root: Path, path: str) -> bytes:
+    with (root / path).open("rb") as file:
+        return file.readline()
 
 
 def text_arrays(name: str, texts: pa.StringArray) -> dict[str, NDArray[Any]]:

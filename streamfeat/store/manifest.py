@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from streamfeat.config import BuildConfig
+from streamfeat.config import MAX_COUNT, BuildConfig
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 from streamfeat.records import Frozen, validated
 from streamfeat.schema import FORMAT_VERSION, Schema
@@ -20,7 +20,6 @@ from streamfeat.store.layout import ITEMS, MANIFEST
 MAX_MANIFEST_BYTES = 2**30
 _SPARE_ROWS = 2**20  # so many rows more than the receipts hold cost nothing
 
-MAX_COUNT = 2**48  # of anything: keeps products with a window's or a row's length below 2^63
 LAST_SECOND = 253_402_300_799  # the end of the year 9999
 
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]

@@ -3,14 +3,18 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from streamfeat.errors import DataError
 from streamfeat.records import Frozen
+from streamfeat.store.files import write_durably
 from streamfeat.store.manifest import Receipt
 
-Fault = Literal["", "killed", "exits", "stopped", "sleeps", "memory", "data", "bug", "computes", "short sleeps"]
+Fault = Literal[
+    "", "killed", "killed in a write", "exits", "stopped", "sleeps", "memory", "data", "bug", "computes", "short sleeps"
+]
 
 
 class FaultyTask(Frozen):
@@ -29,14 +33,16 @@ def execute(root: Path, task: FaultyTask) -> Receipt:
     tries = len(list(root.glob(f"{task.name}.*")))
     (root / f"{task.name}.{tries}").write_text(str(os.getpid()))
     if tries < task.times:
-        _show(task.fault)
+        _show(task.fault, root)
     return Receipt(task=task.name, kind="split", digest="", rows=os.getpid(), files=())
 
 
-def _show(fault: Fault) -> None:
+def _show(fault: Fault, root: Path) -> None:
     match fault:
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "killed in a write":
+            write_durably(root, "windows.zarr/0", _parts_until_killed())
         case "exits":
             os._exit(0)
         case "stopped":
@@ -55,3 +61,8 @@ def _show(fault: Fault) -> None:
                 sum(range(1000))
         case "short sleeps":
             time.sleep(0.8)
+
+
+def _parts_until_killed() -> Iterator[bytes]:
+    yield b"half a file"
+    os.kill(os.getpid(), signal.SIGKILL)

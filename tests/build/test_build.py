@@ -11,11 +11,14 @@ import reference_build as reference
 import zarr
 from invented_events import invent_events, write_csv
 
-from streamfeat import build_shards
+from streamfeat import BuildConfig, build_shards
 from streamfeat.build import plan
+from streamfeat.build.packings import Extent, SplitLabel, count_splits, create_packings
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.schema import EVENT_FIELDS
-from streamfeat.store.manifest import Manifest
+from streamfeat.store.manifest import Manifest, load_manifest
+from streamfeat.store.reader import ArrayReader
+from streamfeat.store.verify import Problem, verify
 
 SEED = 20221221
 MEDIA_SETS = [{"movie": 40}, {"anime": 30, "manga": 20}, {"a": 5, "b": 50, "c": 9}]
@@ -242,6 +245,7 @@ def test_bad_rows_are_listed_and_too_many_stop_the_build(tmp_path: Path) -> None
     rows = (tmp_path / "out" / "rejected.csv").read_text().splitlines()[1:]
     assert [row.split(",")[1:3] for row in rows] == [["52", "missing_user"], ["203", "unparsable_time"]]
     assert manifest.num_events == 200
+    assert not [found for found in verify(tmp_path / "out") if isinstance(found, Problem)]  # its receipt, too
     with pytest.raises(DataError, match=r"2 of 202 rows are bad(.|\n)*e.csv:52: missing_user(.|\n)*--max-rejected"):
         build_shards([str(path)], tmp_path / "strict", max_rejected=0.001)
 
@@ -277,3 +281,34 @@ def test_odd_times_are_kept_and_counted(tmp_path: Path) -> None:
     assert manifest.num_events == 4
     assert manifest.cleaning["odd_before_1990"] == 1
     assert manifest.cleaning["odd_after_the_file"] == 1
+
+
+@pytest.mark.parametrize("num_windows", [{"training": 2**23, "validation": 9}, {"training": 9, "validation": 2**23}])
+def test_no_shard_has_more_chunks_than_a_reader_takes(
+    tmp_path: Path, tiny_dataset: Path, num_windows: dict[SplitLabel, int]
+) -> None:
+    """However large `shard_windows`: it is the most of a shard. Chunks of validation are halved with training's."""
+    config = BuildConfig(window_len=32, chunk_windows=4, shard_windows=2**23)
+    extents = {
+        split: Extent(*(np.array([number]) for number in (1, 32 * num - 1, 32 * num)))
+        for split, num in num_windows.items()
+    }
+    splits = count_splits(config, extents)
+    create_packings(tmp_path, config, load_manifest(tiny_dataset).schema_, splits)
+    for split, num in num_windows.items():
+        with ArrayReader(tmp_path, f"windows.zarr/{split}/0/item") as reader:
+            assert reader.shape == (num, 32)
+            assert (reader.chunk_rows, reader.shard_rows) == (splits[split].chunk_windows, splits[split].shard_windows)
+
+
+def test_the_largest_numbers_that_options_take_make_a_dataset(tmp_path: Path, tiny_events: list) -> None:
+    """It is the one without limits, cut into one shard."""
+    source = str(write_csv(tmp_path / "e.csv", tiny_events))
+    largest = {"chunk_windows": 2**48, "shard_windows": 2**48, "max_document_len": 2**48, "seed": 2**63 - 1}
+    build_shards([source], tmp_path / "large", window_len=32, **largest)
+    build_shards([source], tmp_path / "plain", window_len=32, chunk_windows=1, shard_windows=2**20, seed=2**63 - 1)
+    large, plain = (stored_tokens(tmp_path / name, "training", 0) for name in ("large", "plain"))
+    for name, values in plain.items():
+        np.testing.assert_array_equal(large[name], values)
+    with pytest.raises(ConfigError, match="0 cannot build anything"):
+        build_shards([source], tmp_path / "none", workers=0)

@@ -1,10 +1,13 @@
 """Whose folder OUT is: nothing of others is touched, nothing damaged is believed, two builds never meet."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from invented_events import write_csv
 from reference_build import Event
+from whole_builds import digests
 
 from streamfeat import BuildConfig, build_dataset, build_shards
 from streamfeat.errors import ConfigError, DamagedError, LockedError
@@ -18,6 +21,13 @@ def events(tmp_path: Path, tiny_events: list[Event]) -> str:
 def overwrite(events: str, out: Path) -> None:
     for _ in build_dataset([events], out, BuildConfig(window_len=64), overwrite=True):
         pass
+
+
+def leave_unfinished(events: list[str], out: Path, stage: str = "windows") -> None:
+    """A build of the default configuration that is stopped when this stage begins."""
+    steps = build_dataset(events, out, BuildConfig())
+    next(step for step in steps if getattr(step, "stage", "") == stage)
+    steps.close()
 
 
 def test_overwrite_leaves_what_a_build_did_not_make(tmp_path: Path, events: str) -> None:
@@ -64,3 +74,100 @@ def test_a_second_build_into_one_folder_is_refused(tmp_path: Path, events: str) 
         build_shards([events], out)
     first.close()
     assert build_shards([events], out).num_users == 50
+
+
+@pytest.mark.parametrize("name", ["tmp", "receipts", "histories.zarr", "windows.zarr", "windows.zarr/training"])
+def test_no_build_writes_or_removes_through_a_link(tmp_path: Path, events: str, name: str) -> None:
+    """An unfinished and a finished one are refused; `--overwrite` removes the link itself."""
+    built = tmp_path / "built"
+    leave_unfinished([events], built)
+    for state in ("unfinished", "finished"):
+        if state == "finished":
+            build_shards([events], built)
+        out, outside = tmp_path / state, tmp_path / f"outside-{state}"
+        shutil.copytree(built, out)
+        (out / name).mkdir(exist_ok=True)
+        shutil.move(out / name, outside)
+        (out / name).symlink_to(outside)
+        (outside / "precious.json").write_text("mine")
+        before = digests(outside)
+        with pytest.raises(DamagedError, match=rf"{state}/{name}: is a symbolic link.*remove it"):
+            build_shards([events], out)
+        assert digests(outside) == before
+        overwrite(events, out)
+        assert digests(outside) == before
+        assert not (out / name).is_symlink()
+    overwrite(events, built)
+    assert digests(tmp_path / "unfinished") == digests(tmp_path / "finished") == digests(built)
+
+
+def test_a_link_to_an_empty_folder_makes_no_folder_of_ours(tmp_path: Path, events: str) -> None:
+    """An empty `tmp/` may be what is left of a build; one elsewhere is not."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "out/tmp").symlink_to(tmp_path / "outside")
+    with pytest.raises(DamagedError, match="out/tmp: is a symbolic link"):
+        build_shards([events], tmp_path / "out")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_overwrite_removes_what_a_killed_repair_left(tmp_path: Path, events: str) -> None:
+    """A folder in `tmp/`, with a part of the windows in it."""
+    out = tmp_path / "out"
+    build_shards([events], out)
+    shutil.copytree(out / "windows.zarr", out / "tmp/repair/windows.zarr")
+    overwrite(events, out)
+    assert not (out / "tmp").exists()
+    assert (out / "dataset.json").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"config": []}', '{"config": null}', '{"sources": [1]}', '{"sources": 5}', '{"sources": [[]]}', "[]", "{", "\xff",
+     '{"format_version": 1, "config": {}, "sources": [["e.csv", 1]]}', '{"a": ' + "9" * 5000 + "}"],
+)  # fmt: skip
+def test_a_damaged_plan_is_an_error_with_the_remedy(tmp_path: Path, events: str, text: str) -> None:
+    """Whatever stands in `tmp/plan.json`; the remedy works."""
+    out = tmp_path / "out"
+    (out / "tmp").mkdir(parents=True)
+    (out / "tmp/plan.json").write_text(text, "latin-1")
+    with pytest.raises(DamagedError, match=r"(?s)tmp/plan\.json: .*; build with --overwrite$"):
+        build_shards([events], out)
+    assert (out / "tmp/plan.json").read_text("latin-1") == text
+    plan = next(step for step in build_dataset([events], out, BuildConfig(), overwrite=True) if hasattr(step, "stage"))
+    assert plan.stage == "reading"
+
+
+def test_what_differs_from_an_unfinished_build_is_named(tmp_path: Path, events: str) -> None:
+    """Options, and event files by name; of two that share a name just the one that changed."""
+    (tmp_path / "b").mkdir()
+    other = str(shutil.copy(events, tmp_path / "b/e.csv"))
+    more = str(shutil.copy(events, tmp_path / "more.csv"))
+    out = tmp_path / "out"
+    leave_unfinished([events, other], out, "reading")
+    size = Path(events).stat().st_size
+
+    def refused(*files: str, **options: int) -> list[str]:
+        with pytest.raises(ConfigError, match="holds an unfinished build of another configuration") as caught:
+            build_shards(files, out, **options)
+        return str(caught.value).split("\n")[1:-1]
+
+    assert refused(events, other, seed=3) == ["  seed: there 20221221, now 3"]
+    assert refused(events) == ["  e.csv: was given there, is not now"]
+    assert refused(events, other, more) == ["  more.csv: was not given there"]
+    assert refused(events, more) == ["  e.csv: was given there, is not now", "  more.csv: was not given there"]
+    os.utime(other, ns=(1, 1))
+    assert refused(events, other) == [f"  e.csv: changed since (there {size} bytes, now {size}, or another time)"]
+    with Path(events).open("a") as file:
+        file.write("\n")
+    assert len(refused(events, other)) == 2
+
+
+def test_event_files_in_another_order_are_refused(tmp_path: Path, events: str) -> None:
+    """Ties keep the order of the input, so it decides bytes."""
+    (tmp_path / "b").mkdir()
+    other = str(tmp_path / "b/e.csv")
+    Path(other).write_text(Path(events).read_text() + "\n")
+    leave_unfinished([events, other], tmp_path / "out", "reading")
+    with pytest.raises(ConfigError, match=r"configuration:\n  sources: given in another order\n"):
+        build_shards([other, events], tmp_path / "out")

@@ -163,6 +163,43 @@ def test_a_link_on_the_way_is_left_to_the_user(dataset: Path, tmp_path: Path) ->
     assert len(repaired_files(dataset)) == len(outside)
 
 
+@pytest.mark.parametrize("what", ["a link", "a file"])
+def test_a_temporary_folder_that_is_none_of_ours_is_refused_before_anything_is_touched(
+    dataset: Path, tmp_path: Path, what: str
+) -> None:
+    """What lies beyond a link belongs to others, even under the names of our own temporary files."""
+    outside = tmp_path / "outside"
+    (outside / "repair").mkdir(parents=True)
+    (outside / "repair/precious").write_text("mine")
+    (outside / "segments.arrays").write_text("mine")
+    (dataset / SHARD).unlink()
+    if what == "a link":
+        (dataset / "tmp").symlink_to(outside)
+    else:
+        (dataset / "tmp").write_text("mine")
+    before = digests(tmp_path)
+    with pytest.raises(DamagedError, match=r"data/tmp: is .*: remove it and run the same command again"):
+        repaired_files(dataset)
+    assert digests(tmp_path) == before
+    (dataset / "tmp").unlink()
+    assert repaired_files(dataset) == {SHARD}
+
+
+def test_a_link_among_the_temporary_files_is_removed_itself(built: Path, dataset: Path, tmp_path: Path) -> None:
+    """What it leads to stays: a repair that was killed leaves folders of these names, and the next one removes them."""
+    outside = tmp_path / "outside"
+    (outside / "windows.zarr").mkdir(parents=True)
+    (outside / "windows.zarr/precious").write_text("mine")
+    (dataset / "tmp").mkdir()
+    (dataset / "tmp/repair").symlink_to(outside)
+    (dataset / "tmp/segments.arrays").symlink_to(outside / "windows.zarr/precious")
+    (dataset / SHARD).unlink()
+    assert repaired_files(dataset) == {SHARD}
+    assert list(digests(outside)) == ["windows.zarr/precious"]
+    assert (outside / "windows.zarr/precious").read_text() == "mine"
+    assert digests(dataset) == digests(built)
+
+
 @pytest.mark.parametrize("number", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 2))])
 def test_a_killed_repair_is_finished_by_the_next(built: Path, dataset: Path, tmp_path: Path, number: int) -> None:
     """SIGKILL once so many of three files are written: none is ever worse than before."""

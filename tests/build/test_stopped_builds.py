@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_tasks import FaultyTask, execute
 from whole_builds import build_command, digests, undisturbed
 
-from streamfeat import build_shards
+from streamfeat import BuildConfig, build_shards
+from streamfeat.build.plan import Plan, plan_facts
+from streamfeat.build.pool import Retried, WorkerPool
+from streamfeat.build.run import Build
 
 
 def start(events: str, out: Path, options: dict[str, Any]) -> subprocess.Popen[str]:
@@ -104,3 +108,17 @@ def test_ctrl_c_while_workers_start_is_one_line_and_leaves_a_resumable_state(
     assert_session_ends(build.pid)
     build_shards([events], out, **options)
     assert digests(out) == whole
+
+
+def test_what_a_worker_was_writing_when_it_was_killed_is_gone_before_the_stage_ends(tmp_path: Path) -> None:
+    """The build outlives it, so no later start sweeps the folder; half a file would stay in the dataset for ever."""
+    config = BuildConfig()
+    plan = Plan(tmp_path, config, (), (), plan_facts(config, ()), "")
+    tasks = [FaultyTask(number=n, fault="killed in a write" if n == 1 else "", times=1) for n in range(3)]
+    half_files = []
+    with WorkerPool(execute, 2) as pool:
+        for step in Build(plan, pool).stage("windows", "windows", tasks, [1] * 3):
+            if isinstance(step, Retried):
+                half_files = list((tmp_path / "windows.zarr").iterdir())
+    assert len(half_files) == 1
+    assert list((tmp_path / "windows.zarr").iterdir()) == []
