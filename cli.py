@@ -1,11 +1,17 @@
-"""The command line: `commands/` has one file for each command or a few of them."""
+"""The command line: `commands/` has one file for each command or a few of them.
+
+Exit codes: 0 done, 1 a bug of ours, those of `streamfeat/errors.py`, 130 and 143 stopped by a signal, 141 where whoever
+read standard output reads no more (`cli.py inspect OUT | head`).
+"""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
 from commands.build import build_shards
-from commands.console import PLAIN, err
+from commands.console import PLAIN, err, watch_outputs
 from commands.evaluate import evaluate
 from commands.export import export_features
 from commands.look import inspect, invent, verify
@@ -27,11 +33,21 @@ app.command("invent")(invent)
 
 def main() -> None:
     """The one edge where errors that a user can fix become messages and exit codes."""
+    watch_outputs()
+    code = _exit_code(app)
+    unsaid = _exit_code(sys.stdout.flush)
+    sys.exit(code or unsaid)
+
+
+def _exit_code(call: Callable[[], Any]) -> Any:
     try:
-        app()
+        call()
+    except SystemExit as end:
+        return end.code
     except StreamfeatError as error:
         _print_error(error)
-        sys.exit(error.exit_code)
+        return error.exit_code
+    return 0
 
 
 def _print_error(error: StreamfeatError) -> None:

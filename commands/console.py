@@ -1,9 +1,13 @@
 """What all commands print with: results on stdout, everything else on stderr."""
 
+import io
 import json
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,8 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from streamfeat.store.files import refusal
+
 # Elsewhere than in a terminal, lines are as long as they are: tables are searched and cut there.
-WIDTH = None if sys.stdout.isatty() else 160
+WIDTH = None if os.isatty(1) else 160
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 # Control characters, changes of the writing direction, halves of surrogate pairs: none of them belongs on a terminal.
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -36,6 +42,58 @@ class _PlainConsole(Console):
 
 err = _PlainConsole(stderr=True)  # all but results: with --json, stdout holds one JSON object and nothing else
 out = _PlainConsole(width=WIDTH)
+
+
+class _Results(io.FileIO):
+    """Standard output: where a disk refuses, that is an error; where its reader is gone, the end, as by SIGPIPE."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            _lead_nowhere(self)
+            if isinstance(error, BrokenPipeError):
+                raise SystemExit(128 + signal.SIGPIPE) from None
+            raise refusal(error, Path("standard output")) from None
+
+
+class _Notes(io.FileIO):
+    """Standard error: what cannot be said there ends no work."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            _lead_nowhere(self)
+            return len(data)
+
+
+def _lead_nowhere(stream: io.FileIO) -> None:
+    """After a refusal, so that the rest of a buffer does not fail once more in Python's own flush at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def watch_outputs() -> None:
+    """From now on a full disk under standard output is a StorageError, a reader that is gone ends the process with 141,
+    and standard error never fails."""
+    for handle in range(3):  # a file of ours must not get the number of a closed one: libraries write there
+        try:
+            os.fstat(handle)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdout is None or sys.stdout is sys.__stdout__:
+        sys.stdout = _text_of(_Results(1, "w", closefd=False), sys.stdout)
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        sys.stderr = _text_of(_Notes(2, "w", closefd=False), sys.stderr)
+
+
+def _text_of(raw: io.FileIO, like: Any) -> io.TextIOWrapper:
+    encoding, errors = (like.encoding, like.errors) if like is not None else ("utf-8", "backslashreplace")
+    is_lined = like is not None and like.line_buffering
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=is_lined)
+
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 

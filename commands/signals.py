@@ -46,7 +46,8 @@ def stop_on_signals(*, say: bool) -> Iterator[list[tuple[int, float]]]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         if say and not received:
-            os.write(2, b"\nfinishing the step and saving; once more to quit at once\n")
+            with contextlib.suppress(OSError):  # a log that cannot be written ends no run
+                os.write(2, b"\nfinishing the step and saving; once more to quit at once\n")
         received.append((number, time.monotonic()))
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

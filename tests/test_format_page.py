@@ -302,7 +302,9 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(("objective", "policy"), [("causal", "disjoint"), ("masked", "disjoint"), ("masked", "seed")])
-@pytest.mark.parametrize(("kind", "split"), [("users", "training"), ("users", "validation"), ("last", "validation")])
+@pytest.mark.parametrize(("kind", "split"), [
+    ("users", "training"), pytest.param("users", "validation", marks=pytest.mark.slow), ("last", "validation"),
+])  # fmt: skip
 @pytest.mark.parametrize("load", LOADERS)
 def test_the_page_is_enough_to_rebuild_every_batch(
     datasets: dict[str, Path], load: Load, kind: str, split: str, objective: str, policy: str

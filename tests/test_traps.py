@@ -195,7 +195,7 @@ def shards_written_by_shares(num_users: int, num_shards: int) -> set[int]:
     return set(range(len(range(0, num_users, share))))
 
 
-@pytest.mark.parametrize("num_users", [3, 5, 8])
+@pytest.mark.parametrize("num_users", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 8))])
 def test_every_shard_that_a_reader_waits_for_is_written_with_fewer_users_than_shards(
     tmp_path: Path, num_users: int
 ) -> None:

@@ -74,8 +74,9 @@ def recommend_all(
     """
     check_k(k)
     out = Path(out)
-    if out.exists() and not (overwrite and out.is_file()):
-        raise ConfigError(f"{out}: exists; give another file, or --overwrite")
+    with storage_errors(out):
+        if out.exists() and not (overwrite and out.is_file()):
+            raise ConfigError(f"{out}: exists; give another file, or --overwrite")
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
     dataset, manifest = dataset_of(run, dataset)
     ask_time = AskTime.of(at, manifest)

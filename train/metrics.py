@@ -69,11 +69,16 @@ def read_metrics(run: str | Path) -> list[Line]:
     del torn  # empty, or cut off by a kill
     for number, text in enumerate(whole, start=1):
         try:
-            line = json.loads(text)
+            line = json.loads(text, parse_constant=_refuse)
             lines[int(line["step"]), str(line["kind"])] = line
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise DamagedError(f"{path}: line {number} is no metrics line ({text[:60]!r}); delete that line") from None
     return [lines[key] for key in sorted(lines)]
+
+
+def _refuse(constant: str) -> None:
+    """NaN and infinity are no JSON, and no line of ours has them."""
+    raise ValueError(constant)
 
 
 def open_lines(path: Path) -> FileIO:

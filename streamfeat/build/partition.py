@@ -33,7 +33,9 @@ def run_partition(root: Path, task: PartitionTask) -> Receipt:
     order = np.empty(len(ranks), np.int64)
     failed = sort_histories(ranks, columns["time"], starts, order)
     if failed:
-        raise DataError(f"user {raw_ids[failed - 1]}: too many events over too long a time to be sorted")
+        raise DataError(
+            f"user {raw_ids[failed - 1]}: too many events over too long a time to be sorted; leave that user out"
+        )
     columns = {name: values[order] for name, values in columns.items()}
     keep = np.empty(len(order), np.uint8)
     mark_duplicates(columns["item"], columns["time"], starts, keep)

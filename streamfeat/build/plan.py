@@ -166,8 +166,9 @@ def check_folder(plan: Plan, *, overwrite: bool) -> None:
     Nothing is changed in a folder that is not ours, and event files never lie in what `overwrite` may empty.
     """
     root = plan.root
-    if root.exists() and not root.is_dir():
-        raise ConfigError(f"{root}: is a file; give a folder for the dataset")
+    with storage_errors(root):
+        if root.exists() and not root.is_dir():
+            raise ConfigError(f"{root}: is a file; give a folder for the dataset")
     try:
         root.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in root.iterdir()}

@@ -2,6 +2,7 @@
 
 import difflib
 import glob
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,8 @@ def expand(events: Sequence[str]) -> list[str]:
     """Event files in the order given, the matches of each glob sorted. Raises ConfigError for what matches nothing."""
     files: list[str] = []
     for pattern in events:
-        if Path(pattern).exists() or not glob.has_magic(pattern):
+        # os.path calls a name absent that the system does not take, where Path raises: who opens it says what is wrong.
+        if not glob.has_magic(pattern) or os.path.exists(pattern):  # noqa: PTH110
             files.append(pattern)
             continue
         found = sorted(name for name in glob.glob(pattern, recursive=True) if not Path(name).is_dir())  # noqa: PTH207
@@ -73,7 +75,7 @@ def recognise(path: str, config: BuildConfig) -> Source:
 
 def _recognise_parquet(path: str, config: BuildConfig) -> Source:
     names = parquet_columns(path)
-    columns = find_roles(path, names, config.columns)
+    columns = find_roles(path, names, config.columns, in_first_line=False)
     sample = sample_times(path, columns["timestamp"])
     unit: SourceTimeUnit = "timestamp"
     if isinstance(sample, str):
@@ -88,7 +90,7 @@ def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Sourc
     asked = None if config.format == "auto" else config.format
     form, delimiter, quote, names = _layout(path, sample, asked, config)
     header = form not in _HEADERLESS
-    columns = find_roles(path, names, config.columns)
+    columns = find_roles(path, names, config.columns, in_first_line=header)
     place = names.index(columns["timestamp"])
     rows = [split_line(line, delimiter, quote) for line in sample.head[1 if header else 0 :] + sample.rest]
     values = [row[place] for row in rows if len(row) == len(names)]
@@ -162,7 +164,7 @@ def _header(path: str, sample: TextSample, config: BuildConfig) -> tuple[str, st
         quote = _quote(delimiter, sample)
         names = [name.strip() for name in split_line(sample.head[0], delimiter, quote)]
         try:
-            find_roles(path, names, config.columns)
+            find_roles(path, names, config.columns, in_first_line=True)
             found.append((len(names), delimiter, quote, names))
         except ConfigError as error:
             errors.append((len(names), error))

@@ -1,8 +1,10 @@
 """The histories in an event file, user by user with raw ids: what a build would make of them, without a dataset."""
 
+import contextlib
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, DataError, StreamfeatError
+from streamfeat.errors import ConfigError, DataError, StorageError, StreamfeatError
 from streamfeat.events.batches import EventBatch, Ids, Rejected
 from streamfeat.events.formats import recognise
 from streamfeat.events.reader import read_batches
@@ -47,18 +49,44 @@ def read_histories(path: str | Path, config: BuildConfig, *, medium: str | None)
     planned option of `config`.
 
     `medium` is that of a file without a medium column; with None such a file is refused. All events are held at once.
-    Raises ConfigError and DataError as `formats.recognise` does, DataError where no row is an event.
+    Raises ConfigError and DataError as `formats.recognise` does, DataError where no row is an event, StorageError where
+    there is no place for temporary files.
     """
-    with tempfile.TemporaryDirectory(prefix="streamfeat-") as folder:
+    with _scratch() as folder:
         if str(path) != STDIN:
-            return _read(str(path), Path(folder), config, medium)
-        file = Path(folder) / "input"
-        with file.open("wb") as copy:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
+            return _read(str(path), folder, config, medium)
+        file = folder / "input"
+        _copy_stdin(file)
         try:
-            return _read(str(file), Path(folder), config, medium)
+            return _read(str(file), folder, config, medium)
         except StreamfeatError as error:
             raise type(error)(str(error).replace(str(file), "standard input")) from None
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for temporary files."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="streamfeat-")
+    except OSError as error:
+        raise StorageError(
+            f"no folder for temporary files can be made ({error.strerror}); make space, or name another with TMPDIR"
+        ) from None
+    with folder as name:
+        yield Path(name)
+
+
+def _copy_stdin(file: Path) -> None:
+    if sys.stdin is None:  # Python's way to say that it is closed
+        raise ConfigError("standard input is closed: pipe the events in, or name their file with --history FILE")
+    try:
+        with file.open("wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+    except OSError as error:
+        raise StorageError(
+            f"standard input cannot be copied to {file} ({error.strerror}); make space there, or name a file that can "
+            "be read"
+        ) from None
 
 
 def _read(path: str, scratch: Path, config: BuildConfig, medium: str | None) -> UserHistories:
@@ -104,7 +132,8 @@ def _by_user(
     order = np.empty(len(time), np.int64)
     if failed := sort_histories(user, time, starts, order):
         raise DataError(
-            f"{path}: user {users.dictionary[failed - 1]}: too many events over too long a time to be sorted"
+            f"{path}: user {users.dictionary[failed - 1]}: too many events over too long a time to be sorted; sort the "
+            "rows by time, or leave that user out"
         )
     keep = np.empty(len(order), np.uint8)
     mark_duplicates(item[order], time[order], starts, keep)

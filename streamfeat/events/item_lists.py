@@ -40,7 +40,9 @@ def _parquet_items(path: str) -> Iterator[tuple[str, str]]:
     names = parquet_columns(path)
     item, medium = _column(names, "item"), _column(names, "medium")
     if item is None:
-        raise ConfigError(f"{path}: no column for item; found {', '.join(names)}; rename the column of ids to item")
+        raise ConfigError(
+            f"{path}: no column for item; found {', '.join(names) or 'none'}; rename the column of ids to item"
+        )
     table = read_columns(path, [names[place] for place in (item, medium) if place is not None], "item")
     ids = table[names[item]].to_pylist()
     labels = [""] * len(ids) if medium is None else table[names[medium]].to_pylist()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -16,6 +17,14 @@ _SAMPLE_ROWS = 4000  # of the first and of the last row group
 # What Arrow raises for damage: sizes that cannot be are a MemoryError, names that are no UTF-8 a UnicodeDecodeError.
 _UNREADABLE = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError, KeyError)
 _BUFFER_BYTES = 1 << 20  # a column chunk is read piecewise, so that a huge row group costs no memory
+# What is neither text nor a number nor a moment: a duration's number would pass for one of any unit.
+_UNFIT = (
+    pa.types.is_nested, pa.types.is_duration, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)  # fmt: skip
+_UUID_BYTES = 16
+_UUID_DIGITS = np.array([i for i in range(36) if i not in (8, 13, 18, 23)])  # places of digits in a UUID's text
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 def _open(path: str, as_labels: Sequence[str] = ()) -> pq.ParquetFile:
@@ -56,19 +65,24 @@ def read_columns(path: str, names: Sequence[str], role: str) -> pa.Table:
     """
     with _open(path) as file:
         for name in names:
-            _check_type(path, role, name, file.schema_arrow.field(name).type)
+            _check_type(path, role, name, _type_of(file, path, name))
         try:
             table = file.read(list(names), use_threads=False)
             table.validate(full=True)
-            return pa.table({name: table[name].cast(pa.string()) for name in names})
+            return pa.table({name: _texts(table[name], role) for name in names})
         except _UNREADABLE as error:
             raise _damaged(path, error) from None
 
 
 def sample_times(path: str, column: str) -> list[str] | str:
-    """Sampled timestamps as text, or a phrase for the user where the column's own type tells its unit."""
+    """Sampled timestamps as text, or a phrase for the user where the column's own type tells its unit.
+
+    Raises ConfigError where the column's type cannot tell a time, DataError where the file is damaged.
+    """
     with _open(path) as file:
-        kind = file.schema_arrow.field(column).type
+        declared = _type_of(file, path, column)
+        _check_type(path, "timestamp", column, declared)
+        kind = _stored(declared)
         if pa.types.is_timestamp(kind):
             zone = f"time zone {kind.tz}" if kind.tz else "no time zone, UTC assumed"
             return f"Parquet timestamps in {kind.unit} ({zone})"
@@ -78,11 +92,18 @@ def sample_times(path: str, column: str) -> list[str] | str:
         for group in sorted({0, file.num_row_groups - 1} - {-1}):
             try:
                 batch = next(file.iter_batches(_SAMPLE_ROWS, [group], [column], use_threads=False), None)
+                values += [] if batch is None else _shown(_plain(batch.column(0), "timestamp"))
             except _UNREADABLE as error:
                 raise _damaged(path, error) from None
-            if batch is not None:
-                values += [str(value) for value in batch.column(0).to_pylist() if value is not None]
         return values
+
+
+def _shown(column: pa.Array) -> list[str]:
+    """Its values as text, for looking at; invalid bytes replaced."""
+    if column_kind(column.type) == "text":
+        column = column.cast(pa.large_binary())
+    values = (value for value in column.to_pylist() if value is not None)
+    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
 
 
 def read_row_groups(source: Source, first: int, num: int, batch_rows: int) -> Iterator[pa.Table]:
@@ -93,20 +114,19 @@ def read_row_groups(source: Source, first: int, num: int, batch_rows: int) -> It
     Raises ConfigError where a column's type cannot play its role, DataError where the file is damaged.
     """
     with _open(source.path) as file:  # Arrow opens no nested column as a dictionary
-        schema = file.schema_arrow
         for role, column in source.columns.items():
-            _check_type(source.path, role, column, schema.field(column).type)
+            _check_type(source.path, role, column, _type_of(file, source.path, column))
     with _open(source.path, [source.columns[role] for role in LABEL_ROLES if role in source.columns]) as file:
         names = list(source.columns.values())
         batches = file.iter_batches(batch_rows, list(range(first, first + num)), names, use_threads=False)
         while True:
             try:
                 batch = next(batches, None)
+                if batch is None:
+                    return
+                columns = {role: _plain(batch.column(column), role) for role, column in source.columns.items()}
             except _UNREADABLE as error:
                 raise _damaged(source.path, error) from None
-            if batch is None:
-                return
-            columns = {role: _plain(batch.column(column), role) for role, column in source.columns.items()}
             yield pa.table(columns)
 
 
@@ -115,7 +135,7 @@ def time_ticks(source: Source) -> int:
     if source.time_unit != "timestamp":
         return TICKS_PER_SECOND.get(source.time_unit, 1)
     with _open(source.path) as file:
-        kind = file.schema_arrow.field(source.columns["timestamp"]).type
+        kind = _stored(_type_of(file, source.path, source.columns["timestamp"]))
     return TICKS_PER_SECOND[kind.unit] if pa.types.is_timestamp(kind) else 1
 
 
@@ -128,11 +148,34 @@ def column_kind(kind: pa.DataType) -> Kind:
     return "floating" if pa.types.is_floating(kind) else "text"
 
 
+def _type_of(file: pq.ParquetFile, path: str, column: str) -> pa.DataType:
+    try:
+        return file.schema_arrow.field(column).type
+    except KeyError:
+        raise DataError(
+            f"{path}: not one column is called {column!r}: it is there twice, or the file was changed while it was "
+            "read; rename the columns, or run the same command again"
+        ) from None
+
+
+def _stored(kind: pa.DataType) -> pa.DataType:
+    """The type of the values themselves, without dictionary and extension type."""
+    while True:
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        elif isinstance(kind, pa.BaseExtensionType):
+            kind = kind.storage_type
+        else:
+            return kind
+
+
+def _is_uuid(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.uuid"
+
+
 def _check_type(path: str, role: str, column: str, kind: pa.DataType) -> None:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    nested = pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    if nested or pa.types.is_fixed_size_binary(kind):
+    stored = _stored(kind)
+    if any(is_unfit(stored) for is_unfit in _UNFIT) and not _is_uuid(kind):
         raise ConfigError(
             f"{path}: column {column!r} is of type {kind}, which cannot be read as {role}; "
             f"write it as text or numbers, or name another column with --columns {role}=NAME"
@@ -141,11 +184,15 @@ def _check_type(path: str, role: str, column: str, kind: pa.DataType) -> None:
 
 def _plain(column: pa.Array, role: str) -> pa.Array:
     """The column as text, integers or floats; timestamps as the integers that lie behind them."""
-    if pa.types.is_dictionary(column.type):
-        if role in LABEL_ROLES:
-            return column.cast(pa.dictionary(pa.int32(), pa.string()))
-        column = column.dictionary_decode()
     kind = column.type
+    if _is_uuid(kind):
+        return _uuid_texts(column.storage)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain(column.storage, role)
+    if pa.types.is_dictionary(kind):
+        if role in LABEL_ROLES and _holds_utf8(column.dictionary):
+            return column.cast(pa.dictionary(pa.int32(), pa.string()))
+        return _plain(column.dictionary_decode(), role)
     if role == "timestamp" and pa.types.is_date(kind):
         column = column.cast(pa.timestamp("s"))
     if role == "timestamp" and pa.types.is_timestamp(column.type):
@@ -157,17 +204,40 @@ def _plain(column: pa.Array, role: str) -> pa.Array:
     return column.cast(pa.string())
 
 
+def _texts(column: pa.ChunkedArray, role: str) -> pa.ChunkedArray:
+    return pa.chunked_array([_plain(chunk, role).cast(pa.string()) for chunk in column.chunks], pa.string())
+
+
+def _uuid_texts(stored: pa.Array) -> pa.Array:
+    """UUIDs, 16 bytes each, as their usual text: lower-case hexadecimal digits in five groups."""
+    first = stored.offset * _UUID_BYTES
+    size = len(stored) * _UUID_BYTES
+    values = np.frombuffer(stored.buffers()[1], np.uint8, size, first).reshape(-1, _UUID_BYTES)
+    texts = np.full((len(stored), 36), ord("-"), np.uint8)
+    texts[:, _UUID_DIGITS[::2]] = _HEX[values >> 4]
+    texts[:, _UUID_DIGITS[1::2]] = _HEX[values & 15]
+    ends = np.arange(0, texts.size + 1, 36, dtype=np.int64)
+    array = pa.Array.from_buffers(pa.large_string(), len(stored), [None, pa.py_buffer(ends), pa.py_buffer(texts)])
+    return pc.if_else(stored.is_valid(), array, pa.scalar(None, pa.large_string()))
+
+
 def invalid_utf8_rows(table: pa.Table, roles: Sequence[str]) -> NDArray[np.int64]:
     """Rows whose text is no UTF-8 in one of `roles`: Parquet declares it, nothing ensures it."""
     bad: set[int] = set()
     for role in roles:
         column = table.column(role)
-        try:
-            column.validate(full=True)
-        except pa.ArrowInvalid:
+        if not _holds_utf8(column):
             binary = column.cast(pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary())
             bad.update(i for i, value in enumerate(binary.to_pylist()) if value is not None and not _is_utf8(value))
     return np.array(sorted(bad), np.int64)
+
+
+def _holds_utf8(column: pa.Array | pa.ChunkedArray) -> bool:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _is_utf8(value: bytes) -> bool:

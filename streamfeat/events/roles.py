@@ -37,11 +37,12 @@ def check_roles(overrides: Mapping[str, str]) -> None:
         if role not in ROLES:
             close = difflib.get_close_matches(role, ROLES, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"roles: {', '.join(ROLES)}"
-            raise ConfigError(f"columns: unknown role {role!r}; {hint} A role is given as role=column")
+            raise ConfigError(f"columns: unknown role {role!r}; {hint}; a role is given as role=column")
 
 
-def find_roles(path: str, names: Sequence[str], overrides: Mapping[str, str]) -> dict[str, str]:
-    """Role → column of `names`. An override with an empty column leaves its role out.
+def find_roles(path: str, names: Sequence[str], overrides: Mapping[str, str], *, in_first_line: bool) -> dict[str, str]:
+    """Role → column of `names`, which may stand in the file's first line. An override with an empty column leaves its
+    role out.
 
     Raises ConfigError, with the columns found and the closest, where a required role has no column, an override
     names none, a name is there twice or one column is to play two roles.
@@ -67,7 +68,7 @@ def find_roles(path: str, names: Sequence[str], overrides: Mapping[str, str]) ->
             columns[role] = found
     for role in REQUIRED_ROLES:
         if role not in columns:
-            raise ConfigError(_no_column(path, names, role))
+            raise ConfigError(_no_column(path, names, role, in_first_line=in_first_line))
     _check_distinct(path, names, columns)
     return columns
 
@@ -84,7 +85,9 @@ def _named(path: str, names: Sequence[str], role: str, column: str) -> str:
     raise ConfigError(f"{path}: no column {column!r} for {role}; found {_listed(names)}{hint}")
 
 
-def _no_column(path: str, names: Sequence[str], role: str) -> str:
+def _no_column(path: str, names: Sequence[str], role: str, *, in_first_line: bool) -> str:
+    if not names:
+        return f"{path}: no column for {role}: the file has no columns at all; write it again with its columns"
     plain = {_plain(name): name for name in names}
     best = ("", 0.6)
     for candidate in SYNONYMS[role]:
@@ -92,7 +95,7 @@ def _no_column(path: str, names: Sequence[str], role: str) -> str:
             best = (plain[close], difflib.SequenceMatcher(None, candidate, close).ratio())
     named = f"--columns {role}={best[0] or 'NAME'}"
     closest = f"the closest is {best[0]!r}; " if best[0] else ""
-    headerless = all(re.fullmatch(r"[\d.:+\- TZ]*", name) for name in names)
+    headerless = in_first_line and all(re.fullmatch(r"[\d.:+\- TZ]*", name) for name in names)
     remedy = (
         "its first line looks like data: add a line that names the columns" if headerless else f"name it with {named}"
     )

@@ -47,14 +47,16 @@ def kind_of(path: str) -> Literal["parquet", "gzip", "text"]:
     Raises ConfigError for a folder, an absent file and kinds that are not read, DataError for an empty or
     truncated file, StorageError for one that may not be read.
     """
+    if not path:
+        raise ConfigError("an event file has an empty name; is a variable of the shell not set?")
     file = Path(path)
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
         raise ConfigError(f"{path!r}: a name that is no UTF-8 cannot be recorded; rename the file") from None
-    if file.is_dir():
-        raise ConfigError(f"{path}: a folder; give the event files themselves, for instance '{path}/*.csv'")
     try:
+        if file.is_dir():
+            raise ConfigError(f"{path}: a folder; give the event files themselves, for instance '{path}/*.csv'")
         if not file.is_file() and file.exists():
             raise ConfigError(f"{path}: is no file that can be read twice; write it to one and give that")
         with file.open("rb") as stream:

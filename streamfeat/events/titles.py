@@ -42,6 +42,8 @@ def read_titles(source: Source) -> dict[str, str]:
 def _lines(path: Path) -> Iterator[str]:
     """Lines without their ends, as UTF-8 where the file is that, else Latin-1 (older MovieLens). None if absent."""
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: the titles are no ordinary file; move it away")
         data = path.read_bytes()
     except FileNotFoundError:
         return

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from streamfeat.errors import DamagedError, MissingExtraError
 from streamfeat.store.layout import ArraySpec
 
+# What h5py raises for damage; an AttributeError is that of a value which is none of the kinds that we write.
+_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
 GZIP_LEVEL = 1  # gzip, not lzf: every HDF5 library reads it
 
 
@@ -49,5 +51,5 @@ def read_attributes(path: Path) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as file:
             return {name: value if isinstance(value, str) else value.tolist() for name, value in file.attrs.items()}
-    except OSError as error:
+    except _UNREADABLE as error:
         raise DamagedError(f"{path}: cannot be read as HDF5 ({error}); remove the folder and export again") from None

@@ -3,12 +3,13 @@
 While it is made it lies in a hidden folder beside DEST, with the receipts of its tasks; a rename publishes it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,17 @@ import numpy as np
 from streamfeat.build.pool import Retried, WorkerPool
 from streamfeat.build.run import Progress
 from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig
-from streamfeat.errors import ConfigError, DamagedError
+from streamfeat.errors import ConfigError, DamagedError, StorageError
+from streamfeat.export.check import check_files, check_group
 from streamfeat.export.features import causal_spec, token_specs
 from streamfeat.export.hdf5 import check_h5py, read_attributes
 from streamfeat.export.shards import FEATURES, Export, ExportTask, hdf5_file, run_export
 from streamfeat.records import validated
-from streamfeat.store.files import LOCK, TEMPORARY, locked, storage_errors, sweep_temporaries
-from streamfeat.store.layout import METADATA, ArraySpec, create_arrays
+from streamfeat.store.documents import parse_object
+from streamfeat.store.files import LOCK, TEMPORARY, locked, read_below, refusal, storage_errors, sweep_temporaries
+from streamfeat.store.layout import METADATA, create_arrays
 from streamfeat.store.manifest import Manifest, load_manifest
+from streamfeat.store.reader import MAX_METADATA_BYTES
 from streamfeat.store.writer import is_committed, read_receipt, write_shard, write_whole
 
 PLAN_FILE = "export.json"  # what is being exported, in the hidden folder
@@ -70,25 +74,43 @@ def export_features(
         check_h5py()
     if workers < 1:
         raise ConfigError(f"export-features: workers must be at least 1, got {workers}")
-    root, dest = Path(dataset).resolve(), Path(dest).resolve()
+    root, dest = _resolved(dataset), _resolved(dest)
     manifest = load_manifest(root)
     export = _export_of(manifest, objective, mask_policy, split, epoch, seed, hdf5)
     work = _Work(root, dest, manifest, export)
     started = time.monotonic()
     if work.is_done():
         note = "up to date"
-        shutil.rmtree(work.folder, ignore_errors=True)  # left by a kill just after the rename
+        work.tidy()
         peak_memory = 0
     else:
-        with storage_errors(work.folder):
-            work.folder.mkdir(parents=True, exist_ok=True)
-        with locked(work.folder, "exports"), WorkerPool(run_export, workers) as pool:
+        work.make_folder()
+        with _nothing_removed(work.folder), locked(work.folder, "exports"), WorkerPool(run_export, workers) as pool:
             work.claim()
             yield from work.write(pool)
             work.publish()
             note, peak_memory = "exported", pool.peak_memory
     num_bytes = sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())
     yield Finished(dest, note, work.counts.windows, work.num_shards, num_bytes, time.monotonic() - started, peak_memory)
+
+
+def _resolved(path: str | Path) -> Path:
+    try:
+        return Path(path).resolve()
+    except RuntimeError:  # Python's word for it
+        raise ConfigError(f"{path}: a symbolic link there leads back to itself; give another folder") from None
+
+
+@contextlib.contextmanager
+def _nothing_removed(folder: Path) -> Iterator[None]:
+    """Raise StorageError where a file is gone that this export wrote: nobody else has anything to do there."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"{folder}: {error.filename} was removed while the export ran; what was committed and is still there is "
+            "kept: run the same command again, and let nothing clean up in that folder"
+        ) from error
 
 
 def _export_of(
@@ -125,36 +147,64 @@ class _Work:
     def is_done(self) -> bool:
         """Whether `dest` holds this export; False where it is free.
 
-        Raises ConfigError where it holds something else, DamagedError where a file of it is gone.
+        Raises ConfigError where it holds something else, DamagedError where a file of it is gone or cut short,
+        StorageError where the system refuses.
         """
-        if not self.dest.exists():
-            return False
-        if not self.dest.is_dir():
-            raise ConfigError(f"{self.dest}: is a file; give a folder for the features")
-        if os.path.ismount(self.dest):
-            raise ConfigError(f"{self.dest}: is a mount point; give a folder below it")
-        if not any(self.dest.iterdir()):
-            return False
+        with storage_errors(self.dest):
+            if not self.dest.exists():
+                return False
+            if not self.dest.is_dir():
+                raise ConfigError(f"{self.dest}: is a file; give a folder for the features")
+            if os.path.ismount(self.dest):
+                raise ConfigError(f"{self.dest}: is a mount point; give a folder below it")
+            if not any(self.dest.iterdir()):
+                return False
         found = self._found_attributes()
         if found != self._attributes:
             raise ConfigError(_other(f"{self.dest}: is not empty and holds", found, self._attributes))
-        for name in self._files():
-            if not (self.dest / name).is_file():
-                raise DamagedError(f"{self.dest / name}: is missing; remove {self.dest} and export again")
+        self._check_whole(self.dest)
         return True
 
+    def tidy(self) -> None:
+        """Remove the hidden folder that a kill just after the rename left; one that is no export's stays."""
+        with contextlib.suppress(OSError):  # such as a name that only `dest` is short enough for
+            if (self.folder / PLAN_FILE).is_file():
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def make_folder(self) -> None:
+        """Make the hidden folder where it is missing.
+
+        Raises ConfigError where a file stands in its place, StorageError where the system refuses.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigError(
+                f"{self.folder}: a file stands there or on the way; move it away, or give another DEST"
+            ) from None
+        except FileNotFoundError as error:  # such as /proc, or a parent that somebody removes
+            raise StorageError(
+                f"{self.folder}: no folder can be made there ({error.strerror}); give another DEST"
+            ) from None
+        except OSError as error:
+            raise refusal(error, self.folder) from None
+
     def claim(self) -> None:
-        """Make the hidden folder this export's, or go on with it. Raises ConfigError where it is another's."""
-        plan = self.folder / PLAN_FILE
-        if plan.is_file():
-            if plan.read_text("utf-8") != self._plan:
-                found, wanted = json.loads(plan.read_text("utf-8")), json.loads(self._plan)
+        """Make the hidden folder this export's, or go on with it.
+
+        Raises ConfigError where it is another's, DamagedError where what it says of itself cannot be read.
+        """
+        found = self._found_plan()
+        if found is not None:
+            wanted = self._export.model_dump(mode="json")
+            if found != wanted:
                 raise ConfigError(_other(f"{self.folder}: holds an unfinished export,", found, wanted))
         elif any(p.name != LOCK and not TEMPORARY.fullmatch(p.name) for p in self.folder.iterdir()):
             raise ConfigError(f"{self.folder}: is not empty and is no export under way; move it away")
         write_whole(self.folder, PLAN_FILE, self._plan.encode())
         sweep_temporaries(self.folder)
-        (self.folder / FEATURES).mkdir(exist_ok=True)
+        with storage_errors(self.folder / FEATURES):
+            (self.folder / FEATURES).mkdir(exist_ok=True)
 
     def write(self, pool: WorkerPool) -> Generator[Progress | Retried]:
         """Run the tasks that are not committed yet."""
@@ -183,7 +233,12 @@ class _Work:
             yield Progress("features", done, self.counts.windows, "windows")
 
     def publish(self) -> None:
-        """Let `dest` appear, then remove what the export needed."""
+        """Let `dest` appear, then remove what the export needed.
+
+        Raises DamagedError where somebody removed or altered a committed file meanwhile.
+        """
+        sweep_temporaries(self.folder)  # a worker that was lost in the middle of a write left one
+        self._check_whole(self.folder / FEATURES)
         with storage_errors(self.dest):
             (self.folder / FEATURES).rename(self.dest)
             parent = os.open(self.dest.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -193,23 +248,34 @@ class _Work:
                 os.close(parent)
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _check_whole(self, features: Path) -> None:
+        """Raise DamagedError where a file of the features in that folder is gone or cut short."""
+        folder = self.dest if features == self.dest else self.folder
+        remedy = f"remove {folder} and export again"
+        if self._export.hdf5:
+            check_files(features, self.num_shards, self._attributes, remedy)
+        else:
+            check_group(features, [causal_spec(self._schema), *self._specs], remedy)
+
     def _found_attributes(self) -> dict[str, Any]:
         """What `dest` says of itself, {} where it is no export of this kind."""
         if self._export.hdf5:
             first = self.dest / hdf5_file(0)
             return read_attributes(first) if first.is_file() else {}
         try:
-            document = json.loads((self.dest / METADATA).read_text("utf-8"))
-            return dict(document["attributes"])
-        except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
+            document = parse_object(read_below(self.dest, METADATA, MAX_METADATA_BYTES), str(self.dest), "")
+        except (FileNotFoundError, DamagedError):
             return {}
+        attributes = document.get("attributes")
+        return attributes if isinstance(attributes, dict) else {}
 
-    def _files(self) -> list[str]:
-        """Every file of data."""
-        if self._export.hdf5:
-            return [hdf5_file(shard) for shard in range(self.num_shards)]
-        specs: list[ArraySpec] = [causal_spec(self._schema), *self._specs]
-        return [spec.shard_file(shard) for spec in specs for shard in range(spec.num_shards)]
+    def _found_plan(self) -> dict[str, Any] | None:
+        """What the hidden folder says of itself; None where it says nothing."""
+        try:
+            data = read_below(self.folder, PLAN_FILE, MAX_METADATA_BYTES)
+        except FileNotFoundError:
+            return None
+        return parse_object(data, str(self.folder / PLAN_FILE), f"remove {self.folder} and export again")
 
 
 def _other(where: str, found: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -34,6 +34,7 @@ _REMEDIES = {
     errno.EROFS: "the file system is mounted read-only: choose another folder",
     errno.EMFILE: "this process has too many files open: raise `ulimit -n`",
     errno.ENFILE: "the machine has too many files open: close other programs, or raise fs.file-max",
+    errno.ENAMETOOLONG: "the name is too long: give a shorter one",
     errno.EIO: "the device failed: check the disk or the network, then try again",
 }
 

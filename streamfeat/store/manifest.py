@@ -14,7 +14,7 @@ from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 from streamfeat.records import Frozen, validated
 from streamfeat.schema import FORMAT_VERSION, Schema
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import read_below
+from streamfeat.store.files import read_below, storage_errors
 from streamfeat.store.layout import ITEMS, MANIFEST
 
 MAX_MANIFEST_BYTES = 2**30
@@ -176,12 +176,14 @@ def load_manifest(path: str | Path) -> Manifest:
     """
     root = Path(path)
     file = root / MANIFEST
+    with storage_errors(root):
+        is_folder = root.is_dir()
     try:
-        data = read_below(root, MANIFEST, MAX_MANIFEST_BYTES) if root.is_dir() else None
+        data = read_below(root, MANIFEST, MAX_MANIFEST_BYTES) if is_folder else None
     except FileNotFoundError:
         data = None
     if data is None:
-        found = f"{MANIFEST} is missing" if root.is_dir() else "there is no such folder"
+        found = f"{MANIFEST} is missing" if is_folder else "there is no such folder"
         raise ConfigError(f"{path}: no finished dataset here ({found}); build one with build-shards, or let it finish")
     values = parse_object(data, str(file), "restore it or build again")
     version = values.get("format_version")

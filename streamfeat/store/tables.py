@@ -97,7 +97,7 @@ def read_items(root: str | Path) -> ItemTable:
     path = Path(root) / ITEMS
     try:
         with _opened(path) as file:
-            table = file.read(ITEM_SCHEMA.names)
+            table = file.read(ITEM_SCHEMA.names, use_threads=False)
         _check_columns(table, ITEM_SCHEMA, ITEM_SCHEMA.names)
     except _UNREADABLE as error:
         raise _damaged(path, error) from None
@@ -123,7 +123,7 @@ def read_user_columns(root: str | Path, names: list[str], first: int = 0, last: 
             last = int(edges[-1]) if last is None else last
             groups = np.flatnonzero((edges[:-1] < last) & (edges[1:] > first)).tolist()
             # Arrow leaves out columns that the file lacks; `select` refuses them.
-            table = file.read_row_groups(groups, columns=names).select(names)
+            table = file.read_row_groups(groups, columns=names, use_threads=False).select(names)
         _check_columns(table, USER_SCHEMA, names)
     except _UNREADABLE as error:
         raise _damaged(path, error) from None
@@ -141,8 +141,12 @@ _UNREADABLE = (OSError, pa.ArrowException, DamagedError, ValueError, KeyError, M
 
 
 def _opened(path: Path) -> pq.ParquetFile:
-    """The table, opened without following a link in its place."""
-    return pq.ParquetFile(os.fdopen(open_below(path.parent, path.name), "rb"), page_checksum_verification=True)
+    """The table, opened without following a link in its place.
+
+    Arrow's threads would call the Python file, and may do so while the interpreter is ending: the process then aborts.
+    """
+    file = os.fdopen(open_below(path.parent, path.name), "rb")
+    return pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
 
 
 def _check_columns(table: pa.Table, schema: pa.Schema, names: Sequence[str]) -> None:

@@ -224,7 +224,7 @@ def kill_an_overwrite(folder: Path, moment: str) -> tuple[list[str], Path]:
     return [events], folder / "out"
 
 
-@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("overwrite", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_overwrite_that_was_killed_while_it_emptied_the_folder_empties_it_to_the_end(
     tmp_path: Path, overwrite: bool
 ) -> None:
@@ -236,6 +236,7 @@ def test_an_overwrite_that_was_killed_while_it_emptied_the_folder_empties_it_to_
     assert digests(out) == digests(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_an_overwrite_that_was_killed_while_it_built_goes_on(tmp_path: Path) -> None:
     """The same command keeps what the killed one committed; a finished dataset it builds anew."""
     events, out = kill_an_overwrite(tmp_path, "building")

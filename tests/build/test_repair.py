@@ -98,6 +98,7 @@ def test_just_the_damaged_files_come_back_byte_for_byte(built: Path, dataset: Pa
     assert all(isinstance(step, Checked) for step in repair(dataset))
 
 
+@pytest.mark.slow
 def test_all_windows_come_back(built: Path, dataset: Path) -> None:
     """The whole store is lost, its metadata too."""
     shutil.rmtree(dataset / "windows.zarr")

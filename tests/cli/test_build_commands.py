@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from edited_manifests import edit_manifest
 from invented_events import write_csv
 from reference_build import Event
 from typer.testing import CliRunner, Result
@@ -99,6 +101,23 @@ def test_inspect_shows_a_window_with_raw_ids(tiny_dataset: Path) -> None:
     assert all(token["item"] == "MASK" and token["status"] == "MASK" for token in asked)
     whole = run("inspect", tiny_dataset)
     assert "training windows" in whole.stdout
+
+
+def test_inspect_takes_an_absent_count_for_0(tmp_path: Path, tiny_dataset: Path) -> None:
+    """As the page of the format says: another writer may leave counts out."""
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    edit_manifest(tmp_path / "data", lambda values: values["cleaning"].clear())
+    done = run("inspect", tmp_path / "data", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["rows_read"] == 0
+
+
+def test_inspect_refuses_a_name_that_the_system_does_not_take() -> None:
+    """With what is wrong, not with a traceback."""
+    error = run("inspect", "n" * 300).exception
+    assert isinstance(error, StreamfeatError)
+    assert error.exit_code == 6
+    assert "File name too long" in str(error)
 
 
 def test_verify_names_the_damaged_chunk_and_exits_4(tmp_path: Path, events: Path) -> None:

@@ -174,6 +174,21 @@ def test_invalid_utf8_in_parquet_is_rejected_row_by_row():
     assert [row.user for row in read.rows] == ["ok"]
 
 
+@pytest.mark.parametrize("role", ["timestamp", "medium", "status", "title"])
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view"])
+def test_invalid_utf8_is_a_bad_row_in_every_role(role, kind):
+    """Also where the text is looked at first, or comes as a dictionary."""
+    good = {"timestamp": b"1300000000", "medium": b"anime", "status": b"dropped", "title": b"ok"}[role]
+    binary = {"string": pa.binary(), "large_string": pa.large_binary(), "string_view": pa.binary_view()}[kind]
+    text = pa.array([good, good, good, b"\xff"], binary).view(getattr(pa, kind)())
+    columns = {"user": ["u"] * 4, "item": ["1"] * 4, "timestamp": [1_300_000_000] * 4, role: text}
+    read = in_folder(parquet_bytes(**columns), "a.parquet")
+    assert read.reasons == [(4, "invalid_utf8")]
+    assert [row.time for row in read.rows] == [1_300_000_000] * 3
+    if role != "timestamp":
+        assert {getattr(row, role) for row in read.rows} == {good.decode()}
+
+
 @pytest.mark.parametrize("column", range(4))
 @pytest.mark.parametrize("name", ["a.csv", "ratings.dat"])
 def test_a_stray_quote_costs_its_own_line_at_most(name, column):

@@ -1,17 +1,22 @@
 """Event files are recognised by what they hold, and what is wrong with one is said with its remedy."""
 
 import gzip
+import io
+import os
+import uuid
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from read_all import Row, read_all
 
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, DataError, StreamfeatError
+from streamfeat.errors import ConfigError, DataError, StorageError, StreamfeatError
 from streamfeat.events.formats import expand, read_titles, recognise
-from streamfeat.events.reader import plan_splits
+from streamfeat.events.reader import plan_splits, read_batches
 
 MOVIETWEETINGS = Path(__file__).parents[3] / "shared/data/movietweetings"
 
@@ -22,6 +27,16 @@ COLUMNS = [(r.user, r.item, f"{r.rating:g}", str(r.time)) for r in ROWS]
 def lines(delimiter: str, header: str = "", end: str = "\n") -> bytes:
     body = [delimiter.join(row) for row in COLUMNS]
     return (end.join([*([header] if header else []), *body]) + end).encode()
+
+
+def write(path: Path, **columns: Any) -> None:
+    pq.write_table(pa.table(columns), path)
+
+
+def parquet(**columns: Any) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns), out)
+    return out.getvalue()
 
 
 FILES = {
@@ -80,6 +95,83 @@ def test_the_same_events_come_out_of_parquet_of_every_type(tmp_path, ids, rating
     assert read.rows == ROWS
 
 
+UUIDS = [uuid.UUID(int=0x61626364_6566_6768_696A_6B6C6D6E6F70), uuid.UUID(int=2**128 - 1), uuid.UUID(int=7)]
+
+
+def test_uuids_are_read_as_their_usual_text(tmp_path):
+    """Lower-case digits in five groups, whatever their bytes are: those of the first are UTF-8 too."""
+    path = tmp_path / "events.parquet"
+    values = ", ".join(f"('{value}'::uuid)" for value in UUIDS)
+    duckdb.sql(f"COPY (SELECT u AS user, u AS item, 1300000000 AS timestamp FROM (VALUES {values}) t(u)) TO '{path}'")
+    assert [(row.user, row.item) for row in read_all(path).rows] == [(str(value), str(value)) for value in UUIDS]
+    column = pa.array([None, *(value.bytes for value in UUIDS)], pa.uuid())
+    write(path, user=column, title=column, item=[1] * 4, timestamp=[1_300_000_000] * 4)
+    read = read_all(path)
+    assert [(row.user, row.title) for row in read.rows] == [(str(value), str(value)) for value in UUIDS]
+    assert read.reasons == [(1, "missing_user")]
+
+
+def test_another_extension_type_is_read_as_what_it_stores(tmp_path):
+    """JSON is its text, a number is a number, a time is a time."""
+    json = pa.ExtensionArray.from_storage(pa.json_(), pa.array(['"a"', "{}"]))
+    number = pa.ExtensionArray.from_storage(pa.opaque(pa.int64(), "number", "us"), pa.array([7, 8]))
+    times = pa.array([1_300_000_000_000, 1_300_000_001_000], pa.timestamp("ms"))
+    time = pa.ExtensionArray.from_storage(pa.opaque(pa.timestamp("ms"), "time", "us"), times)
+    write(tmp_path / "events.parquet", user=json, item=number, timestamp=time, rating=number)
+    assert read_all(tmp_path / "events.parquet").rows == [
+        Row('"a"', "7", 1_300_000_000, 7.0), Row("{}", "8", 1_300_000_001, 8.0),
+    ]  # fmt: skip
+
+
+def extension(kind: Any, values: list[Any]) -> Any:
+    return pa.ExtensionArray.from_storage(kind, pa.array(values, kind.storage_type))
+
+
+UNFIT = {
+    "binary": lambda: pa.array([b"a", b"\xff"]),
+    "large binary": lambda: pa.array([b"a", b"\xff"], pa.large_binary()),
+    "fixed binary": lambda: pa.array([b"a", b"\xff"], pa.binary(1)),
+    "binary view": lambda: pa.array([b"a", b"\xff"], pa.binary_view()),
+    "binary view of text": lambda: pa.array([b"a", b"b"], pa.binary_view()),
+    "dictionary of binary": lambda: pa.array([b"a", b"\xff"]).dictionary_encode(),
+    "extension over binary": lambda: extension(pa.opaque(pa.binary(), "a", "b"), [b"a", b"\xff"]),
+    "tensor": lambda: extension(pa.fixed_shape_tensor(pa.int32(), [2]), [[1, 2], [3, 4]]),
+    "duration": lambda: pa.array([1, 2**62], pa.duration("s")),
+    "struct": lambda: pa.array([{"binary": 1}, {"binary": 2}]),
+}
+
+
+@pytest.mark.parametrize("role", ["user", "timestamp", "medium", "rating"])
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_parquet_column_that_holds_no_text_number_or_time_is_refused(tmp_path, name, role):
+    """Never bytes as ids, never a number without its unit."""
+    columns = {"user": ["a", "b"], "item": [1, 2], "timestamp": [1_300_000_000] * 2, role: UNFIT[name]()}
+    write(tmp_path / "a.parquet", **columns)
+    with pytest.raises(ConfigError, match=rf"'{role}' is of type .* cannot be read as {role}; .*--columns {role}=NAME"):
+        read_all(tmp_path / "a.parquet")
+
+
+FIT = {
+    "string view": (lambda: pa.array(["a", "b"], pa.string_view()), ["a", "b"]),
+    "decimal256": (lambda: pa.array([150, 2], pa.decimal256(60, 2)), ["150.00", "2.00"]),
+    "time32": (lambda: pa.array([1, 2], pa.time32("ms")), ["00:00:00.001", "00:00:00.002"]),
+    "time64": (lambda: pa.array([1, 2], pa.time64("ns")), ["00:00:00.000000001", "00:00:00.000000002"]),
+}
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_ids_of_rare_parquet_types_are_their_text(tmp_path, name):
+    """As a time, what tells no day is refused."""
+    make, wanted = FIT[name]
+    path = tmp_path / "a.parquet"
+    write(path, user=make(), item=[1, 2], timestamp=[1_300_000_000] * 2)
+    assert [row.user for row in read_all(path).rows] == wanted
+    if name != "decimal256":
+        write(path, user=[1, 2], item=[1, 2], timestamp=make())
+        with pytest.raises(ConfigError, match="neither a number nor an ISO time"):
+            read_all(path)
+
+
 def test_imdb_ids_tell_movietweetings_from_movielens(tmp_path):
     """Both separate with '::'; IMDb ids have seven digits, leading zeros kept."""
     path = tmp_path / "ratings.dat"
@@ -129,7 +221,13 @@ def test_all_roles_are_read(tmp_path):
 ERRORS = {
     "missing column": (b"user,itm,ts\n1,2,3\n", {}, ConfigError, ["'user', 'itm', 'ts'", "closest is 'itm'"]),
     "no header": (b"1,2,3,881250949\n1,2,3,4\n", {}, ConfigError, ["no column for user", "looks like data"]),
-    "unknown role": (b"user,item,ts\n", {"columns": {"usr": "user"}}, ConfigError, ["'usr'", "mean 'user'"]),
+    "unknown role": (
+        b"user,item,ts\n", {"columns": {"usr": "user"}}, ConfigError, ["'usr'", "mean 'user'?; a role is given as"],
+    ),
+    "no column in Parquet": (parquet(), {}, ConfigError, ["no column for user", "no columns at all; write it again"]),
+    "numbered columns in Parquet": (
+        parquet(**{"0": [1], "1": [2]}), {}, ConfigError, ["found '0', '1'; name it with --columns user=NAME"],
+    ),
     "override missing": (
         b"user,item,timestamp\n", {"columns": {"item": "itme"}}, ConfigError, ["no column 'itme'", "closest is 'item'"],
     ),
@@ -187,6 +285,32 @@ def test_a_parquet_column_of_a_type_that_cannot_serve_is_refused(tmp_path):
         read_all(tmp_path / "a.parquet")
 
 
+def test_a_parquet_file_that_changes_after_it_was_planned_is_an_error(tmp_path):
+    """Another column, one of them twice: whoever reads it says so."""
+    path = tmp_path / "a.parquet"
+    sound = {"user": ["a"], "item": [1], "timestamp": [1_300_000_000]}
+    write(path, **sound)
+    (split,) = plan_splits([recognise(str(path), BuildConfig())])
+    twice = pa.Table.from_arrays([pa.array(values) for values in (*sound.values(), ["b"])], [*sound, "user"])
+    for other in (pa.table({**sound, "user": [[1]]}).rename_columns(["uid", "item", "timestamp"]), twice):
+        pq.write_table(other, path)
+        with pytest.raises(DataError, match=r"a\.parquet: not one column is called 'user'.*changed while it was read"):
+            list(read_batches(split, tmp_path, "item"))
+
+
+def test_a_name_that_the_system_does_not_take_is_an_error_of_that_file(tmp_path):
+    """Too long, or a link to itself, or empty: with a star in it, it matches nothing."""
+    (tmp_path / "loop").symlink_to("loop")
+    for name, word in (("n" * 300, "File name too long"), ("loop", "Too many levels")):
+        (file,) = expand([str(tmp_path / name)])
+        with pytest.raises(StorageError, match=rf"{word}.*give another file"):
+            recognise(file, BuildConfig())
+    with pytest.raises(ConfigError, match="matches no file"):
+        expand([str(tmp_path / ("n" * 300 + "*"))])
+    with pytest.raises(ConfigError, match="empty name"):
+        recognise("", BuildConfig())
+
+
 def test_a_damaged_parquet_file_is_an_error_that_names_it(tmp_path):
     """Bits altered in a page (found where the writer left page checksums) and in the footer."""
     path = tmp_path / "a.parquet"
@@ -227,6 +351,14 @@ TITLES = {
     "ml-100k.inter": ("ml-100k.item", "item_id:token\tmovie_title:token_seq\n242\tCafé (1997)\n51\tLegends\n".encode()),
     "comma.csv": ("movies.csv", b"movieId,title\n242,no\n"),
 }
+
+
+def test_titles_are_read_from_ordinary_files_alone(tmp_path):
+    """A named pipe would be waited for."""
+    (tmp_path / "ratings.csv").write_bytes(FILES["ratings.csv"][1])
+    os.mkfifo(tmp_path / "movies.csv")
+    with pytest.raises(DataError, match=r"movies\.csv: the titles are no ordinary file; move it away"):
+        read_titles(recognise(str(tmp_path / "ratings.csv"), BuildConfig()))
 
 
 @pytest.mark.parametrize("name", TITLES)

@@ -13,7 +13,7 @@ import pytest
 
 from streamfeat import build_shards
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, DataError
+from streamfeat.errors import ConfigError, DataError, StorageError
 from streamfeat.events.histories import UserHistories, read_histories
 from streamfeat.events.item_lists import read_item_list
 from streamfeat.store.histories import HistoryReader
@@ -123,6 +123,21 @@ def test_a_file_that_gives_no_history_is_refused(tmp_path: Path, monkeypatch: py
         read_histories("-", BuildConfig(), medium="film")
 
 
+def test_what_cannot_be_read_or_copied_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard input that is closed or refuses; no place for temporary files."""
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ConfigError, match="standard input is closed: pipe the events in, or name their file"):
+        read_histories("-", BuildConfig(), medium="film")
+
+    with Path("/proc/self/mem").open(encoding="utf-8") as unreadable:  # there is nothing at its start
+        monkeypatch.setattr("sys.stdin", unreadable)
+        with pytest.raises(StorageError, match=r"standard input cannot be copied .*name a file"):
+            read_histories("-", BuildConfig(), medium="film")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(StorageError, match=r"no folder for temporary files .*TMPDIR"):
+        read_histories("-", BuildConfig(), medium="film")
+
+
 LISTS = {
     "ids": ("a1\n007\na1\n\n", [("", "a1"), ("", "007")]),
     "ids and media": ("a1,anime\nb,2,Manga\nx,y\n", [("anime", "a1"), ("manga", "b,2"), ("", "x,y")]),
@@ -151,6 +166,12 @@ def test_a_list_of_items_may_be_parquet_and_is_refused_where_it_names_none(tmp_p
     path = tmp_path / "items.parquet"
     pq.write_table(pa.table({"itemId": [3, None, 2**63 - 1], "medium": ["Anime", "manga", None]}), path)
     assert read_item_list(path, ("anime", "manga")) == [("anime", "3"), ("", "9223372036854775807")]
+    ids = pa.array([None, bytes(range(16))], pa.uuid())
+    pq.write_table(pa.table({"item": ids}), path)
+    assert read_item_list(path, ()) == [("", "00010203-0405-0607-0809-0a0b0c0d0e0f")]
+    pq.write_table(pa.table([[1], [2]], ["item", "item"]), path)
+    with pytest.raises(DataError, match="not one column is called 'item'"):
+        read_item_list(path, ())
     pq.write_table(pa.table({"number": [1]}), path)
     with pytest.raises(ConfigError, match="no column for item; found number"):
         read_item_list(path, ("anime",))

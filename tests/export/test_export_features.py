@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from reference_build import draw
 
 from streamfeat import WindowStream, build_shards, load_manifest
 from streamfeat.build.run import Progress
-from streamfeat.errors import ConfigError, DamagedError, LockedError, MissingExtraError
+from streamfeat.errors import ConfigError, DamagedError, LockedError, MissingExtraError, StorageError
 from streamfeat.export import Finished, export_features
 from streamfeat.store.files import locked
 
@@ -47,6 +48,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert counts.windows % 2
     assert counts.windows > 2 * 96
     return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def exported(dataset: Path) -> Path:
+    """Causal features of that dataset, for tests that copy them."""
+    export(dataset, dataset.parent / "features")
+    return dataset.parent / "features"
 
 
 def export(dataset: Path, dest: Path, **options: Any) -> Finished:
@@ -144,7 +152,10 @@ def naive_token(manifest: Any, objective: str, token: dict[str, Any], masks_rati
     return out | {name: token[name] for name in ("status", "user", "position")}
 
 
-@pytest.mark.parametrize(("objective", "policy", "split", "epoch"), CASES)
+@pytest.mark.parametrize(
+    ("objective", "policy", "split", "epoch"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[2:] == ("training", 0) else []) for case in CASES],
+)
 def test_features_are_what_the_stream_delivers_in_stored_order(
     dataset: Path, tmp_path: Path, objective: str, policy: str, split: str, epoch: int
 ) -> None:
@@ -211,7 +222,10 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("num_shards", "workers", "hdf5"), [(0, 1, False), (2, 1, False), (1, 2, True)])
+@pytest.mark.parametrize(
+    ("num_shards", "workers", "hdf5"),
+    [(1, 2, True), *(pytest.param(n, 1, False, marks=pytest.mark.slow) for n in (0, 2))],
+)
 def test_a_killed_export_is_finished_by_the_same_call(
     dataset: Path, tmp_path: Path, num_shards: int, workers: int, hdf5: bool
 ) -> None:
@@ -281,6 +295,158 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(dataset: P
         export(dataset, tmp_path / "other", seed=0, epoch=1)
     (tmp_path / "empty").mkdir()
     assert export(dataset, tmp_path / "empty").note == "exported"
+
+
+HARMED = {
+    "a truncated shard": ("user/c/0/0", b"cut short!", "has 10 bytes, too few for the index"),
+    "a shard of another index": ("user/c/1/0", bytes(5000), "does not match its crc32c"),
+    "no metadata of an array": ("user/zarr.json", None, r"no array here \(zarr.json is missing\)"),
+    "metadata of another array": ("user/zarr.json", "rating/zarr.json", "describes another array"),
+    "metadata of other values": ("user/zarr.json", (b'"cls_value": ', b'"cls_value": 1'), "describes another array"),
+    "metadata that is none": ("user/zarr.json", b"[" * 100_000, "not readable as JSON"),
+    "no flag": ("causal/c/0", None, "is missing"),
+    "a truncated flag": ("causal/c/0", b"\1", "has 1 bytes, not 25"),
+    "no metadata of the flag": ("causal/zarr.json", None, "is missing"),
+    "metadata of the flag that is none": ("causal/zarr.json", b"", "not readable as JSON"),
+}
+
+
+@pytest.mark.parametrize("name", HARMED)
+def test_features_that_are_not_whole_are_never_called_up_to_date(
+    dataset: Path, exported: Path, tmp_path: Path, name: str
+) -> None:
+    """A file that is missing, cut short or another's is named, with the remedy."""
+    file, content, message = HARMED[name]
+    dest = tmp_path / "out"
+    shutil.copytree(exported, dest)
+    assert export(dataset, dest).note == "up to date"
+    if isinstance(content, str):
+        content = (dest / content).read_bytes()
+    if isinstance(content, tuple):
+        content = (dest / file).read_bytes().replace(*content)
+    if content is None:
+        (dest / file).unlink()
+    else:
+        (dest / file).write_bytes(content)
+    with pytest.raises(DamagedError, match=rf"{file.partition('/')[0]}.*{message}.*; remove {dest} and export again$"):
+        export(dataset, dest)
+
+
+def test_hdf5_files_that_are_not_whole_are_never_called_up_to_date(dataset: Path, tmp_path: Path) -> None:
+    """Cut short, damaged so that h5py stumbles, or of another export."""
+    export(dataset, tmp_path / "out", hdf5=True)
+    export(dataset, tmp_path / "other", hdf5=True, seed=4)
+    last = tmp_path / "out/2.h5"
+    sound = last.read_bytes()
+    place = sound.index(b"time_origin_unix_seconds") + len("time_origin_unix_seconds")
+    harmed = sound[:place] + b"\xff" * 24 + sound[place + 24 :]
+    for content, message in (
+        (sound[:-9], "cannot be read as HDF5"), (harmed, "cannot be read as HDF5|another export"),
+        ((tmp_path / "other/2.h5").read_bytes(), "is of another export"),
+    ):  # fmt: skip
+        last.write_bytes(content)
+        with pytest.raises(DamagedError, match=rf"2\.h5: ({message}).*export again"):
+            export(dataset, tmp_path / "out", hdf5=True)
+
+
+NO_OBJECT = (b"", b"{", b"[]", b"5", b'"x"', b"null", b"\xff", b"[" * 100_000)
+
+
+@pytest.mark.parametrize("content", [*NO_OBJECT, b"{}", b'{"attributes": ["abc"]}', b'{"attributes": 5}', None])
+def test_a_group_that_cannot_be_read_is_taken_for_something_else(
+    dataset: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    """Refused and left alone, as every other content; None is a folder of that name."""
+    dest = tmp_path / "out"
+    dest.mkdir()
+    if content is None:
+        (dest / "zarr.json").mkdir()
+    else:
+        (dest / "zarr.json").write_bytes(content)
+    with pytest.raises(ConfigError, match="is not empty and holds no features"):
+        export(dataset, dest)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("content", [*NO_OBJECT, None])
+def test_an_unfinished_export_that_cannot_be_read_is_an_error_with_the_remedy(
+    dataset: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    """Nobody knows what it was: nothing in it is touched."""
+    plan = tmp_path / ".out.export/export.json"
+    plan.parent.mkdir()
+    if content is None:
+        os.mkfifo(plan)
+    else:
+        plan.write_bytes(content)
+    (plan.parent / "mine").write_text("kept")
+    with pytest.raises(DamagedError, match=r"\.out\.export/export\.json: .*(remove|holds no JSON object)"):
+        export(dataset, tmp_path / "out")
+    assert sorted(path.name for path in plan.parent.iterdir()) == [".lock", "export.json", "mine"]
+
+
+def test_a_hidden_folder_that_somebody_removes_is_an_error_and_the_same_call_finishes(
+    dataset: Path, exported: Path, tmp_path: Path
+) -> None:
+    """While tasks run, all of it or a part: never half an export under the name of a whole one."""
+    hidden = tmp_path / ".out.export"
+    for removed, error, message in (
+        (hidden, StorageError, "was removed while the export ran.*run the same command again"),
+        (hidden / "features", DamagedError, rf"missing; remove {hidden} and export again"),
+    ):
+        steps = export_features(dataset, tmp_path / "out", objective="causal", seed=3)
+        next(steps)
+        next(steps)
+        shutil.rmtree(removed)
+        with pytest.raises(error, match=message):
+            list(steps)
+        assert not (tmp_path / "out").exists()
+    export(dataset, tmp_path / "out")
+    assert digests(tmp_path / "out") == digests(exported)
+
+
+def test_a_place_where_no_folder_can_be_is_an_error_with_the_remedy(dataset: Path, tmp_path: Path) -> None:
+    """Folders of the kernel, links that lead back to themselves, names that are too long, files on the way."""
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    (tmp_path / ".taken.export").write_text("")
+    for dest, error, message in (
+        ("/proc/out", StorageError, "no folder can be made there.*give another DEST"),
+        (tmp_path / "loop/out", ConfigError, "leads back to itself"),
+        (tmp_path / ("n" * 300), StorageError, "File name too long"),
+        (tmp_path / ("n" * 250), StorageError, "File name too long"),
+        (tmp_path / "file/out", ConfigError, "a file stands there or on the way; move it away"),
+        (tmp_path / "taken", ConfigError, "a file stands there or on the way; move it away"),
+    ):
+        with pytest.raises(error, match=message):
+            export(dataset, Path(dest))
+
+
+def test_what_a_lost_worker_left_is_not_published(dataset: Path, exported: Path, tmp_path: Path) -> None:
+    """The temporary file of a write that ended in its middle, in this very call."""
+    dest = tmp_path / "out"
+    steps = export_features(dataset, dest, objective="causal", seed=3)
+    next(steps)
+    next(steps)
+    (tmp_path / ".out.export/features/user/c/1").mkdir(exist_ok=True)
+    (tmp_path / f".out.export/features/user/c/1/.0.1.{'0' * 32}.tmp").write_bytes(b"half")
+    *_, finished = steps
+    assert digests(dest) == digests(exported)
+    assert isinstance(finished, Finished)
+    assert finished.num_bytes == sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())
+
+
+def test_a_finished_export_removes_its_own_hidden_folder_alone(dataset: Path, exported: Path, tmp_path: Path) -> None:
+    """Its own is what a kill just after the rename left."""
+    dest, hidden = tmp_path / "out", tmp_path / ".out.export"
+    shutil.copytree(exported, dest)
+    hidden.mkdir()
+    (hidden / "mine").write_text("kept")
+    assert export(dataset, dest).note == "up to date"
+    assert (hidden / "mine").read_text() == "kept"
+    (hidden / "export.json").write_text("{}")
+    assert export(dataset, dest).note == "up to date"
+    assert not hidden.exists()
 
 
 def test_a_second_process_is_told_who_exports_here(dataset: Path, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def _config(objective: str, policy: str, split: str) -> dict[str, Any]:
 @every_case
 @pytest.mark.parametrize("targets", ["all", "last"])
 @given(windows=some_windows(), data=st.data())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_a_batch_is_what_the_naive_twin_makes_of_each_window(
     objective: str, policy: str, split: str, targets: str, windows: Windows, data: st.DataObject
 ) -> None:

@@ -38,7 +38,7 @@ from streamfeat.live.source import LiveSource
 from streamfeat.live.supervise import Producers
 
 
-@pytest.mark.parametrize("die", [die_before_the_receipt, die_between_two_files])
+@pytest.mark.parametrize("die", [die_before_the_receipt, pytest.param(die_between_two_files, marks=pytest.mark.slow)])
 def test_a_shard_whose_producer_was_killed_is_written_by_another(
     built: Path, root: Path, die: Callable[..., None]
 ) -> None:

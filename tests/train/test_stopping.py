@@ -101,7 +101,7 @@ def test_a_task_can_be_what_a_run_looks_at(tmp_path: Path, tiny_dataset: Path) -
     assert last.best.losses["manga_rating"] == min(losses)  # type: ignore[type-var]
 
 
-@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("every", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_run_resumed_stops_where_it_would_have(tmp_path: Path, tiny_dataset: Path, every: int) -> None:
     """How many validations brought nothing is saved like everything else."""
     whole = drain(train(tiny_dataset, tmp_path / "whole", GIVEN))[-1]

@@ -1,0 +1,62 @@
+"""What a command does where its output cannot be written: a full disk, a reader that is gone, closed handles."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HOUSE = Path(__file__).parents[2]
+
+
+def run(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, since the interpreter's last flush is part of it."""
+    command = [sys.executable, HOUSE / "cli.py", *words]
+    return subprocess.run(command, text=True, check=False, timeout=120, **options)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_under_the_results_is_one_line_and_exit_code_6(tiny_dataset: Path, options: list[str]) -> None:
+    """Whether a table or JSON was to be written; a result that nobody has is no success."""
+    with Path("/dev/full").open("w") as full:
+        done = run("inspect", tiny_dataset, *options, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 6
+    assert done.stderr.count("\n") == 1
+    assert "error: standard output: No space left on device; the disk is full: make space" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_is_gone_ends_a_command_quietly(tiny_dataset: Path, options: list[str]) -> None:
+    """With the code of a process that SIGPIPE ends, as `| head` expects."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = run("inspect", tiny_dataset, *options, stdout=writing, stderr=subprocess.PIPE)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_standard_error_that_cannot_be_written_ends_no_work(tiny_dataset: Path) -> None:
+    """Progress and notes are lost, the result and the exit code are not."""
+    with Path("/dev/full").open("w") as full:
+        done = run("verify", tiny_dataset, stdout=subprocess.PIPE, stderr=full)
+    assert (done.returncode, done.stdout) == (0, f"{tiny_dataset}: sound\n")
+    with Path("/dev/full").open("w") as full:
+        assert run("inspect", tiny_dataset / "nothing", stdout=subprocess.PIPE, stderr=full).returncode == 2
+
+
+def test_closed_handles_are_no_files_of_ours(tmp_path: Path) -> None:
+    """What libraries say on standard error must not land in a file that got its number."""
+    code = (
+        "import os, sys; os.close(0); os.close(1); os.close(2); sys.stdin = sys.stdout = sys.stderr = None\n"
+        f"sys.path.insert(0, {str(HOUSE)!r})\n"
+        "import cli; from commands.console import watch_outputs\n"
+        f"watch_outputs(); file = open({str(tmp_path / 'file')!r}, 'w')\n"
+        "print('lost'); print('lost', file=sys.stderr); file.write(str(file.fileno() > 2)); file.close()\n"
+        "sys.argv = ['cli.py', '--help']; cli.main()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+    assert (tmp_path / "file").read_text() == "True"
