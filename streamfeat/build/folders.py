@@ -1,10 +1,12 @@
 """Where a build and a repair write and remove: never through a symbolic link."""
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from streamfeat.errors import DamagedError
+from streamfeat.errors import DamagedError, StorageError
 from streamfeat.store.files import storage_errors
 from streamfeat.store.layout import HISTORIES, RECEIPTS, TEMPORARY, WINDOWS
 
@@ -37,6 +39,18 @@ def check_temporary(root: Path) -> None:
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         what = "a symbolic link; links are never followed" if path.is_symlink() else "no folder"
         raise DamagedError(f"{path}: is {what}: remove it and run the same command again (nothing was changed)")
+
+
+@contextlib.contextmanager
+def nothing_removed(folder: Path) -> Iterator[None]:
+    """Raise StorageError where a file is gone that was written here: nobody else has anything to do in `folder`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"{folder}: {error.filename} was removed meanwhile; what was committed and is still there is kept: run the "
+            "same command again, and let nothing clean up in that folder"
+        ) from error
 
 
 def remove(path: Path) -> None:

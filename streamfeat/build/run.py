@@ -3,11 +3,10 @@
 split → merge item tables → partition [→ filter] → final ids, prefix sums → history → tables → window → manifest
 """
 
-import contextlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from streamfeat.build import assemble, merge
 from streamfeat.build.committed import find_committed
+from streamfeat.build.folders import nothing_removed
 from streamfeat.build.histories import EVENT_SHARD, history_specs, run_history
 from streamfeat.build.hold_out import hold_out
 from streamfeat.build.packings import create_packings, plan_windows
@@ -36,7 +36,7 @@ from streamfeat.build.tasks import (
 from streamfeat.build.temporary import write_arrays
 from streamfeat.build.windows import run_window
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, DamagedError, DataError, StorageError
+from streamfeat.errors import ConfigError, DamagedError, DataError
 from streamfeat.events.titles import read_titles
 from streamfeat.records import validated
 from streamfeat.store.files import locked, sweep_temporaries
@@ -99,7 +99,7 @@ def build_dataset(
     for source in plan.sources:
         yield Recognised(f"{source.path}: {source.note}")
     check_folder(plan, overwrite=overwrite)
-    with _nothing_removed(plan.root), locked(plan.root, "builds"), WorkerPool(_execute, workers) as pool:
+    with nothing_removed(plan.root), locked(plan.root, "builds"), WorkerPool(_execute, workers) as pool:
         sweep_temporaries(plan.root, LIVE)
         manifest = claim_folder(plan, overwrite=overwrite)
         build = Build(plan, pool)
@@ -129,18 +129,6 @@ def build_shards(events: Sequence[str], out: str | Path, *, workers: int = 1, **
     *_, finished = build_dataset(events, out, config, workers=workers)
     assert isinstance(finished, Finished)
     return finished.manifest
-
-
-@contextlib.contextmanager
-def _nothing_removed(root: Path) -> Iterator[None]:
-    """Raise StorageError where a file is gone that this build wrote or reads: nobody else has anything to do here."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise StorageError(
-            f"{root}: {error.filename} was removed while the build ran; what was committed is kept: run the same "
-            "command again, and let nothing clean up in that folder"
-        ) from error
 
 
 def _execute(root: Path, task: Task) -> Receipt:

@@ -9,13 +9,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from streamfeat.build.folders import nothing_removed
 from streamfeat.build.pool import Retried, WorkerPool
 from streamfeat.build.run import Progress
 from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig
@@ -85,7 +86,7 @@ def export_features(
         peak_memory = 0
     else:
         work.make_folder()
-        with _nothing_removed(work.folder), locked(work.folder, "exports"), WorkerPool(run_export, workers) as pool:
+        with nothing_removed(work.folder), locked(work.folder, "exports"), WorkerPool(run_export, workers) as pool:
             work.claim()
             yield from work.write(pool)
             work.publish()
@@ -99,18 +100,6 @@ def _resolved(path: str | Path) -> Path:
         return Path(path).resolve()
     except RuntimeError:  # Python's word for it
         raise ConfigError(f"{path}: a symbolic link there leads back to itself; give another folder") from None
-
-
-@contextlib.contextmanager
-def _nothing_removed(folder: Path) -> Iterator[None]:
-    """Raise StorageError where a file is gone that this export wrote: nobody else has anything to do there."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise StorageError(
-            f"{folder}: {error.filename} was removed while the export ran; what was committed and is still there is "
-            "kept: run the same command again, and let nothing clean up in that folder"
-        ) from error
 
 
 def _export_of(
@@ -220,7 +209,7 @@ class _Work:
         done, left = 0, []
         for task in tasks:
             found = read_receipt(self.folder, task.name)
-            if found is not None and found.digest == digest and is_committed(self.folder, found):
+            if found is not None and found.digest == digest and is_committed(self.folder, found, full=True):
                 done += found.rows
             else:
                 left.append(task)

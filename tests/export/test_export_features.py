@@ -248,14 +248,18 @@ def test_a_killed_export_is_finished_by_the_same_call(
 
 
 def test_a_shard_whose_receipt_does_not_match_is_written_again(dataset: Path, tmp_path: Path) -> None:
-    """A truncated file voids its receipt, a killed export's too."""
+    """A truncated file voids its receipt, a flipped bit too, and so in a killed export."""
     steps = export_features(dataset, tmp_path / "out", objective="causal", seed=3)
-    for _ in range(3):
+    for _ in range(4):
         next(steps)
     steps.close()
     hidden = tmp_path / ".out.export"
     os.truncate(hidden / "features/rating/c/0/0", 7)
-    assert next(s for s in export_features(dataset, tmp_path / "out", objective="causal", seed=3)).done == 96
+    flipped = hidden / "features/user/c/1/0"
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 3] ^= 1
+    flipped.write_bytes(content)
+    assert next(s for s in export_features(dataset, tmp_path / "out", objective="causal", seed=3)).done == 65
     export(dataset, tmp_path / "out")
     export(dataset, tmp_path / "whole")
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
@@ -391,7 +395,7 @@ def test_a_hidden_folder_that_somebody_removes_is_an_error_and_the_same_call_fin
     """While tasks run, all of it or a part: never half an export under the name of a whole one."""
     hidden = tmp_path / ".out.export"
     for removed, error, message in (
-        (hidden, StorageError, "was removed while the export ran.*run the same command again"),
+        (hidden, StorageError, "was removed meanwhile.*run the same command again"),
         (hidden / "features", DamagedError, rf"missing; remove {hidden} and export again"),
     ):
         steps = export_features(dataset, tmp_path / "out", objective="causal", seed=3)
