@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 from streamfeat.records import Frozen, validated
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import TEMPORARY, open_below, storage_errors, sweep_temporaries
+from streamfeat.store.files import TEMPORARY, open_below, remove, storage_errors, sweep_temporaries
 from streamfeat.store.manifest import FileRecord
 from streamfeat.store.writer import write_whole
 from train.config import TrainConfig
@@ -163,7 +163,7 @@ class Checkpoints:
             aside = self._temporary(final.name)
             final.rename(aside)
             temporary.rename(final)
-            _remove(aside)
+            remove(aside)
         else:
             temporary.rename(final)
         _fsync_folder(self.folder)
@@ -180,7 +180,7 @@ class Checkpoints:
                 read_checkpoint(temporary)
                 temporary.rename(self.folder / name[0])
                 return
-        _remove(temporary)
+        remove(temporary)
 
     def _marked_best(self, standing: Standing) -> int | None:
         """Let `RUN/best` name the best checkpoint; returns its step, None where nothing was validated."""
@@ -210,7 +210,7 @@ class Checkpoints:
                     # Renamed first: a kill in between leaves no folder that looks like a damaged checkpoint.
                     aside = self._temporary(f"old-{self.path(step).name}")
                     self.path(step).rename(aside)
-                    _remove(aside)
+                    remove(aside)
         self._good = {step: self._good[step] for step in kept}
 
     def _temporary(self, name: str) -> Path:
@@ -323,14 +323,6 @@ def _check_entries(name: str, entries: Mapping[str, Tensor], parameter: Tensor |
     expected = None if parameter is None else tuple(parameter.shape)
     if expected is None or shapes != {"exp_avg": expected, "exp_avg_sq": expected, "step": ()}:
         raise ValueError(f"optimizer state of {name!r} has the shapes {shapes}, the parameter has {expected}")
-
-
-def _remove(entry: Path) -> None:
-    """Remove a checkpoint, or whatever else has the name of one; of a link the link alone."""
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink()
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import math
 import os
-import stat
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
@@ -15,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from streamfeat.errors import DamagedError
-from streamfeat.store.files import open_below, storage_errors
+from streamfeat.store.files import check_ordinary, open_below, storage_errors
 from train.tensorboard import ScalarWriter, write_scalars
 
 METRICS = "metrics.jsonl"
@@ -91,8 +90,7 @@ def open_lines(path: Path) -> FileIO:
     with storage_errors(path):
         file = FileIO(os.open(path, flags, 0o666), "a+")
         try:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise DamagedError(f"{path}: is no ordinary file; remove it, then run the same command again")
+            check_ordinary(file.fileno(), path, "run the same command again")
             _drop_torn_line(file)
         except BaseException:
             file.close()

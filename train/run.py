@@ -10,7 +10,6 @@ RUN/
 """
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from streamfeat.errors import ConfigError, RankError, StreamfeatError
 from streamfeat.records import validated
-from streamfeat.store.files import LOCK, locked, storage_errors
+from streamfeat.store.files import LOCK, locked, remove, storage_errors
 from streamfeat.store.manifest import Manifest, load_manifest
 from train.bad_steps import BAD_STEPS
 from train.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path
@@ -227,11 +226,8 @@ def _check_ours(path: Path) -> None:
 def _clear(path: Path) -> None:
     """Delete what a run wrote, and nothing else."""
     with storage_errors(path):
-        for entry in (path / name for name in _OURS):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink(missing_ok=True)
+        for name in _OURS:
+            remove(path / name)
 
 
 def _check_same_data(path: Path, record: RunRecord, dataset: Path, manifest: Manifest) -> None:

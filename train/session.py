@@ -238,11 +238,9 @@ class Session:
 
     def _restore(self) -> Generator[Progress, None, Checkpoint | None]:
         """Bring model and optimizer to the newest checkpoint that is whole, the same on every rank."""
-
-        mine: list[Checkpoint] = []  # rank 0's, read once
-
         if not self.at.resumed:
             return None
+        mine: list[Checkpoint] = []  # rank 0's, read once
 
         def found() -> dict[str, Any]:
             self._checkpoints = Checkpoints(self.at.path, self.config.keep)

@@ -19,9 +19,9 @@ from streamfeat.build.tasks import (
     spill_file,
 )
 from streamfeat.build.temporary import read_facts
-from streamfeat.build.windows import window_specs
+from streamfeat.build.windows import specs_of
 from streamfeat.errors import DamagedError
-from streamfeat.store.layout import HISTORIES, WINDOWS
+from streamfeat.store.layout import HISTORIES
 from streamfeat.store.manifest import FileRecord, Receipt, TaskKind
 from streamfeat.store.reader import ArrayReader
 from streamfeat.store.verify import SHARD_FILE
@@ -67,12 +67,8 @@ def _expected(task: Task, facts: dict[str, Any]) -> tuple[TaskKind, int, list[st
             shards = [f"{HISTORIES}/{spec.shard_file(task.shard)}" for spec in specs]
             return "history", min(EVENT_SHARD, task.num_events - task.shard * EVENT_SHARD), [*shards, task.facts_file]
         case WindowTask():
-            specs = window_specs(
-                task.schema_, task.num_windows, task.chunk_windows, task.shard_windows, task.config.compression
-            )
-            group = f"{WINDOWS}/{task.split}/{task.packing}"
-            rows = min(task.shard_windows, task.num_windows - task.shard * task.shard_windows)
-            return "window", rows, [f"{group}/{spec.shard_file(task.shard)}" for spec in specs]
+            shards = [f"{task.group}/{spec.shard_file(task.shard)}" for spec in specs_of(task)]
+            return "window", task.shard_rows, shards
 
 
 def _has_its_checksum(root: Path, file: FileRecord) -> bool:

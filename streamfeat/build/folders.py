@@ -1,13 +1,11 @@
-"""Where a build and a repair write and remove: never through a symbolic link."""
+"""Where a build, a repair and an export write: never through a symbolic link, and nobody else removes there."""
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from streamfeat.errors import DamagedError, StorageError
-from streamfeat.store.files import storage_errors
 from streamfeat.store.layout import HISTORIES, RECEIPTS, TEMPORARY, WINDOWS
 
 _FOLDERS = (HISTORIES, WINDOWS, RECEIPTS, TEMPORARY)  # that a build makes
@@ -51,15 +49,3 @@ def nothing_removed(folder: Path) -> Iterator[None]:
             f"{folder}: {error.filename} was removed meanwhile; what was committed and is still there is kept: run the "
             "same command again, and let nothing clean up in that folder"
         ) from error
-
-
-def remove(path: Path) -> None:
-    """Remove a file, a folder with all that is in it, or a link itself; what is not there is removed already.
-
-    Raises StorageError where the system refuses.
-    """
-    with storage_errors(path):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from streamfeat.build.folders import check_no_links, links_below, remove
+from streamfeat.build.folders import check_no_links, links_below
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DamagedError, DataError, LockedError
 from streamfeat.events.formats import expand, recognise
@@ -18,7 +18,7 @@ from streamfeat.events.splits import Split, plan_splits
 from streamfeat.records import Frozen, validated
 from streamfeat.schema import FORMAT_VERSION
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import LOCK, read_below, refusal, storage_errors
+from streamfeat.store.files import LOCK, read_below, refusal, remove, storage_errors
 from streamfeat.store.layout import (
     HISTORIES,
     ITEMS,
@@ -216,16 +216,17 @@ def _empty_folder(root: Path) -> None:
     if living := [run.name for run in runs if is_held(run)]:
         raise LockedError(f"{root}: live run {living[0]} trains here; wait for it or stop it")
     temporary = root / TEMPORARY
-    if temporary.is_symlink():
-        remove(temporary)
-    write_whole(root, PLAN_FILE, _EMPTYING)
-    for run in runs:
-        remove_folder(run)
-    for name in (MANIFEST, ITEMS, USERS, REJECTED, HISTORIES, WINDOWS, RECEIPTS):
-        remove(root / name)
-    for path in temporary.iterdir():
-        if path != root / PLAN_FILE:
-            remove(path)
+    with storage_errors(root):
+        if temporary.is_symlink():
+            remove(temporary)
+        write_whole(root, PLAN_FILE, _EMPTYING)
+        for run in runs:
+            remove_folder(run)
+        for name in (MANIFEST, ITEMS, USERS, REJECTED, HISTORIES, WINDOWS, RECEIPTS):
+            remove(root / name)
+        for path in temporary.iterdir():
+            if path != root / PLAN_FILE:
+                remove(path)
 
 
 def _check_same(root: Path, found: PlanFacts, plan: Plan, what: str) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamfeat.build.folders import check_temporary, remove
+from streamfeat.build.folders import check_temporary
 from streamfeat.build.packings import SplitLabel, create_packings, plan_windows
 from streamfeat.build.tasks import SEGMENTS_FILE, WindowTask
-from streamfeat.build.windows import lay_window, window_specs
+from streamfeat.build.windows import lay_window, specs_of
 from streamfeat.errors import DamagedError
-from streamfeat.store.files import locked, storage_errors, sweep_temporaries
+from streamfeat.store.files import locked, remove, storage_errors, sweep_temporaries
 from streamfeat.store.layout import HISTORIES, LIVE, TEMPORARY, USERS, WINDOWS
 from streamfeat.store.manifest import FileRecord, Manifest, Receipt, SplitCounts, load_manifest
 from streamfeat.store.verify import Checked, Problem, check_arrays, verify
@@ -101,14 +101,10 @@ def _mend_shards(root: Path, task: WindowTask, receipt: Receipt, damage: dict[st
         return
     scratch = _new_scratch(root)
     tokens = lay_window(root, task)
-    group = f"{WINDOWS}/{task.split}/{task.packing}"
-    specs = window_specs(
-        task.schema_, task.num_windows, task.chunk_windows, task.shard_windows, task.config.compression
-    )
-    for spec in specs:
-        record = lost.get(f"{group}/{spec.shard_file(task.shard)}")
+    for spec in specs_of(task):
+        record = lost.get(f"{task.group}/{spec.shard_file(task.shard)}")
         if record is not None:
-            made = write_shard(scratch, group, spec, task.shard, tokens[spec.name])
+            made = write_shard(scratch, task.group, spec, task.shard, tokens[spec.name])
             yield from _put_back(root, made, record, damage)
 
 
@@ -130,15 +126,16 @@ def _is_of_windows(name: str) -> bool:
 
 def _new_scratch(root: Path) -> Path:
     scratch = root / SCRATCH
-    remove(scratch)
     with storage_errors(scratch):
+        remove(scratch)
         scratch.mkdir(parents=True)
     return scratch
 
 
 def _clear(root: Path) -> None:
-    for name in (SCRATCH, SEGMENTS_FILE):
-        remove(root / name)
+    for path in (root / SCRATCH, root / SEGMENTS_FILE):
+        with storage_errors(path):
+            remove(path)
     temporary = root / TEMPORARY
     if temporary.is_dir() and not any(temporary.iterdir()):
         temporary.rmdir()

@@ -255,7 +255,7 @@ class Build:
         splits, tasks = plan_windows(root, self.config, manifest.schema_, manifest.fingerprint)
         create_packings(root, self.config, manifest.schema_, splits)
         new = [task for task in tasks if task.name not in there]
-        sizes = [min(task.shard_windows, task.num_windows - task.shard * task.shard_windows) for task in new]
+        sizes = [task.shard_rows for task in new]
         made = yield from self.stage("windows", "windows", new, sizes, WINDOW_RUN)
         there |= {receipt.task: receipt for receipt in made}
         metadata = assemble.commit_metadata(root, WINDOWS, manifest.fingerprint, f"windows-{self.config.packings}")

@@ -10,6 +10,7 @@ from streamfeat.config import BuildConfig
 from streamfeat.events.splits import Split
 from streamfeat.records import Frozen
 from streamfeat.schema import Schema
+from streamfeat.store.layout import WINDOWS
 
 # Files that the coordinator leaves for the tasks, below the dataset folder.
 ITEMS_FILE = "tmp/items.arrays"  # provisional items: medium, raw_id, title
@@ -118,6 +119,16 @@ class WindowTask(Frozen):
     @property
     def name(self) -> str:
         return window_task_name(self.split, self.packing, self.shard)
+
+    @property
+    def group(self) -> str:
+        """The packing's Zarr group below the dataset."""
+        return f"{WINDOWS}/{self.split}/{self.packing}"
+
+    @property
+    def shard_rows(self) -> int:
+        """Windows of this shard."""
+        return min(self.shard_windows, self.num_windows - self.shard * self.shard_windows)
 
 
 Task = SplitTask | PartitionTask | FilterTask | HistoryTask | WindowTask

@@ -20,7 +20,7 @@ from streamfeat.kernels.draws import CROP, PARTITION_ORDER, SPLIT_COUNTERS, USER
 from streamfeat.kernels.pack import gather_tokens, token_sources
 from streamfeat.schema import EVENT_FIELDS, Schema
 from streamfeat.store.histories import read_held_out
-from streamfeat.store.layout import HISTORIES, RECEIPTS, WINDOWS, ArraySpec
+from streamfeat.store.layout import HISTORIES, RECEIPTS, ArraySpec
 from streamfeat.store.manifest import FileRecord, Receipt, shard_checksums
 from streamfeat.store.reader import ArrayReader
 from streamfeat.store.writer import commit_receipt, read_receipt, write_shard
@@ -44,7 +44,7 @@ def window_specs(
 
 def run_window(root: Path, task: WindowTask) -> Receipt:
     """Commit shard `task.shard` of every token array of a packing."""
-    return commit_window(root, f"{WINDOWS}/{task.split}/{task.packing}", task, lay_window(root, task))
+    return commit_window(root, task.group, task, lay_window(root, task))
 
 
 def lay_window(root: Path, task: WindowTask) -> dict[str, NDArray[Any]]:
@@ -66,14 +66,16 @@ def lay_window(root: Path, task: WindowTask) -> dict[str, NDArray[Any]]:
     return tokens
 
 
+def specs_of(task: WindowTask) -> list[ArraySpec]:
+    """The arrays of the packing that the task writes a shard of."""
+    return window_specs(task.schema_, task.num_windows, task.chunk_windows, task.shard_windows, task.config.compression)
+
+
 def commit_window(folder: Path, group: str, task: WindowTask, tokens: dict[str, NDArray[Any]]) -> Receipt:
     """Commit a shard's tokens into the Zarr group `group` below `folder`, the receipt into its `receipts/`."""
     num_windows = len(tokens["item"])
     files: list[FileRecord] = [
-        write_shard(folder, group, spec, task.shard, tokens[spec.name])
-        for spec in window_specs(
-            task.schema_, task.num_windows, task.chunk_windows, task.shard_windows, task.config.compression
-        )
+        write_shard(folder, group, spec, task.shard, tokens[spec.name]) for spec in specs_of(task)
     ]
     receipt = Receipt(task=task.name, kind="window", digest=task.digest, rows=num_windows, files=tuple(files), facts={})
     commit_receipt(folder, receipt)

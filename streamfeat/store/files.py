@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import socket
 import stat
 import uuid
@@ -143,16 +144,17 @@ def open_below(root: Path, name: str) -> int:
                 here = _step_into(here, step, os.O_DIRECTORY)
             # O_NONBLOCK: a named pipe planted in place of a file must not hang the reader.
             here = _step_into(here, last, os.O_NONBLOCK)
-            _check_ordinary(here, root / name)
+            check_ordinary(here, root / name)
         except BaseException:
             os.close(here)
             raise
     return here
 
 
-def _check_ordinary(file: int, where: Path) -> None:
+def check_ordinary(file: int, where: Path, remedy: str = "restore the file or build again") -> None:
+    """Raise DamagedError where the open `file`, which lies at `where`, is a pipe, a folder or the like."""
     if not stat.S_ISREG(os.fstat(file).st_mode):
-        raise DamagedError(f"{where}: is no ordinary file; remove it, then restore the file or build again")
+        raise DamagedError(f"{where}: is no ordinary file; remove it, then {remedy}")
 
 
 def read_below(root: Path, name: str, most_bytes: int) -> bytes:
@@ -176,6 +178,17 @@ def size_and_digest(root: Path, name: str) -> tuple[int, str]:
             digest.update(block[:num_read])
             size += num_read
     return size, digest.hexdigest()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link itself; what is not there is removed already.
+
+    Raises OSError: the caller knows what to name in its place (`storage_errors`).
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sweep_temporaries(root: Path, spared: str = "") -> list[str]:
@@ -207,7 +220,7 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
     with storage_errors(folder / LOCK):
         file = os.open(folder / LOCK, flags, 0o666)
     try:
-        _check_ordinary(file, folder / LOCK)
+        check_ordinary(file, folder / LOCK)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -200,13 +200,13 @@ def test_a_receipt_that_says_what_cannot_be_counts_for_nothing(
 
 
 KILLED = """
-import os, signal, sys
+import os, shutil, signal, sys
 from streamfeat import BuildConfig
-from streamfeat.build import folders, run
+from streamfeat.build import run
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[3] == "emptying":
-    folders.shutil.rmtree = kill
+    shutil.rmtree = kill
 else:
     run.run_window = kill
 list(run.build_dataset([sys.argv[1]], sys.argv[2], BuildConfig(window_len=64), overwrite=True))
