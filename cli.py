@@ -16,6 +16,7 @@ from commands.evaluate import evaluate
 from commands.export import export_features
 from commands.look import inspect, invent, verify
 from commands.recommend import recommend
+from commands.signals import whole_process
 from commands.train import train
 from streamfeat.errors import ConfigError, DataError, DivergedError, StreamfeatError
 from train.launch import launched
@@ -62,4 +63,5 @@ def _print_error(error: StreamfeatError) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with whole_process():
+        main()

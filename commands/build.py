@@ -67,17 +67,17 @@ def build_shards(
     steps = build_dataset(paths[:-1], paths[-1], config, workers=num_workers, overwrite=overwrite)
     with said_how_to_go_on("what is committed is kept; run the same command to go on"):
         finished = with_bars(steps)
-    summary = dataset_summary(finished.manifest, Path(paths[-1])) | {
-        "result": finished.note,
-        "seconds": {stage: round(seconds, 3) for stage, seconds in finished.seconds.items()},
-        "peak_memory_bytes": finished.peak_memory,
-    }
-    for name, number in summary["odd_times"].items():
-        err.print(f"warning: {number:,} events are timed {name.replace('_', ' ')}; check --time-unit", **PLAIN)
-    if live:
-        with said_how_to_go_on("the run that is being served waits; run the same command to go on"):
-            summary["shards_served"] = _serve(Path(paths[-1]), num_workers)
-    show(as_json, summary, lambda: print_summary(summary))
+        summary = dataset_summary(finished.manifest, Path(paths[-1])) | {
+            "result": finished.note,
+            "seconds": {stage: round(seconds, 3) for stage, seconds in finished.seconds.items()},
+            "peak_memory_bytes": finished.peak_memory,
+        }
+        for name, number in summary["odd_times"].items():
+            err.print(f"warning: {number:,} events are timed {name.replace('_', ' ')}; check --time-unit", **PLAIN)
+        if live:
+            with said_how_to_go_on("the run that is being served waits; run the same command to go on"):
+                summary["shards_served"] = _serve(Path(paths[-1]), num_workers)
+        show(as_json, summary, lambda: print_summary(summary))
 
 
 def _serve(root: Path, workers: int) -> int:

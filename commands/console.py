@@ -50,6 +50,9 @@ class _Results(io.FileIO):
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
+        except SystemExit:  # a signal, while whoever reads it takes its time: Python's own flush would wait once more
+            _lead_nowhere(self)
+            raise
         except OSError as error:
             _lead_nowhere(self)
             if isinstance(error, BrokenPipeError):

@@ -34,8 +34,12 @@ def export_features(
     )  # fmt: skip
     with said_how_to_go_on("what is committed is kept; run the same command to go on"):
         finished = with_bars(steps)
-    summary: dict[str, Any] = asdict(finished)
-    summary = {name.removeprefix("num_") if name != "num_bytes" else name: x for name, x in summary.items()}
-    summary = {"dataset": str(dataset), "result": summary.pop("note"), "features": str(summary.pop("dest")), **summary}
-    summary |= {"size_bytes": summary.pop("num_bytes"), "peak_memory_bytes": summary.pop("peak_memory") or None}
-    show(as_json, summary, lambda: print_summary(summary))
+        summary = _summary(dataset, finished)
+        show(as_json, summary, lambda: print_summary(summary))
+
+
+def _summary(dataset: Path, finished: Any) -> dict[str, Any]:
+    values = asdict(finished)
+    values = {name.removeprefix("num_") if name != "num_bytes" else name: x for name, x in values.items()}
+    values = {"dataset": str(dataset), "result": values.pop("note"), "features": str(values.pop("dest")), **values}
+    return values | {"size_bytes": values.pop("num_bytes"), "peak_memory_bytes": values.pop("peak_memory") or None}

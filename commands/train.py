@@ -96,7 +96,8 @@ def train(
     """
     given = overridden(read_config(config) if config else {}, {k: v for k, v in typed(ctx).items() if k in FIELDS})
     is_first = launched().is_first
-    with stop_on_signals(say=is_first) as received:
+    last = "finishing the step" if dry_run else "finishing the step and saving"
+    with stop_on_signals(last if is_first else "") as received:
         if dry_run:
             from train.dry_run import dry_run as outline
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from streamfeat.records import Frozen
+from streamfeat.signals import exit_by
 from streamfeat.store.manifest import Receipt
 
 BEAT_S = 1.0
@@ -122,7 +123,7 @@ def work(parent: int, pipe: Connection) -> None:
     """What a worker process does: runs the `Order`s that come through `pipe` until it is closed."""
     start_worker(parent)
     # Ends through Python, which takes back half a file.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda number, frame: exit_by(number, frame, 0))
     speaker = _Speaker(pipe)
     with contextlib.suppress(EOFError, ConnectionError):  # the parent needs nothing any more
         speaker.say_alive()

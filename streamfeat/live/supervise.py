@@ -14,6 +14,7 @@ from types import TracebackType
 from streamfeat.build.worker import how_it_ended, start_worker
 from streamfeat.errors import ConfigError, StorageError, StreamfeatError
 from streamfeat.live.producer import Held, Produced, produce
+from streamfeat.signals import exit_by
 
 PAUSE_S = 0.05  # of a producer that is held
 MOST_DEATHS = 3  # in a row without a new shard; one more is the end
@@ -195,7 +196,7 @@ def _work(parent: int, root: Path, folder: Path, pipe: Connection) -> None:
     """What a producer process does. `pipe` is its own: nobody else writes there."""
     start_worker(parent)
     # Ends through Python, which takes back half a file and the semaphores that libraries hold.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda number, frame: exit_by(number, frame, 0))
     speaker = _Speaker(pipe)
     speaker.say("started")
     try:

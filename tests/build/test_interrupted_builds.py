@@ -1,9 +1,7 @@
 """A build that is really killed is finished by the next run of the same command, byte for byte."""
 
 import contextlib
-import hashlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,20 +13,13 @@ from typing import Any
 
 import pytest
 from invented_events import invent_events, write_csv
-from whole_builds import undisturbed
+from processes import assert_session_ends
+from whole_builds import digests, undisturbed
 
 from streamfeat import BuildConfig, build_dataset, build_shards
 
 HOUSE = Path(__file__).parents[2]
 OPTIONS = {"window_len": 16, "chunk_windows": 1, "shard_windows": 4, "packings": 2}
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.mark.parametrize(
@@ -60,22 +51,9 @@ def test_a_killed_build_is_finished_by_the_next_run(
     build.wait()
     if (out / "dataset.json").exists():
         pytest.skip("the build finished before it could be killed")
-    wait_until_gone(build.pid)
+    assert_session_ends(build.pid)
     build_shards([str(events)], out, **options)
     assert digests(out) == digests(tmp_path / "whole")
-
-
-def wait_until_gone(session: int) -> None:
-    """Workers die with their parent: nothing of its session is left after five seconds."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(session, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    os.killpg(session, signal.SIGKILL)
-    pytest.fail("a worker outlived its parent by five seconds")
 
 
 Unfinished = tuple[str, dict[str, Any], dict[str, str], Path]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from faulty_tasks import FaultyTask, execute
+from processes import assert_session_ends
 from whole_builds import build_command, digests, undisturbed
 
 from streamfeat import BuildConfig, build_shards
@@ -45,18 +46,6 @@ def children_of(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
         return []
-
-
-def assert_session_ends(session: int) -> None:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(session, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    os.killpg(session, signal.SIGKILL)
-    pytest.fail("a process outlived the build by five seconds")
 
 
 @pytest.mark.slow

@@ -1,8 +1,12 @@
-"""What a command does where its output cannot be written: a full disk, a reader that is gone, closed handles."""
+"""How a command ends: where its output cannot be written, and where a signal comes while or after it writes that."""
 
+import fcntl
 import os
+import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +64,42 @@ def test_closed_handles_are_no_files_of_ours(tmp_path: Path) -> None:
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
     assert (tmp_path / "file").read_text() == "True"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_any_command_in_one_line(number: int, code: int) -> None:
+    """Here while it waits for a reader that takes nothing more, such as a pager."""
+    reading, writing = os.pipe()
+    size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, HOUSE / "cli.py", "train", "--help"]
+    process = subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    while int.from_bytes(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)), sys.byteorder) < size:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.communicate(timeout=60) == (None, "stopped\n")
+    assert process.returncode == code
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_signal_after_a_command_is_done_is_no_failure(tiny_dataset: Path) -> None:
+    """When Python ends it takes its handlers down: a late Ctrl-C would kill a process whose work is whole."""
+    code = (
+        "import builtins, os, runpy, sys, time\n"
+        "class Last:\n"
+        "    def __del__(self, write=os.write, sleep=time.sleep): write(1, b'ending\\n'); sleep(2)\n"
+        "builtins.last = Last()\n"
+        f"sys.argv = ['cli.py', 'inspect', {str(tiny_dataset)!r}]\n"
+        f"runpy.run_path({str(HOUSE / 'cli.py')!r}, run_name='__main__')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HOUSE
+    )  # fmt: skip
+    assert process.stdout is not None
+    while "ending" not in (line := process.stdout.readline()):
+        assert line
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 0

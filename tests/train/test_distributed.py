@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from edited_manifests import edit_manifest
+from processes import is_running
 
 from streamfeat.errors import ConfigError
 from streamfeat.store.manifest import load_manifest
@@ -160,7 +161,7 @@ def test_a_killed_rank_stops_all_and_is_named_and_a_restart_resumes(
     assert time.monotonic() - killed < 60
     assert process.returncode != 0
     assert f"rank {victim} (process {ranks[victim]} on " in shown
-    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+    assert not any(is_running(pid) for pid in ranks)
     again = subprocess.Popen(
         torchrun(2, tiny_dataset, "--run-folder", run, "--resume"), env=environment(), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
