@@ -1,4 +1,5 @@
-"""What checking every chunk's crc32c costs: its share of the time of reading a packing, and of a whole stream.
+"""What checking every chunk's crc32c costs: its share of the time of reading a packing, and of a whole stream; and what
+a build that goes on pays for hashing the files that it finds.
 
     python benchmarks/checksums.py [--windows 1024] [--rounds 15]
 
@@ -8,6 +9,7 @@ check: both parts of a share are measured in the same seconds. Writes benchmarks
 
 import argparse
 import contextlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -21,22 +23,30 @@ from results import write_results
 
 from streamfeat import WindowStream, load_manifest
 from streamfeat.store import reader as reader_module
+from streamfeat.store.files import size_and_digest
 from streamfeat.store.reader import ArrayReader
 
 CLI = Path(__file__).parent.parent / "cli.py"
 WINDOW_LEN = 1024
 
 
-def make_dataset(folder: Path, num_windows: int, compression: str) -> Path:
-    """A dataset of about `num_windows` training windows of 1024 tokens."""
+def make_dataset(folder: Path, num_windows: int, compression: str) -> tuple[Path, float]:
+    """A dataset of about `num_windows` training windows of 1024 tokens, and the seconds that one worker built."""
     events = folder / "events.parquet"
     num_events = num_windows * WINDOW_LEN
     if not events.exists():
         invent = ["invent", str(events), "--users", str(num_events // 150), "--events", str(num_events)]
         subprocess.run([sys.executable, str(CLI), *invent], check=True, stdout=subprocess.DEVNULL)
-    build = ["build-shards", str(events), str(folder / compression), "--compression", compression]
-    subprocess.run([sys.executable, str(CLI), *build], check=True, stdout=subprocess.DEVNULL)
-    return folder / compression
+    build = ["build-shards", str(events), str(folder / compression), "--compression", compression, "--workers", "1"]
+    built = subprocess.run([sys.executable, str(CLI), *build, "--json"], check=True, stdout=subprocess.PIPE, text=True)
+    return folder / compression, sum(json.loads(built.stdout)["seconds"].values())
+
+
+def hash_files(data: Path) -> tuple[float, int]:
+    """Seconds of hashing every file as a build does that was interrupted, and their bytes."""
+    started = time.perf_counter()
+    sizes = [size_and_digest(data, str(path.relative_to(data)))[0] for path in data.rglob("*") if path.is_file()]
+    return time.perf_counter() - started, sum(sizes)
 
 
 @contextlib.contextmanager
@@ -103,7 +113,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as name:
         for compression in ("lz4", "zstd", "none"):
-            data = make_dataset(Path(name), options.windows, compression)
+            data, build_seconds = make_dataset(Path(name), options.windows, compression)
             counts = load_manifest(data).splits["training"]
             tokens = (-(-counts.windows // counts.chunk_windows) - 1) * counts.chunk_windows * WINDOW_LEN
             seconds, inside = read_packing(data, options.rounds)
@@ -116,6 +126,15 @@ def main() -> None:
                 seconds, inside = read_stream(data)
                 label = "lz4: crc32c, share of a stream's time (causal, one thread)"
                 rows.append({"name": label, "value": inside / seconds, "unit": ""})
+                seconds, num_bytes = hash_files(data)
+                rows += [
+                    {
+                        "name": "lz4: SHA-256 of every file, one core",
+                        "value": num_bytes / seconds / 1e9,
+                        "unit": "GB/s",
+                    },
+                    {"name": "lz4: the same, share of the build's time", "value": seconds / build_seconds, "unit": ""},
+                ]
     write_results("checksums", rows)
 
 

@@ -5,10 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen
 from streamfeat.schema import FIELD_NAMES
 
 MAX_COUNT = 2**48  # of anything counted: keeps products with a window's or a row's length below 2^63
+MOST_WORKERS = 1024
 MEDIUM_NAME = re.compile(r"[a-z0-9_]{1,32}")
 
 
@@ -20,6 +22,12 @@ def check_medium_name(name: str) -> str:
     if name in FIELD_NAMES:
         raise ValueError(f"{name!r} is the name of a token field and cannot name a medium")
     return name
+
+
+def check_workers(workers: int) -> None:
+    """Raise ConfigError for a number of worker processes that cannot be, or that no machine bears."""
+    if not 1 <= workers <= MOST_WORKERS:
+        raise ConfigError(f"workers: {workers} processes cannot share the work; give 1 to {MOST_WORKERS:,}")
 
 
 MediumName = Annotated[str, BeforeValidator(check_medium_name)]

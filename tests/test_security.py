@@ -267,6 +267,23 @@ def test_a_link_in_a_checkpoint_is_not_followed(tmp_path: Path, small_run: Path)
         (tmp_path / name).rename(folder / name)
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/step-00000002"])
+def test_a_link_in_place_of_checkpoints_is_not_followed(
+    tmp_path: Path, tiny_dataset: Path, small_run: Path, name: str
+) -> None:
+    """Neither read nor written through: what it leads to stays as it was."""
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    shutil.copytree(small_run, run)
+    (run / name).rename(elsewhere)
+    (run / name).symlink_to(elsewhere)
+    before = sorted(elsewhere.rglob("*"))
+    with pytest.raises(DamagedError, match="is a symbolic link, which is not followed"):
+        read_checkpoint(run / "checkpoints/step-00000002")
+    with pytest.raises(DamagedError, match="is a symbolic link, which is not followed"):
+        list(train(tiny_dataset, run, {"threads": 2}, resume=True))
+    assert sorted(elsewhere.rglob("*")) == before
+
+
 @pytest.fixture(scope="module")
 def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset and a run whose users, items and titles mean something to a terminal."""

@@ -89,7 +89,7 @@ class Checkpoints:
     """The checkpoints of one run: the last `keep`, and what was the best when each of them was saved.
 
     Only the process that holds the run's lock may make one of these. Raises FormatVersionError where a newer version
-    was killed while it saved.
+    was killed while it saved, DamagedError where their folder is a link.
     """
 
     def __init__(self, run: Path, keep: int = 2) -> None:
@@ -97,6 +97,7 @@ class Checkpoints:
         self.folder = run / CHECKPOINTS
         # By step whose files this process wrote, or read and found whole: the best step of its standing.
         self._good: dict[int, int | None] = {}
+        _refuse_link(self.folder)
         with storage_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
             sweep_temporaries(run)
@@ -225,9 +226,12 @@ def checkpoint_path(run: Path, step: int) -> Path:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read the checkpoint in the folder `path`, every byte checked against its SHA-256.
 
-    Raises DamagedError where a file is missing or altered, FormatVersionError for a newer format.
+    Raises DamagedError where a file is missing or altered or a link leads on, FormatVersionError for a newer format.
     """
     path = Path(path)
+    _refuse_link(path)
+    if path.parent.name == CHECKPOINTS:  # elsewhere it is a copy, and what leads there the user's
+        _refuse_link(path.parent)
     content = _read_verified(path)
     state = parse_object(content[_STATE], str(path / _STATE), _REMEDY)
     version = state.get("format_version")
@@ -246,6 +250,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     # Of a sound header with a dtype that torch lacks, safetensors says KeyError or AttributeError.
     except (ConfigError, safetensors.SafetensorError, KeyError, AttributeError, ValueError, RuntimeError) as error:
         raise DamagedError(f"{path}: {error}; {_REMEDY}") from None
+
+
+def _refuse_link(folder: Path) -> None:
+    """What a run came with must not lead its reading, and even less its removing, elsewhere."""
+    if folder.is_symlink():
+        raise DamagedError(f"{folder}: is a symbolic link, which is not followed; put the folder itself there")
 
 
 def _best_step(standing: Standing) -> int | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from streamfeat.config import MaskPolicy, Objective
+from streamfeat.config import MOST_WORKERS, MaskPolicy, Objective
 from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen, unknown_key, validated
 
@@ -64,11 +64,11 @@ def parse_bytes(value: Any) -> Any:
 
 def parse_workers(value: Any) -> Any:
     """A number of processes, or `auto`."""
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_WORKERS):
         return value
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, str) and value.isdecimal() and len(value) < 9 and int(value) <= MOST_WORKERS:
         return int(value)
-    raise ValueError("give a number of processes, 0 or more, or auto")
+    raise ValueError(f"give a number of processes, 0 to {MOST_WORKERS:,}, or auto")
 
 
 NumBytes = Annotated[int, BeforeValidator(parse_bytes)]

@@ -25,7 +25,7 @@ from train.model import EventTransformer
 from train.progress import Finished, Losses, Note, Progress, Saved, Started, Stepped, Stopped, Validated
 from train.record import versions
 from train.run import TENSORBOARD, Run, check_checkpoint
-from train.stopping import Figures, Standing, check_monitor
+from train.stopping import Figures, Standing, check_has_figure, check_monitor
 from train.targets import task_names
 from train.tensorboard import open_tensorboard
 from train.update import Prepared, Update, Updater, finite_or_none, scaled_sum
@@ -96,12 +96,16 @@ class Session:
             self._log = self._open.enter_context(MetricsLog(self.at.path, scalars))
 
     def started(self, stop: Callable[[], bool]) -> Started | None:
-        """What there is to tell before the first step; scores the baselines. None where `stop` said so meanwhile."""
+        """What there is to tell before the first step; scores the baselines. None where `stop` said so meanwhile.
+
+        Raises ConfigError where validation will never have the figure that is to be watched.
+        """
         batches = validation_batches(self.at.dataset, self.manifest, self.config, self.world)
         scored = score_baselines(batches, self.manifest, self.item_targets, self.world, stop=stop)
         if scored is None:
             return None
         self._baselines, users = scored
+        check_has_figure(self.config.monitor, users)
         return Started(
             run=self.at.path,
             device=self.world.device.type,

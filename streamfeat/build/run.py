@@ -35,8 +35,8 @@ from streamfeat.build.tasks import (
 )
 from streamfeat.build.temporary import write_arrays
 from streamfeat.build.windows import run_window
-from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, DamagedError, DataError
+from streamfeat.config import BuildConfig, check_workers
+from streamfeat.errors import DamagedError, DataError
 from streamfeat.events.titles import read_titles
 from streamfeat.records import validated
 from streamfeat.store.files import locked, sweep_temporaries
@@ -93,8 +93,7 @@ def build_dataset(
     Raises the errors of `streamfeat.errors` for all that a user can fix. May be called again after any
     interruption: what is committed is not done again.
     """
-    if workers < 1:
-        raise ConfigError(f"workers: {workers} cannot build anything; give 1 or more")
+    check_workers(workers)
     plan = make_plan(events, out, config)
     for source in plan.sources:
         yield Recognised(f"{source.path}: {source.note}")

@@ -19,7 +19,7 @@ import numpy as np
 from streamfeat.build.folders import nothing_removed
 from streamfeat.build.pool import Retried, WorkerPool
 from streamfeat.build.run import Progress
-from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig
+from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig, check_workers
 from streamfeat.errors import ConfigError, DamagedError, StorageError
 from streamfeat.export.check import check_files, check_group
 from streamfeat.export.features import causal_spec, token_specs
@@ -73,8 +73,7 @@ def export_features(
     """
     if hdf5:
         check_h5py()
-    if workers < 1:
-        raise ConfigError(f"export-features: workers must be at least 1, got {workers}")
+    check_workers(workers)
     root, dest = _resolved(dataset), _resolved(dest)
     manifest = load_manifest(root)
     export = _export_of(manifest, objective, mask_policy, split, epoch, seed, hdf5)

@@ -310,5 +310,6 @@ def test_the_largest_numbers_that_options_take_make_a_dataset(tmp_path: Path, ti
     large, plain = (stored_tokens(tmp_path / name, "training", 0) for name in ("large", "plain"))
     for name, values in plain.items():
         np.testing.assert_array_equal(large[name], values)
-    with pytest.raises(ConfigError, match="0 cannot build anything"):
-        build_shards([source], tmp_path / "none", workers=0)
+    for workers in (0, 1025):
+        with pytest.raises(ConfigError, match=f"{workers} processes cannot share the work; give 1 to 1,024"):
+            build_shards([source], tmp_path / "none", workers=workers)

@@ -1,11 +1,15 @@
 """A run ends when validation no longer falls, keeps its best, and a resumed one ends where it would have."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from invented_events import write_csv
+from reference_build import Event
 
+from streamfeat import build_shards
 from streamfeat.errors import ConfigError
 from train.checkpoint import Checkpoints, read_checkpoint
 from train.loop import train
@@ -135,3 +139,14 @@ def test_an_unknown_figure_leaves_no_run_behind(tmp_path: Path, tiny_dataset: Pa
     with pytest.raises(ConfigError, match="--monitor"):
         drain(train(tiny_dataset, tmp_path / "run", {**GIVEN, "monitor": "lose"}))
     assert isinstance(drain(train(tiny_dataset, tmp_path / "run", {**GIVEN, "epochs": 1}))[-1], Finished)
+
+
+def test_a_figure_that_no_validation_can_have_is_refused(tmp_path: Path, tiny_events: list[Event]) -> None:
+    """Nobody rated an anime: without a best, patience would never end the run. The corrected command starts it."""
+    events = [replace(event, rating=None) if event.medium == "anime" else event for event in tiny_events]
+    build_shards([str(write_csv(tmp_path / "e.csv", events))], tmp_path / "data", window_len=32, split="users:0.2")
+    wrong = "no user of the validation split.*tasks that have: anime_watch, manga_watch, manga_rating;"
+    with pytest.raises(ConfigError, match=wrong):
+        drain(train(tmp_path / "data", tmp_path / "run", {**GIVEN, "monitor": "anime_rating"}))
+    last = drain(train(tmp_path / "data", tmp_path / "run", {**GIVEN, "epochs": 1}))[-1]
+    assert isinstance(last, Finished)
