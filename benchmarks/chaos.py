@@ -2,11 +2,11 @@
 
     python benchmarks/chaos.py --minutes 60 [--seed 0] [--only build]
 
-A build with two workers loses a worker, its parent or all at once, at random moments, and is run again until it
-finishes: every byte must be that of an undisturbed build. A training run is killed or asked to stop at random moments
-and resumed until it finishes: metrics, weights and the optimizer's state must be those of an undisturbed run, to the
-bit. Nothing may outlive its parent, hang, or end with a traceback. Writes benchmarks/results/chaos.json, or
-chaos-build.json and the like with --only; exits 1 where anything was lost.
+A build with two workers loses a worker, its parent or all at once, or is asked to stop (SIGTERM, Ctrl-C), at random
+moments, and is run again until it finishes: every byte must be that of an undisturbed build. A training run is killed
+or asked to stop at random moments and resumed until it finishes: metrics, weights and the optimizer's state must be
+those of an undisturbed run, to the bit. Nothing may outlive its parent, hang, or print a traceback. Writes
+benchmarks/results/chaos.json, or chaos-build.json and the like with --only; exits 1 where anything was lost.
 """
 
 import argparse
@@ -135,7 +135,7 @@ class Process:
             code = self._process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
             self.end()
-            raise LostError(f"hung for {LIMIT_S} s: {self.said()}") from None
+            raise LostError(f"hung for {LIMIT_S} s: {self.said()[-600:]}") from None
         deadline = time.monotonic() + GONE_S
         while _session_lives(self._process.pid):
             if time.monotonic() > deadline:
@@ -151,8 +151,14 @@ class Process:
         self._process.wait()
 
     def said(self) -> str:
-        """The end of what it printed."""
-        return self._log.read_text("utf-8", "replace")[-600:]
+        """What it printed."""
+        return self._log.read_text("utf-8", "replace")
+
+    def wait_until_it_speaks(self) -> None:
+        """Then it answers Ctrl-C itself: while the interpreter starts, that does, with a traceback of the import."""
+        deadline = time.monotonic() + LIMIT_S
+        while not self.said() and not self.is_over and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def _command_line(pid: str) -> bytes:
@@ -182,7 +188,7 @@ def run_whole(log: Path, *words: str | Path) -> float:
     finally:
         process.end()
     if code:
-        raise LostError(f"{words[0]} failed undisturbed, exit {code}: {process.said()}")
+        raise LostError(f"{words[0]} failed undisturbed, exit {code}: {process.said()[-600:]}")
     return time.monotonic() - process.began
 
 
@@ -254,8 +260,9 @@ def last_line(run: Path) -> tuple[int, str]:
     return int(line["step"]), str(line["kind"])
 
 
-BUILD_HURTS = [("child", "SIGKILL"), ("parent", "SIGKILL"), ("group", "SIGKILL"), ("parent", "SIGTERM")]
-TRAIN_HURTS = [("parent", "SIGKILL"), ("parent", "SIGTERM")]
+STOPS = [("parent", "SIGTERM"), ("group", "SIGINT")]
+BUILD_HURTS = [("child", "SIGKILL"), ("parent", "SIGKILL"), ("group", "SIGKILL"), *STOPS]
+TRAIN_HURTS = [("parent", "SIGKILL"), *STOPS]
 LIVE_HURTS = [*TRAIN_HURTS, ("child", "SIGKILL"), ("group", "SIGKILL")]
 
 
@@ -267,6 +274,8 @@ def allowed_codes(hurts: list[Kill]) -> set[int]:
             codes.add(6)
         elif kill.signal == "SIGKILL":
             codes.add(-signal.SIGKILL)
+        elif kill.signal == "SIGINT":
+            codes.add(128 + signal.SIGINT)
         else:  # the interpreter itself answers while it starts
             codes |= {128 + signal.SIGTERM, -signal.SIGTERM}
     return codes
@@ -285,9 +294,11 @@ def hurt_until_done(
         process, mine = start(), []
         try:
             if not is_last:
+                victim, name = rng.choice(hurts)
                 pause(process)
+                if name == "SIGINT":
+                    process.wait_until_it_speaks()
                 if not process.is_over:
-                    victim, name = rng.choice(hurts)
                     at = stage()
                     hurt = process.send(victim, getattr(signal, name), rng)
                     mine.append(Kill(trial.what, hurt, name, at))
@@ -295,8 +306,8 @@ def hurt_until_done(
         finally:
             process.end()
         trial.kills += mine
-        if code not in allowed_codes(mine):
-            raise LostError(f"exit {code} after {mine}: {process.said()}")
+        if code not in allowed_codes(mine) or "Traceback" in process.said():
+            raise LostError(f"exit {code} after {mine}: {process.said()[-600:]}")
 
 
 def build_trial(whole: Whole, folder: Path, rng: random.Random) -> Trial:
