@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from invented_events import invent_events, write_csv
 from reference_build import Event
+
+# The same examples everywhere, and no verdict on how long a loaded machine takes to draw them.
+settings.register_profile("alike", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("alike")
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ from train.loop import train
 from train.metrics import read_metrics
 from train.record import read_record
 
-FEW = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+FEW = settings(max_examples=30, suppress_health_check=list(HealthCheck))
 EXAMPLES = [4, pytest.param(120, marks=pytest.mark.slow)]  # of what takes DuckDB a tenth of a second
 
 # What parsers are known to stumble over, beside what chance finds.

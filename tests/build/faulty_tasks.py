@@ -57,10 +57,10 @@ def _show(fault: Fault, root: Path) -> None:
             raise ZeroDivisionError("of the task")
         case "computes":
             started = time.process_time()
-            while time.process_time() - started < 2:
+            while time.process_time() - started < 6:
                 sum(range(1000))
         case "short sleeps":
-            time.sleep(0.8)
+            time.sleep(2.5)
 
 
 def _parts_until_killed() -> Iterator[bytes]:

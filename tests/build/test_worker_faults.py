@@ -17,6 +17,9 @@ from streamfeat.build.worker import peak_memory
 from streamfeat.errors import DataError, StorageError
 from streamfeat.store.manifest import Receipt
 
+# In place of 15 and 60 s. A beat may be a second old, and the pool's clock counts at most two of a longer pause.
+LIMIT_S = 4.0
+
 
 def tasks(fault: Fault, times: int = 1000, num: int = 5) -> list[FaultyTask]:
     """Task 2 has the fault."""
@@ -60,7 +63,7 @@ def test_a_worker_that_dies_is_named_and_its_task_done_again(tmp_path: Path, fau
     assert len(notes) == 1
     who = rf"worker \d \(process {first}\) {said}, peak memory \d{{2,3}} MB"
     assert re.fullmatch(rf"{who}, at task task-2; another one does it again \(try 2\)", notes[0])
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 120
 
 
 @pytest.mark.parametrize("fault", ["killed", pytest.param("memory", marks=pytest.mark.slow)])
@@ -81,8 +84,8 @@ def test_a_task_that_ends_its_worker_three_times_stops_the_build(tmp_path: Path,
 def test_a_worker_that_hangs_is_noticed_killed_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, limit: str, said: str
 ) -> None:
-    """A stopped process says nothing; one that waits for ever does, and uses no CPU. (Limits of 15 and 60 s, cut.)"""
-    monkeypatch.setattr(pool_module, limit, 3.0)
+    """A stopped process says nothing; one that waits for ever does, and uses no CPU."""
+    monkeypatch.setattr(pool_module, limit, LIMIT_S)
     receipts, notes = drain(tmp_path, tasks(fault, times=1))
     assert len(receipts) == 5
     assert len(notes) == 1
@@ -90,12 +93,13 @@ def test_a_worker_that_hangs_is_noticed_killed_and_named(
     assert "at task task-2" in notes[0]
 
 
-@pytest.mark.parametrize("fault", ["computes", pytest.param("short sleeps", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["computes", "short sleeps"])
 def test_a_worker_that_works_is_never_taken_for_a_hung_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     """Longer than the limit with use of the CPU in one task; or in several tasks, none of which uses it."""
-    monkeypatch.setattr(pool_module, "STALLED_S", 1.2)
+    monkeypatch.setattr(pool_module, "STALLED_S", LIMIT_S)
     faulty = [FaultyTask(number=n, fault=fault) for n in range(2 if fault == "computes" else 4)]
     receipts, notes = drain(tmp_path, faulty)
     assert notes == []
@@ -106,11 +110,11 @@ def test_a_worker_that_works_is_never_taken_for_a_hung_one(
 def test_time_in_which_nobody_asks_is_not_held_against_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller may pause, and so may the whole process group (Ctrl-Z), for longer than any limit."""
     for limit in ("SILENT_S", "STALLED_S"):
-        monkeypatch.setattr(pool_module, limit, 2.5)
+        monkeypatch.setattr(pool_module, limit, LIMIT_S)
     with WorkerPool(execute, 2) as pool:
         steps = pool.run(tmp_path, [FaultyTask(number=n, fault="short sleeps") for n in range(4)])
         taken = [next(steps)]
-        time.sleep(4)
+        time.sleep(6)
         taken += list(steps)
     assert [type(step) for step in taken] == [Receipt] * 4
 

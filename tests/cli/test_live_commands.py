@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from processes import assert_session_ends, children_of, command_line
 
 from streamfeat import build_shards
 from train.metrics import read_metrics
@@ -20,6 +21,7 @@ from train.metrics import read_metrics
 ROOT = Path(__file__).parents[2]
 SMALL = ["--layers", "1", "--width", "16", "--batch-tokens", "96", "--patience", "0", "--checkpoint-every", "5"]
 SHORT = [*SMALL, "--epochs", "3"]
+_started: list[int] = []  # each the leader of a session of its own
 BUILD = ["--window-len", "32", "--split", "users:0.2", "--chunk-windows", "2", "--shard-windows", "8"]
 
 
@@ -33,15 +35,18 @@ def environment() -> dict[str, str]:
 
 
 def call(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(name, *arguments), env=environment(), capture_output=True, text=True, check=False, timeout=240
-    )
+    process = start(name, *arguments)
+    stdout, stderr = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def start(name: str, *arguments: str | Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(name, *arguments), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(
+        command(name, *arguments), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    _started.append(process.pid)
+    return process
 
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
@@ -94,21 +99,8 @@ def dataset(tmp_path: Path, tiny_dataset: Path) -> Path:
 def _leaves_no_process() -> Iterator[None]:
     """Whatever is killed takes its producers along."""
     yield
-    deadline = time.monotonic() + 10
-    while left := [pid for pid in _children(os.getpid()) if b"spawn_main" in _command_line(pid)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return b""
+    while _started:
+        assert_session_ends(_started.pop())
 
 
 @pytest.mark.slow
@@ -126,8 +118,8 @@ def test_a_live_run_learns_to_the_bit_what_one_on_stored_packings_does(dataset: 
 def test_a_live_run_killed_inside_an_epoch_goes_on_at_the_same_batch(dataset: Path, stored_run: Path) -> None:
     """Twice; the resumed one needs no --live, and removes what the dead one left."""
     run = dataset.parent / "run"
-    for step in (7, 13):
-        extra = ["--live", "--live-workers", "1", *SHORT] if step == 7 else []
+    for step in (3, 8):  # of 18
+        extra = ["--live", "--live-workers", "1", *SHORT] if step == 3 else []
         process = start("train", dataset, "--run", run, *extra, "--resume")
         wait_for_step(run, step, process)
         os.kill(process.pid, signal.SIGKILL)
@@ -240,10 +232,10 @@ def test_two_ranks_train_live_and_a_killed_one_is_made_up_for(dataset: Path, tin
     with subprocess.Popen(
         [*again, "--live", *SHORT, *batch], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_for_step(run, 6, process)
-        victim = max(pid for pid in _children(process.pid) if b"cli.py" in _command_line(pid))
+        wait_for_step(run, 3, process)
+        victim = max(pid for pid in children_of(process.pid) if b"cli.py" in command_line(pid))
         os.kill(victim, signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=200)
     done = subprocess.run([*again, "--resume"], env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for mine, theirs in zip(numbers(run), numbers(dataset.parent / "expected"), strict=True):

@@ -59,7 +59,7 @@ def test_ids_of_any_kind_keep_every_byte():
         assert read.rejected == []
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), min_size=1), min_size=1))
 def test_any_text_is_an_id(values):
     """A round trip through the file is exact for whatever a line can hold."""
@@ -239,7 +239,7 @@ PIECES = [
 ]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map(b"".join), st.integers(1, 9), st.integers(1, 9))
 def test_kept_and_rejected_are_the_physical_lines_for_any_bytes(body, rows_per_split, batch_rows):
     """No line is lost, doubled or misnumbered, however the file is cut into splits and batches."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import reference_build as reference
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamfeat.build.coding import IntCoder
@@ -21,7 +21,6 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 UINT64 = st.integers(0, 2**64 - 1)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1), st.lists(UINT64, max_size=4), st.integers(0, 1000), st.integers(1, 20))
 def test_draws_equal_the_documented_scheme(seed: int, counters: list[int], first: int, num: int) -> None:
     """splitmix64(seed), then one splitmix64 of state xor counter for each counter."""
@@ -40,7 +39,6 @@ def test_draws_have_these_values() -> None:
     assert to_below(np.uint64(0), 10) == 0
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(INT64, st.integers(0, 3)), max_size=300))
 def test_codes_go_by_first_appearance(pairs: list[tuple[int, int]]) -> None:
     """Equal (key, tag) pairs get equal numbers, also after the table grew."""
@@ -62,7 +60,6 @@ def test_the_table_of_codes_grows() -> None:
     assert coder.code(keys[::-1].copy(), np.zeros(50_000, np.int32)).tolist() == list(range(50_000))[::-1]
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(INT64.map(str), st.text(max_size=8)), min_size=1, max_size=60), st.integers(0, 6))
 def test_partitions_follow_from_the_raw_id_alone(ids: list[str], log_partitions: int) -> None:
     """Integer ids by value, other texts by their UTF-8 bytes."""
@@ -81,7 +78,6 @@ def test_partitions_follow_from_the_raw_id_alone(ids: list[str], log_partitions:
     assert out.tolist() == [reference.partition_of(str(i), 5, num) for i in ints.tolist()]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 7), max_size=100))
 def test_the_counting_sort_is_stable(groups: list[int]) -> None:
     """Rows of a group stay in input order."""
@@ -96,7 +92,6 @@ def test_the_counting_sort_is_stable(groups: list[int]) -> None:
 EVENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 9), st.integers(0, 4)), max_size=120)
 
 
-@settings(deadline=None)
 @given(EVENTS, st.sampled_from([1, 10**9, 2**37]))
 def test_histories_equal_a_stable_sort_with_the_last_duplicate_kept(
     events: list[tuple[int, int, int, int]], spread: int
@@ -128,7 +123,6 @@ def test_histories_equal_a_stable_sort_with_the_last_duplicate_kept(
     assert tally.tolist() == [tied, targets, repeats]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(0, 40), st.integers(1, 30), st.integers(2, 6))
 def test_tokens_of_a_range_come_from_the_right_events(
     lengths: list[int], low: int, num_tokens: int, window_len: int
@@ -158,7 +152,6 @@ def test_tokens_of_a_range_come_from_the_right_events(
     assert out.tolist() == [9999 if s == -2 else 7777 if s < 0 else s for s in sources.tolist()]
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_infinity=False), max_size=60))
 def test_levels_are_the_distinct_values_or_too_many(values: list[float]) -> None:
     """Ascending, NaN left out; -1 where there are more than the array holds."""

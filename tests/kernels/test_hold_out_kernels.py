@@ -13,7 +13,6 @@ from streamfeat.kernels.hold_out import last_but_one_targets
 HISTORIES = st.lists(st.lists(st.integers(0, 4), max_size=8), max_size=12)
 
 
-@settings(deadline=None)
 @given(HISTORIES)
 def test_the_validation_target_is_the_last_but_one_that_is_not_planned(histories: list[list[int]]) -> None:
     """Of users with at least three targets; the others have none."""
@@ -24,7 +23,7 @@ def test_the_validation_target_is_the_last_but_one_that_is_not_planned(histories
     assert found.tolist() == [places[-2] if len(places) >= 3 else -1 for places in targets]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(2, 40), st.lists(st.floats(0, 1), max_size=80))
 def test_segments_lie_where_a_scan_of_all_windows_puts_them(window_len: int, shares: list[float]) -> None:
     """With room for one window each, and with the number of windows that first-fit can need at most."""

@@ -51,7 +51,7 @@ def scan(block: bytes, delimiter: str, quote: str, num_fields: int) -> tuple[np.
     return starts[:num], stops[:num], codes[:num]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(blocks, st.sampled_from([",", "::"]), st.sampled_from(['"', ""]), st.integers(1, 4))
 @example(b'1,"2,3\n4,5,6\n', ",", '"', 3)
 @example(b"1:::2::3\r\n", "::", "", 3)
@@ -64,7 +64,7 @@ def test_lines_and_their_codes_are_those_of_a_parser_of_one_line(block, delimite
     assert codes.tolist() == [line_code(line, delimiter, quote, num_fields) for line in lines]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(blocks)
 def test_the_good_lines_are_copied_whole_and_in_order(block):
     """What the CSV parser sees: every good line, ended by one LF, and nothing else."""
@@ -76,7 +76,7 @@ def test_the_good_lines_are_copied_whole_and_in_order(block):
     assert (out[num:] == 255).all()
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.binary(min_size=1, max_size=4))
 @example(b"\xed\xa0\x80")  # a surrogate
 @example(b"\xc0\xaf")  # overlong

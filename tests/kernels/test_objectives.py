@@ -135,7 +135,7 @@ def _config(objective: str, policy: str, split: str) -> dict[str, Any]:
 @every_case
 @pytest.mark.parametrize("targets", ["all", "last"])
 @given(windows=some_windows(), data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_batch_is_what_the_naive_twin_makes_of_each_window(
     objective: str, policy: str, split: str, targets: str, windows: Windows, data: st.DataObject
 ) -> None:
@@ -160,7 +160,7 @@ def test_a_batch_is_what_the_naive_twin_makes_of_each_window(
 
 @every_case
 @given(windows=some_windows(), data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_nothing_crosses_users(objective: str, policy: str, split: str, windows: Windows, data: st.DataObject) -> None:
     """A history's arrays stay as they are when every other history of its window changes."""
     config = _config(objective, policy, split)

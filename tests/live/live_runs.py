@@ -51,7 +51,7 @@ def read_live(
     batch_windows: int = BATCH, watch: Callable[[], None] = idle, **options: Any,
 ) -> list[list[Arrays]]:  # fmt: skip
     """Each rank's batches from `start` to the end of the epochs, the ranks in lockstep. The producers, none of them a
-    process, write when a batch lacks something; at 1,000 idle rounds the run is taken for stuck."""
+    process, write when a batch lacks something; after a minute without it the run is taken for stuck."""
     manifest = load_manifest(root)
     makers = [produce(root, folder) for _ in range(producers)]
     batches: list[list[Arrays]] = [[] for _ in range(world_size)]
@@ -67,15 +67,13 @@ def read_live(
             stream.load_state_dict({**stream.state_dict(), "position": start})
         endless = [_endless(stream) for stream in streams]
         for position in range(start, epochs * steps_of(root, batch_windows)):
-            for _ in range(1000):
-                if all(source.ready(position) for source in sources):
-                    break
+            deadline = time.monotonic() + 60
+            while not all(source.ready(position) for source in sources):
+                assert time.monotonic() < deadline, f"stuck before batch {position}: {sources[0].needed(position)}"
                 events = [next(maker) for maker in makers]
                 if all(isinstance(event, Held) for event in events):
                     time.sleep(0.002)
                 watch()
-            else:
-                raise AssertionError(f"stuck before batch {position}: {sources[0].needed(position)}")
             for rank, stream in enumerate(endless):
                 batches[rank].append(next(stream))
             watch()
@@ -114,7 +112,7 @@ def assert_same(first: list[Arrays], second: list[Arrays]) -> None:
 
 def await_freed(folder: Path, position: int) -> None:
     """Return once rank 0 has deleted what is past at `position`."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     positions = Positions(folder, read_run(folder))
     while positions.freed < position:
         assert time.monotonic() < deadline

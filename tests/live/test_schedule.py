@@ -35,7 +35,7 @@ def shards_by_position(counts: SplitCounts, run: dict[str, Any], epochs: int) ->
 
 
 @given(drawn=runs(), data=st.data())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_every_shard_is_needed_from_its_first_read_to_its_last(
     drawn: tuple[SplitCounts, dict[str, Any]], data: st.DataObject
 ) -> None:
@@ -57,7 +57,7 @@ def test_every_shard_is_needed_from_its_first_read_to_its_last(
 
 
 @given(drawn=runs())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_no_batch_ever_needs_more_shards_than_the_least_cap_holds(drawn: tuple[SplitCounts, dict[str, Any]]) -> None:
     """At each position of two epochs, the shards between first and last use."""
     counts, run = drawn
@@ -74,7 +74,7 @@ def test_the_usual_cap_is_nine_shards() -> None:
 
 
 @given(drawn=runs(), start=st.integers(0, 50))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_schedule_is_its_needs_by_number_and_by_shard(drawn: tuple[SplitCounts, dict[str, Any]], start: int) -> None:
     """Asked in any order; None for what no batch reads."""
     counts, run = drawn

@@ -72,7 +72,7 @@ def test_the_reader_reads_what_zarr_python_wrote(
     np.testing.assert_array_equal(read_chunks(array), values)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_cut_of_any_array_reads_as_written(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Whatever the rows, chunks, shards and codec, `read_rows(a, b)` is `values[a:b]`, as in zarr-python."""

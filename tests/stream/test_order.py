@@ -44,14 +44,14 @@ def global_batches(shape: Shape, world_size: int = 1) -> list[list[int]]:
 
 
 @given(shape=shapes())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_the_order_is_its_naive_twins(shape: Shape) -> None:
     """Exactly pipeline §8: shards four at a time, chunks and windows permuted, rounds dealt to lanes."""
     assert global_batches(shape) == epoch_batches(**shape)
 
 
 @given(shape=shapes())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_every_window_is_delivered_exactly_once_per_epoch_in_even_steps(shape: Shape) -> None:
     """ceil(windows / B) steps, every window once, empty windows only to fill up."""
     batches = global_batches(shape)
@@ -63,7 +63,7 @@ def test_every_window_is_delivered_exactly_once_per_epoch_in_even_steps(shape: S
 
 
 @given(shape=shapes(), data=st.data())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_global_batches_are_the_same_for_every_world_size(shape: Shape, data: st.DataObject) -> None:
     """For each world size that divides the lanes; the ranks' rows are ordered by lane."""
     lanes = num_lanes(shape["batch_windows"])
@@ -72,7 +72,7 @@ def test_global_batches_are_the_same_for_every_world_size(shape: Shape, data: st
 
 
 @given(shape=shapes())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_full_chunk_of_a_complete_round_belongs_to_one_lane(shape: Shape) -> None:
     """So it is decoded by one rank, and read to its end before the lane's next one."""
     order = EpochOrder(**shape)
@@ -113,7 +113,7 @@ def test_a_world_size_that_does_not_divide_the_lanes_is_refused_with_those_that_
 @given(shape=shapes().filter(lambda shape: shape["num_windows"] > 0), data=st.data())
 @example(shape={"seed": 0, "split": "training", "epoch": 0, "num_windows": 700, "chunk_windows": 1,
                 "shard_windows": 5, "batch_windows": 96}, data=None)  # fmt: skip
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_plan_decodes_each_chunk_once_and_never_over_one_that_is_still_read(
     shape: Shape, data: st.DataObject | None
 ) -> None:
@@ -147,7 +147,7 @@ def test_a_plan_decodes_each_chunk_once_and_never_over_one_that_is_still_read(
 
 
 @given(shape=shapes().filter(lambda shape: shape["num_windows"] > 0), salt=st.integers(0, 9))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_chunk_that_is_not_there_is_decoded_right_before_the_batch_that_needs_it(shape: Shape, salt: int) -> None:
     """Waiting for it then holds up no batch whose chunks are there; slots and batches are as ever."""
     order = EpochOrder(**shape)
@@ -167,7 +167,7 @@ def test_a_chunk_that_is_not_there_is_decoded_right_before_the_batch_that_needs_
 
 
 @given(shape=shapes())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_the_steps_of_a_chunk_are_those_whose_batches_read_it(shape: Shape) -> None:
     """First and last step, against every batch of the epoch."""
     order = EpochOrder(**shape)

@@ -56,7 +56,9 @@ def test_padding_reads_zeros_and_makes_no_nan(invented_batch):
 def test_a_batch_of_padding_alone_passes_through(invented_batch):
     """What an empty lane delivers."""
     invented = invented_batch(fill=0.0)
-    out = segment_attention(torch.randn(4, 32, 24), torch.zeros(2, 3), plan_of(invented))
+    out = segment_attention(
+        torch.randn(4, 32, 24, generator=torch.Generator().manual_seed(0)), torch.zeros(2, 3), plan_of(invented)
+    )
     assert out.shape == (4, 32, 8)
     assert not out.any()
 

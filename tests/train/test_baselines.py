@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamfeat.store.manifest import load_manifest
@@ -25,7 +25,6 @@ ALONE = World(Launch(), torch.device("cpu"))
 TARGETS = st.lists(st.tuples(st.integers(0, 5), st.floats(0, 100)), max_size=30)
 
 
-@settings(deadline=None)
 @given(parts=st.lists(TARGETS, max_size=4))
 def test_every_user_counts_alike(parts: list[list[tuple[int, float]]]) -> None:
     """The mean over users of the mean over a user's targets, in however many windows those lie."""

@@ -10,7 +10,7 @@ from train.calibration import calibrate
 ANSWERS = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.7, 1.0]), st.booleans()), min_size=1, max_size=60)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(answers=ANSWERS, num_bins=st.integers(1, 8))
 def test_calibration_equals_a_loop_over_bins(answers: list[tuple[float, bool]], num_bins: int) -> None:
     """Bins of equal numbers of users, equal confidences together in the bin of the first of them."""

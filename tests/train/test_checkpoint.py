@@ -406,7 +406,12 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path, seed: in
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        time.sleep(0.2 + random.Random(seed).random() / 5)
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "latest").exists():
+            assert child.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(random.Random(seed).random() / 5)
         os.kill(child.pid, signal.SIGKILL)
     checkpoint, problems = Checkpoints(tmp_path).load_newest()
     assert checkpoint is not None

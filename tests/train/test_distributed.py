@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from edited_manifests import edit_manifest
-from processes import is_running
+from processes import children_of, command_line, is_running
 
 from streamfeat.errors import ConfigError
 from streamfeat.store.manifest import load_manifest
@@ -137,9 +137,7 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
 
 def children(process: subprocess.Popen[str]) -> list[int]:
     """The ranks' processes, by rank: torchrun starts them in that order."""
-    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    mine = [int(pid) for pid in listed if b"cli.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    return sorted(mine)
+    return sorted(pid for pid in children_of(process.pid) if b"cli.py" in command_line(pid))
 
 
 @pytest.mark.slow
@@ -157,8 +155,8 @@ def test_a_killed_rank_stops_all_and_is_named_and_a_restart_resumes(
         ranks = children(process)
         os.kill(ranks[victim], signal.SIGKILL)
         killed = time.monotonic()
-        _, shown = process.communicate(timeout=60)
-    assert time.monotonic() - killed < 60
+        _, shown = process.communicate(timeout=200)
+    assert time.monotonic() - killed < 200
     assert process.returncode != 0
     assert f"rank {victim} (process {ranks[victim]} on " in shown
     assert not any(is_running(pid) for pid in ranks)
@@ -168,7 +166,7 @@ def test_a_killed_rank_stops_all_and_is_named_and_a_restart_resumes(
     )  # fmt: skip
     wait_for_step(run, 20, again)
     again.send_signal(signal.SIGTERM)
-    _, shown = again.communicate(timeout=60)
+    _, shown = again.communicate(timeout=200)
     assert "resuming from" in shown
     again_line = f"torchrun --nproc-per-node 2 {ROOT / 'cli.py'} train {tiny_dataset} --run-folder"
     assert again_line in shown.replace("\n", "")
@@ -187,7 +185,7 @@ def test_an_error_of_rank_0_ends_every_rank(tmp_path: Path, tiny_dataset: Path, 
     """A folder that holds a run: said once, and nobody waits for the one that refused."""
     started = time.monotonic()
     done = call(2, tiny_dataset, "--run-folder", run_of_one, *OPTIONS)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 200
     assert done.returncode != 0
     assert done.stderr.count("holds a run already") == 1
     codes = re.findall(r"exitcode  : (\S+)", done.stderr)  # torchrun ends the other one where it is quicker

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from train.dry_run import Estimate, dry_run
 from train.loop import train
@@ -56,9 +55,9 @@ def test_a_dry_run_that_is_stopped_gives_no_figure(tiny_dataset: Path) -> None:
     assert isinstance(records[-1], Stopped)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_run_shorter_than_ten_steps_is_timed_on_what_it_has(tiny_dataset: Path) -> None:
     """One step, or five."""
-    torch.set_num_threads(1)
     for steps, timed in ((1, 1), (5, 2)):
         estimate = list(dry_run(tiny_dataset, {**GIVEN, "steps": steps}))[-1]
         assert isinstance(estimate, Estimate)

@@ -71,7 +71,8 @@ def test_without_a_bias_there_is_none(invented_batch):
     """The `seed` policy: no coefficients."""
     invented = invented_batch(objective="masked", policy="seed", num_windows=1, window_len=70)
     by_segment, by_range = plans_of(invented, 2)
-    qkv, none = torch.randn(1, 70, 24, requires_grad=True), torch.zeros(2, 0, requires_grad=True)
+    qkv = torch.randn(1, 70, 24, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    none = torch.zeros(2, 0, requires_grad=True)
     wanted, found = segment_attention(qkv, none, by_segment), range_attention(qkv, none, by_range)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     (mine,), (theirs,) = (torch.autograd.grad(out.square().sum(), qkv) for out in (found, wanted))

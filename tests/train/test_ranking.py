@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from train.ranking import Coverage, figure_names, figure_values, first_items, target_ranks
@@ -19,7 +19,6 @@ SCORES = st.integers(1, 9).flatmap(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(scores=SCORES, data=st.data())
 def test_a_rank_is_the_mean_place_of_equal_scores(scores: list[list[float]], data: st.DataObject) -> None:
     """An item's places in the list sorted with ties in its favour and with ties against it, averaged."""
@@ -36,7 +35,6 @@ def test_a_constant_score_ranks_like_chance() -> None:
     assert target_ranks(np.zeros((1, 101)), np.array([3])).tolist() == [51.0]
 
 
-@settings(deadline=None)
 @given(scores=SCORES, data=st.data())
 def test_the_first_items_are_those_of_a_stable_sort(scores: list[list[float]], data: st.DataObject) -> None:
     """By score, descending, equal ones by id."""

@@ -50,7 +50,7 @@ def decay(num: int) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(users=USERS, past=USERS)
 def test_popularity_counts_training_events(users: list[list[Event]], past: list[list[Event]]) -> None:
     """The same for every history."""
@@ -62,7 +62,7 @@ def test_popularity_counts_training_events(users: list[list[Event]], past: list[
         assert rival.scores(watched(past), None, medium).tolist() == [expected] * len(past)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     users=USERS,
     time=st.integers(-DAY, 200 * DAY),
@@ -89,7 +89,7 @@ def test_recent_popularity_counts_the_thirty_days_before_the_targets_day(
     assert scores == pytest.approx([recent[i] + counts[i] / (sum(counts.values()) + 1) for i in range(5)])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(users=USERS, past=USERS, max_items=st.sampled_from([3, 100]))
 def test_the_markov_chain_is_smoothed_counts_of_nearby_pairs(
     users: list[list[Event]], past: list[list[Event]], max_items: int
@@ -121,7 +121,7 @@ def test_the_markov_chain_is_smoothed_counts_of_nearby_pairs(
                 assert score == pytest.approx(expected if history else popularity, rel=1e-5, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(users=USERS, past=USERS, max_items=st.sampled_from([3, 100]))
 def test_item_neighbours_are_cosines_that_add_up_to_one(
     users: list[list[Event]], past: list[list[Event]], max_items: int
@@ -168,7 +168,7 @@ def test_only_recent_events_score_and_few_of_a_long_history_are_counted_as_neigh
 UNITS = Units(np.repeat([3.0, 2.0], (5, 3)), np.repeat([2.0, 0.5], (5, 3)))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(users=USERS, past=USERS, item=st.integers(0, 7))
 def test_biases_are_damped_means_of_what_the_other_leaves_over(
     users: list[list[Event]], past: list[list[Event]], item: int
