@@ -94,8 +94,14 @@ def watch_outputs() -> None:
 
 def _text_of(raw: io.FileIO, like: Any) -> io.TextIOWrapper:
     encoding, errors = (like.encoding, like.errors) if like is not None else ("utf-8", "backslashreplace")
+    if not _is_utf8(encoding):  # an id or a dash that it lacks must not cost the result
+        errors = "backslashreplace"
     is_lined = like is not None and like.line_buffering
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=is_lined)
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    return (encoding or "").lower().replace("-", "") in ("utf8", "utf8sig")
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
@@ -103,7 +109,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, a
 
 def show(as_json: bool, values: dict[str, Any], print_plainly: Callable[[], None]) -> None:
     if as_json:
-        text = json.dumps(values, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(values, ensure_ascii=not _is_utf8(sys.stdout.encoding), allow_nan=False)
         sys.stdout.write(_HARMFUL.sub(lambda m: f"\\u{ord(m[0]):04x}", text) + "\n")  # the same JSON
     else:
         print_plainly()

@@ -196,8 +196,8 @@ def _with_bar(path: Path, steps: Iterator[Any]) -> Iterator[Any]:
 
 def invent(
     path: Annotated[Path, typer.Argument(help="File to write: .csv or .parquet.")],
-    users: Annotated[int, typer.Option(help="Number of users.")] = 2000,
-    events: Annotated[int, typer.Option(help="Number of events, about.")] = 100_000,
+    users: Annotated[int, typer.Option(max=2**31, help="Number of users.")] = 2000,
+    events: Annotated[int, typer.Option(max=2**40, help="Number of events.")] = 100_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     as_json: Json = False,
 ) -> None:

@@ -208,6 +208,7 @@ OPTIONS: dict[str, tuple[str, int, str]] = {
     "inspect another objective": ("inspect {data} --window 0 --objective x", 2, r"'causal' or 'masked' \(got 'x'\)"),
     "verify nothing": ("verify nope", 2, r"there is no such folder"),
     "invent no users": ("invent {tmp}/a.csv --users -1", 2, r"every user needs at least one"),
+    "invent more than there can be": (f"invent {{tmp}}/a.csv --events {HUGE}", 2, r"--events"),
     "invent with a negative seed": ("invent {tmp}/a.csv --seed -1", 2, r"--seed"),
     "invent below a file": ("invent {history}/a.csv", 6, r"cannot be written"),
     "build one path": ("build-shards {history}", 2, r"EVENTS\.\.\. OUT"),
@@ -226,6 +227,7 @@ OPTIONS: dict[str, tuple[str, int, str]] = {
     "build users too busy": (f"build-shards {{history}} {{tmp}}/o --min-user-events {HUGE}", 2, r"min_user_events"),
     "build packings without end": (f"build-shards {{history}} {{tmp}}/o --packings {2**63}", 2, r"packings.*100000"),
     "build windows too long": ("build-shards {history} {tmp}/o --window-len 9999999", 2, r"window_len.*1048576"),
+    "build into a name of other bytes": ("build-shards {history} {tmp}/\udcff", 2, r"no UTF-8; give another one"),
     "build by a crowd": (f"build-shards {{history}} {{tmp}}/o --workers {HUGE}", 2, r"give 1 to 1,024"),
     "build a medium twice": ("build-shards {history} {tmp}/o --media anime,anime", 2, r"names one twice"),
     "build from a name of other bytes": ("build-shards {tmp}/\udcff.csv {tmp}/o", 2, r"no UTF-8 cannot be recorded"),
@@ -263,6 +265,8 @@ OPTIONS: dict[str, tuple[str, int, str]] = {
     "train watching nothing": ("train {data} --run {tmp}/r --monitor x --steps 1", 2, r"known: loss, anime_watch"),
     "train live things that are not": ("train {data} --run {tmp}/r --live-disk 5GB", 2, r"add --live"),
     "train in no unit": ("train {data} --run {tmp}/r --live --live-disk 20", 2, r"for instance 20GB"),
+    "train below a device": ("train {data} --run /dev/null/x", 2, r"no folder can be made here"),
+    "train from an endless file": ("train {data} --run {tmp}/r --config /dev/zero", 2, r"longer than 1,048,576 bytes"),
     "train from no file": ("train {data} --run {tmp}/r --config nope", 2, r"cannot be read"),
 }  # fmt: skip
 

@@ -29,6 +29,7 @@ from streamfeat.store.verify import Problem, verify
 from streamfeat.store.writer import is_committed, read_receipt
 from train.checkpoint import read_checkpoint
 from train.loop import train
+from train.scoring import Scorer
 
 TINY: dict[str, Any] = {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 64, "steps": 2}
 
@@ -345,3 +346,35 @@ def test_rejected_rows_hold_no_formula(tmp_path: Path) -> None:
     assert [no_formula(text) for text in ("", "x", "-5", "+1e3", "-5+2", "\t=1", "1=")] == [
         "", "x", "-5", "+1e3", "'-5+2", "'\t=1", "1=",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+@pytest.mark.parametrize("name", ["config.json", "best", "dataset/dataset.json", "dataset/items.parquet", "dataset"])
+def test_what_stands_in_place_of_a_file_of_a_run_is_neither_waited_for_nor_followed(
+    tmp_path: Path, small_run: Path, name: str, kind: str
+) -> None:
+    """By what asks the run's model; a pipe without a writer would hold it for ever."""
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    (run / "best").write_bytes((run / "latest").read_bytes())
+    (run / name).rename(tmp_path / "elsewhere")
+    if kind == "link":
+        (run / name).symlink_to(tmp_path / "elsewhere")
+    else:
+        os.mkfifo(run / name)
+    with pytest.raises(DamagedError, match=r"symbolic link|no ordinary file|is missing"):
+        Scorer.of_run(run)
+
+
+def test_a_pipe_in_place_of_a_manifest_holds_up_no_build(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Nor one in place of the items, a training run."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_dataset, data)
+    for name, call in (
+        ("items.parquet", lambda: list(train(data, tmp_path / "run", TINY))),
+        ("dataset.json", lambda: build_shards([str(tiny_dataset.parent / "events.csv")], data, window_len=32)),
+    ):
+        (data / name).unlink()
+        os.mkfifo(data / name)
+        with pytest.raises(StreamfeatError, match=r"no ordinary file|is not empty and holds no dataset"):
+            call()

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 from streamfeat.records import Frozen, validated
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import TEMPORARY, open_below, remove, storage_errors, sweep_temporaries
+from streamfeat.store.files import TEMPORARY, open_below, refuse_link, remove, storage_errors, sweep_temporaries
 from streamfeat.store.manifest import FileRecord
 from streamfeat.store.writer import write_whole
 from train.config import TrainConfig
@@ -97,7 +97,7 @@ class Checkpoints:
         self.folder = run / CHECKPOINTS
         # By step whose files this process wrote, or read and found whole: the best step of its standing.
         self._good: dict[int, int | None] = {}
-        _refuse_link(self.folder)
+        refuse_link(self.folder)
         with storage_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
             sweep_temporaries(run)
@@ -229,9 +229,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises DamagedError where a file is missing or altered or a link leads on, FormatVersionError for a newer format.
     """
     path = Path(path)
-    _refuse_link(path)
+    refuse_link(path)
     if path.parent.name == CHECKPOINTS:  # elsewhere it is a copy, and what leads there the user's
-        _refuse_link(path.parent)
+        refuse_link(path.parent)
     content = _read_verified(path)
     state = parse_object(content[_STATE], str(path / _STATE), _REMEDY)
     version = state.get("format_version")
@@ -250,12 +250,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     # Of a sound header with a dtype that torch lacks, safetensors says KeyError or AttributeError.
     except (ConfigError, safetensors.SafetensorError, KeyError, AttributeError, ValueError, RuntimeError) as error:
         raise DamagedError(f"{path}: {error}; {_REMEDY}") from None
-
-
-def _refuse_link(folder: Path) -> None:
-    """What a run came with must not lead its reading, and even less its removing, elsewhere."""
-    if folder.is_symlink():
-        raise DamagedError(f"{folder}: is a symbolic link, which is not followed; put the folder itself there")
 
 
 def _best_step(standing: Standing) -> int | None:

@@ -135,11 +135,18 @@ FREE_ON_RESUME = (
 FIELDS = (TrainConfig.model_fields.keys() | ModelConfig.model_fields.keys()) - {"model"}
 
 
+_MOST_BYTES = 2**20  # of a configuration file
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The options that a TOML file gives, by name: fields of `TrainConfig` and, plain or below `[model]`, of
     `ModelConfig`. Raises ConfigError for a file that cannot be read, an unknown key, a value out of range."""
     try:
-        values = tomllib.loads(path.read_text("utf-8-sig"))
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise ConfigError(f"{path}: is longer than {_MOST_BYTES:,} bytes; that is no configuration")
+        values = tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number or nesting beyond what Python reads

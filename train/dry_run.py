@@ -1,5 +1,6 @@
 """What a run would be, measured on its first steps: nothing of it is kept."""
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from streamfeat.build.worker import peak_memory
+from streamfeat.errors import StorageError
 from train.device import exact_arithmetic
 from train.distributed import joined
 from train.loop import never
@@ -50,6 +52,16 @@ class Estimate:
         return self.step_s * self.num_steps
 
 
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="streamfeat-")
+    except OSError as error:
+        raise StorageError(f"no folder for temporary files ({error}); set TMPDIR to one that has space") from None
+    with folder as path:
+        yield path
+
+
 def dry_run(
     dataset: str | Path,
     given: Mapping[str, Any] | None = None,
@@ -62,7 +74,7 @@ def dry_run(
     with (
         exact_arithmetic(),
         joined() as world,
-        tempfile.TemporaryDirectory(prefix="streamfeat-") as folder,
+        _scratch() as folder,
         open_run_together(world, dataset, world.from_first(lambda: f"{folder}/run"), given or {}) as opened,
         told_what_to_lower(opened.config, opened.manifest.schema_.window_len, world),
         Session(replace(opened, trial=True), world, force=force) as session,

@@ -7,7 +7,7 @@ from pathlib import Path
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 from streamfeat.records import Frozen, validated
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import storage_errors
+from streamfeat.store.files import read_below, storage_errors
 from streamfeat.store.layout import ITEMS, MANIFEST
 from streamfeat.store.manifest import Manifest, load_manifest, manifest_json
 from streamfeat.store.writer import write_whole
@@ -16,6 +16,7 @@ from train.config import TrainConfig
 RUN_CONFIG = "config.json"
 RUN_DATASET = "dataset"
 RUN_VERSION = 1
+_MOST_CONFIG_BYTES = 2**24
 
 
 class RunRecord(Frozen):
@@ -36,13 +37,16 @@ def read_record(path: str | Path) -> RunRecord:
     """
     file = Path(path) / RUN_CONFIG
     remedy = "restore it, or start anew with --overwrite"
+    with storage_errors(file):
+        is_folder = Path(path).is_dir()
     try:
-        with storage_errors(file):
-            data = file.read_bytes()
+        data = read_below(Path(path), RUN_CONFIG, _MOST_CONFIG_BYTES) if is_folder else None
     except FileNotFoundError:
+        data = None
+    if data is None:
         raise ConfigError(
             f"{path}: no run here ({RUN_CONFIG} is missing); give the folder that train was given as --run"
-        ) from None
+        )
     values = parse_object(data, str(file), remedy)
     if "format_version" not in values:
         raise DamagedError(f"{file}: not readable: has no format_version; {remedy}")
@@ -63,7 +67,7 @@ def dataset_of(run: str | Path, dataset: str | Path | None) -> tuple[Path, Manif
     Raises ConfigError where it is not there, or is another one.
     """
     record = read_record(run)
-    if dataset is None and not Path(record.dataset).exists():
+    if dataset is None and not _can_be_reached(record.dataset):
         raise ConfigError(
             f"{run}: was trained on {record.dataset}, which is not there; say where it lies now with --dataset"
         )
@@ -75,6 +79,13 @@ def dataset_of(run: str | Path, dataset: str | Path | None) -> tuple[Path, Manif
             f"on ({record.fingerprint}); give that one with --dataset, or train on this one"
         )
     return dataset, manifest
+
+
+def _can_be_reached(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # too long a name, a folder that may not be looked into
+        return False
 
 
 def versions() -> dict[str, str]:
@@ -92,23 +103,30 @@ def _version(name: str) -> str:
 def write_record(path: Path, dataset: Path, manifest: Manifest, config: TrainConfig) -> None:
     """The data's side first: config.json makes the folder a run."""
     items = read_items_file(dataset, manifest)
-    if not (path / RUN_DATASET / ITEMS).exists():
-        facts = manifest.model_copy(update={"receipts": ()})
-        write_whole(path, f"{RUN_DATASET}/{MANIFEST}", manifest_json(facts).encode())
-        write_whole(path, f"{RUN_DATASET}/{ITEMS}", items)
+    facts = manifest_json(manifest.model_copy(update={"receipts": ()})).encode()
+    for name, content in ((f"{RUN_DATASET}/{MANIFEST}", facts), (f"{RUN_DATASET}/{ITEMS}", items)):
+        if not _holds(path, name, content):
+            write_whole(path, name, content)
     record = RunRecord(
         dataset=str(dataset.resolve()), fingerprint=manifest.fingerprint, train=config, versions=versions()
     )
     write_whole(path, RUN_CONFIG, (record.model_dump_json(indent=1) + "\n").encode())
 
 
+def _holds(path: Path, name: str, content: bytes) -> bool:
+    try:
+        return read_below(path, name, len(content)) == content
+    except (FileNotFoundError, DamagedError):
+        return False
+
+
 def read_items_file(dataset: Path, manifest: Manifest) -> bytes:
     """The bytes of items.parquet, checked: its counts are weights, and a run keeps them when the dataset is gone."""
+    sizes = {file.sha256: file.size for file in manifest.files() if file.path == ITEMS}
     try:
-        with storage_errors(dataset / ITEMS):
-            items = (dataset / ITEMS).read_bytes()
+        items = read_below(dataset, ITEMS, max(sizes.values(), default=0))
     except FileNotFoundError:
         raise DamagedError(f"{dataset / ITEMS}: is missing; restore it or build again") from None
-    if hashlib.sha256(items).hexdigest() not in {file.sha256 for file in manifest.files() if file.path == ITEMS}:
+    if hashlib.sha256(items).hexdigest() not in sizes:
         raise DamagedError(f"{dataset / ITEMS}: is not as it was built; run `verify`, then restore it or build again")
     return items

@@ -69,11 +69,15 @@ def open_run(
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run and --overwrite deletes it: give one of them")
     manifest = load_manifest(dataset)
+    try:
+        str(dataset.resolve()).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(f"{str(dataset)!r}: a path that is no UTF-8 cannot be recorded; rename the folder") from None
     with storage_errors(path):
         _check_ours(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, FileExistsError):
             raise ConfigError(f"{path}: no folder can be made here; give another one for the run") from None
     with locked(path, "trains"):
         resumed = (path / RUN_CONFIG).exists()

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from streamfeat.errors import ConfigError, DamagedError
-from streamfeat.store.files import storage_errors
+from streamfeat.store.files import read_below, refuse_link
+from streamfeat.store.layout import MANIFEST
 from streamfeat.store.manifest import Manifest, load_manifest
 from streamfeat.store.tables import ItemTable, read_items
 from train.batches import BatchFacts, to_batch
@@ -25,6 +26,7 @@ from train.record import RUN_DATASET, read_record
 from train.run import Run, check_checkpoint
 
 _STEP = re.compile(r"step-\d{8,}")
+_MOST_POINTER_BYTES = 4096  # of `best` and `latest`
 
 # Tokens of one forward pass. Off CUDA attention holds every pair of a segment: 8 windows of 1024 take about 300 MB.
 _CPU_TOKENS = 8192
@@ -64,7 +66,7 @@ class Scorer:
         """
         run = Path(run)
         record = read_record(run)
-        manifest, items = load_manifest(run / RUN_DATASET), read_items(run / RUN_DATASET)
+        manifest, items = _described(run / RUN_DATASET)
         if manifest.fingerprint != record.fingerprint or len(items.raw_id) != manifest.num_items:
             raise DamagedError(
                 f"{run / RUN_DATASET}: is of another dataset than {run}/config.json; restore the run's own files"
@@ -156,6 +158,16 @@ class Scorer:
         return torch.cat(found)
 
 
+def _described(dataset: Path) -> tuple[Manifest, ItemTable]:
+    """What a run keeps of its dataset."""
+    refuse_link(dataset)
+    try:
+        return load_manifest(dataset), read_items(dataset)
+    except (ConfigError, DamagedError) as error:
+        found = str(error) if isinstance(error, DamagedError) else f"{dataset}: {MANIFEST} is missing"
+        raise DamagedError(f"{found}; restore the run's own files, or let `train --resume` write them again") from None
+
+
 def _checkpoint_folder(run: Path, name: str) -> Path:
     if _STEP.fullmatch(name):
         folder = run / CHECKPOINTS / name
@@ -166,10 +178,10 @@ def _checkpoint_folder(run: Path, name: str) -> Path:
         raise ConfigError(f"checkpoint {name!r}: is neither {BEST}, {LATEST} nor a folder such as step-00000500")
     for pointer in (BEST, LATEST) if name == BEST else (LATEST,):
         try:
-            with storage_errors(run / pointer):
-                parent, _, step = (run / pointer).read_bytes().decode("utf-8", "replace").strip().rpartition("/")
+            named = read_below(run, pointer, _MOST_POINTER_BYTES).decode("utf-8", "replace")
         except FileNotFoundError:
             continue
+        parent, _, step = named.strip().rpartition("/")
         if parent != CHECKPOINTS or not _STEP.fullmatch(step):
             raise DamagedError(f"{run / pointer}: names no checkpoint; write {CHECKPOINTS}/step-… into it")
         return run / CHECKPOINTS / step

@@ -11,7 +11,7 @@ from typing import Any
 
 from streamfeat.build.folders import check_no_links, links_below
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError, DamagedError, DataError, LockedError
+from streamfeat.errors import ConfigError, DamagedError, DataError, LockedError, StreamfeatError
 from streamfeat.events.formats import expand, recognise
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split, plan_splits
@@ -30,7 +30,7 @@ from streamfeat.store.layout import (
     WINDOWS,
 )
 from streamfeat.store.live_folders import is_held, remove_folder, run_folders
-from streamfeat.store.manifest import Manifest, SourceFile, load_manifest
+from streamfeat.store.manifest import MAX_MANIFEST_BYTES, Manifest, SourceFile, load_manifest
 from streamfeat.store.writer import read_receipt, write_whole
 
 PARTITION_ROWS = 400_000  # input rows of a partition: larger ones leave the cache while they are sorted
@@ -75,6 +75,21 @@ def make_plan(events: Sequence[str], out: str | Path, config: BuildConfig) -> Pl
 def _source_file(source: Source) -> SourceFile:
     status = Path(source.path).stat()
     return SourceFile(path=source.path, size=status.st_size, mtime_ns=status.st_mtime_ns, format=source.format)
+
+
+def check_unchanged(files: Sequence[SourceFile]) -> None:
+    """Raise DataError where an event file is no longer what was planned: what was read of it may be of both."""
+    for file in files:
+        try:
+            status = Path(file.path).stat()
+        except OSError as error:
+            raise DataError(
+                f"{file.path}: went away while it was read ({error.strerror}); put it back, then run this again"
+            ) from None
+        if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+            raise DataError(
+                f"{file.path}: changed while it was read; let nothing write to it and build again with --overwrite"
+            )
 
 
 def plan_facts(config: BuildConfig, files: Sequence[SourceFile]) -> PlanFacts:
@@ -166,6 +181,12 @@ def check_folder(plan: Plan, *, overwrite: bool) -> None:
     Nothing is changed in a folder that is not ours, and event files never lie in what `overwrite` may empty.
     """
     root = plan.root
+    try:
+        str(root).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{str(root)!r}: DuckDB works in no folder whose name is no UTF-8; give another one"
+        ) from None
     with storage_errors(root):
         if root.exists() and not root.is_dir():
             raise ConfigError(f"{root}: is a file; give a folder for the dataset")
@@ -176,7 +197,7 @@ def check_folder(plan: Plan, *, overwrite: bool) -> None:
         raise ConfigError(f"{root}: no folder can be made here; a file or a broken link stands on the way") from None
     except OSError as error:
         raise refusal(error, root) from None
-    ours = (root / PLAN_FILE).is_file() or _is_manifest(root / MANIFEST) or _has_receipts(plan)
+    ours = (root / PLAN_FILE).is_file() or _is_manifest(root) or _has_receipts(plan)
     if not ours and not all(name == LOCK or _is_bare(root / name) for name in names):
         raise ConfigError(
             f"{root}: is not empty and holds no dataset; give an empty or new folder (nothing was changed)"
@@ -186,11 +207,11 @@ def check_folder(plan: Plan, *, overwrite: bool) -> None:
         raise ConfigError(f"{inside[0]}: lies inside {root}, which --overwrite empties; move it elsewhere")
 
 
-def _is_manifest(path: Path) -> bool:
-    """Whether a file is a dataset's manifest, even a damaged or a newer one: others also name files dataset.json."""
+def _is_manifest(root: Path) -> bool:
+    """Whether a dataset's manifest lies there, even a damaged or a newer one: others also name files dataset.json."""
     try:
-        values = parse_object(path.read_bytes(), str(path), "")
-    except (OSError, DamagedError):
+        values = parse_object(read_below(root, MANIFEST, MAX_MANIFEST_BYTES), str(root / MANIFEST), "")
+    except (OSError, StreamfeatError):
         return False
     return {"format_version", "fingerprint", "schema"} <= values.keys()
 

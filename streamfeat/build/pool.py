@@ -14,6 +14,7 @@ from types import TracebackType
 from streamfeat.build.worker import Beat, Done, Execute, Failed, Order, how_it_ended, peak_memory, signals_held, work
 from streamfeat.errors import ConfigError, StorageError, StreamfeatError
 from streamfeat.records import Frozen
+from streamfeat.store.files import refusal
 from streamfeat.store.manifest import Receipt
 
 MOST_TRIES = 3  # of a task that ends its worker
@@ -120,7 +121,10 @@ class WorkerPool:
         """Give each idle worker the next tasks; start workers while there are fewer than both tasks and allowed."""
         idle = [worker for worker in self._workers if not worker.tasks]
         while waiting and len(self._workers) < self._num_workers and len(idle) < len(waiting):
-            idle.append(self._start())
+            try:
+                idle.append(self._start())
+            except OSError as error:
+                raise refusal(error, Path("a worker process")) from None
         for worker in idle:
             if not waiting:
                 return

@@ -20,7 +20,7 @@ from streamfeat.build.histories import EVENT_SHARD, history_specs, run_history
 from streamfeat.build.hold_out import hold_out
 from streamfeat.build.packings import create_packings, plan_windows
 from streamfeat.build.partition import run_filter, run_partition
-from streamfeat.build.plan import Plan, check_folder, claim_folder, make_plan, split_sources
+from streamfeat.build.plan import Plan, check_folder, check_unchanged, claim_folder, make_plan, split_sources
 from streamfeat.build.pool import Retried, WorkerPool
 from streamfeat.build.rejects import check_rejected, collect_rejected
 from streamfeat.build.split import run_split
@@ -183,6 +183,7 @@ class Build:
             SplitTask(split=split, config=config, num_partitions=num_partitions, digest=digest) for split in splits
         ]
         read = yield from self.stage("reading", "rows", tasks, [split.num_rows for split in splits])
+        check_unchanged(self.plan.files)
         counts = sum((Counter(receipt.facts["counts"]) for receipt in read), Counter[str]())
         rejected = collect_rejected(root, read)
         check_rejected(root, config, counts)

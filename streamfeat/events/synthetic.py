@@ -8,6 +8,7 @@ is watched some days later. Nothing here stems from real people.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -62,30 +63,33 @@ def write_synthetic(
     lengths = _history_lengths(rng, num_users, num_events, len(media) * items_per_medium)
     # Whole users to a chunk; the last may pass the limit by one history.
     chunk_of_user = (np.cumsum(lengths) - lengths) // _CHUNK_EVENTS
-    write, close = _open_writer(path)
-    try:
-        for chunk in range(int(chunk_of_user[-1]) + 1):
-            users = np.flatnonzero(chunk_of_user == chunk)
-            chunk_rng = np.random.default_rng([seed, 1, chunk])
-            write(_invent_events(chunk_rng, catalogue, users, lengths[users], media))
-    finally:
-        close()
+    if path.suffix not in (".csv", ".parquet"):
+        raise ConfigError(
+            f"{path}: invented events are written as .csv or .parquet; give the file one of these suffixes"
+        )
+    with path.open("wb") as file:  # Arrow would take a name with a colon for a URI
+        write, close = _writer(file, path.suffix)
+        try:
+            for chunk in range(int(chunk_of_user[-1]) + 1):
+                users = np.flatnonzero(chunk_of_user == chunk)
+                chunk_rng = np.random.default_rng([seed, 1, chunk])
+                write(_invent_events(chunk_rng, catalogue, users, lengths[users], media))
+        finally:
+            close()
 
 
-def _open_writer(path: Path) -> tuple[Callable[[pa.Table], None], Callable[[], None]]:
-    """What appends a table to `path`, and what ends the file."""
+def _writer(file: BinaryIO, suffix: str) -> tuple[Callable[[pa.Table], None], Callable[[], None]]:
+    """What appends a table to `file`, and what ends it."""
     labels = pa.dictionary(pa.int8(), pa.string())
     fields = {"user": pa.int64(), "item": pa.int64(), "medium": labels, "timestamp": pa.int64(),
               "rating": pa.float32(), "status": labels, "completion": pa.float32()}  # fmt: skip
-    if path.suffix == ".parquet":
-        parquet = pq.ParquetWriter(path, pa.schema(fields))
+    if suffix == ".parquet":
+        parquet = pq.ParquetWriter(file, pa.schema(fields))
         return lambda table: parquet.write_table(table, row_group_size=2 * _CHUNK_EVENTS), parquet.close
-    if path.suffix == ".csv":
-        text = pa.schema([(name, pa.string() if kind == labels else kind) for name, kind in fields.items()])
-        options = pyarrow.csv.WriteOptions(quoting_style="none", quoting_header="none")
-        writer = pyarrow.csv.CSVWriter(path, text, write_options=options)
-        return lambda table: writer.write_table(table.cast(text)), writer.close
-    raise ConfigError(f"{path}: invented events are written as .csv or .parquet; give the file one of these suffixes")
+    text = pa.schema([(name, pa.string() if kind == labels else kind) for name, kind in fields.items()])
+    options = pyarrow.csv.WriteOptions(quoting_style="none", quoting_header="none")
+    writer = pyarrow.csv.CSVWriter(file, text, write_options=options)
+    return lambda table: writer.write_table(table.cast(text)), writer.close
 
 
 def _invent_catalogue(rng: np.random.Generator, num_media: int, items_per_medium: int) -> _Catalogue:

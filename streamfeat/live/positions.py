@@ -12,7 +12,9 @@ from pydantic import Field
 from streamfeat.errors import ConfigError
 from streamfeat.live.folder import LiveRun, rank_file
 from streamfeat.records import Frozen, validated
-from streamfeat.store.files import storage_errors
+from streamfeat.store.files import read_below, storage_errors
+
+_MOST_BYTES = 4096  # of a rank's file
 
 
 class RankRecord(Frozen):
@@ -58,8 +60,8 @@ class Positions:
     def _record(self, rank: int) -> RankRecord | None:
         file = self._folder / rank_file(rank)
         try:
-            with storage_errors(file):
-                record = validated(RankRecord, json.loads(file.read_bytes()), str(file))
+            data = read_below(self._folder, rank_file(rank), _MOST_BYTES)
+            record = validated(RankRecord, json.loads(data), str(file))
         except (FileNotFoundError, ValueError, ConfigError):
             return None
         return record if record.run_id == self._run.run_id else None

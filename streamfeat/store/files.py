@@ -36,6 +36,7 @@ _REMEDIES = {
     errno.EMFILE: "this process has too many files open: raise `ulimit -n`",
     errno.ENFILE: "the machine has too many files open: close other programs, or raise fs.file-max",
     errno.ENAMETOOLONG: "the name is too long: give a shorter one",
+    errno.EAGAIN: "the machine allows no more processes: raise `ulimit -u`, or use fewer workers",
     errno.EIO: "the device failed: check the disk or the network, then try again",
 }
 
@@ -53,7 +54,7 @@ def steps_of(name: str) -> list[str]:
 
 def refusal(error: OSError, where: Path) -> StreamfeatError:
     """What to raise where the system refused: names `where` and the remedy."""
-    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return DamagedError(
             f"{where}: a symbolic link stands on the way, or a file where a folder belongs (or the reverse); "
             "links are never followed: remove it, then restore the file or build again"
@@ -164,6 +165,12 @@ def read_below(root: Path, name: str, most_bytes: int) -> bytes:
         if size <= most_bytes:
             return file.read(size)
     raise DamagedError(f"{root / name}: {size} bytes, more than any of ours; restore it or build again")
+
+
+def refuse_link(folder: Path) -> None:
+    """Raise DamagedError where `folder` is a link: what a dataset or a run came with must not lead elsewhere."""
+    if folder.is_symlink():
+        raise DamagedError(f"{folder}: is a symbolic link, which is not followed; put the folder itself there")
 
 
 def size_and_digest(root: Path, name: str) -> tuple[int, str]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from streamfeat.config import Compression
-from streamfeat.errors import ConfigError
-from streamfeat.store.files import write_durably
+from streamfeat.errors import ConfigError, StreamfeatError
+from streamfeat.store.files import read_below, write_durably
 
 MANIFEST = "dataset.json"
 ITEMS = "items.parquet"
@@ -105,7 +105,7 @@ def create_arrays(group: Path, specs: Sequence[ArraySpec], attributes: Mapping[s
             attributes=dict(spec.attributes),
         )
     for name, document in documents.items():
-        if not _says(group / name, document.to_bytes()):
+        if not _says(group, name, document.to_bytes()):
             write_durably(group.parent, f"{group.name}/{name}", [document.to_bytes()])
 
 
@@ -121,9 +121,10 @@ def _codecs(spec: ArraySpec) -> list[Any]:
     return [Crc32cCodec()]
 
 
-def _says(file: Path, document: bytes) -> bool:
-    """Whether `file` holds a JSON document with the content of `document`."""
+def _says(group: Path, name: str, document: bytes) -> bool:
+    """Whether the file `name` below `group` holds a JSON document with the content of `document`."""
     try:
-        return bool(json.loads(file.read_bytes()) == json.loads(document))
-    except (OSError, ValueError, RecursionError):  # writing it says what stands in the way
+        found = read_below(group.parent, f"{group.name}/{name}", 2 * len(document))
+        return bool(json.loads(found) == json.loads(document))
+    except (OSError, StreamfeatError, ValueError, RecursionError):  # writing it says what stands in the way
         return False

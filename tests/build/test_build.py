@@ -11,9 +11,10 @@ import reference_build as reference
 import zarr
 from invented_events import invent_events, write_csv
 
-from streamfeat import BuildConfig, build_shards
+from streamfeat import BuildConfig, build_dataset, build_shards
 from streamfeat.build import plan
 from streamfeat.build.packings import Extent, SplitLabel, count_splits, create_packings
+from streamfeat.build.run import Progress
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.schema import EVENT_FIELDS
 from streamfeat.store.manifest import Manifest, load_manifest
@@ -313,3 +314,20 @@ def test_the_largest_numbers_that_options_take_make_a_dataset(tmp_path: Path, ti
     for workers in (0, 1025):
         with pytest.raises(ConfigError, match=f"{workers} processes cannot share the work; give 1 to 1,024"):
             build_shards([source], tmp_path / "none", workers=workers)
+
+
+@pytest.mark.parametrize("change", ["rewritten in place", "gone"])
+def test_an_event_file_that_changes_while_it_is_read_makes_no_dataset(
+    tmp_path: Path, tiny_events: list, change: str
+) -> None:
+    """What was read of it before and after belongs to no version of the file."""
+    source = write_csv(tmp_path / "e.csv", tiny_events)
+    steps = build_dataset([str(source)], tmp_path / "out", BuildConfig(window_len=32))
+    next(step for step in steps if isinstance(step, Progress) and step.done == step.total)
+    if change == "gone":
+        source.unlink()
+    else:
+        source.write_bytes(source.read_bytes().replace(b",anime,", b",manga,"))
+    with pytest.raises(DataError, match=r"went away|changed while it was read; let nothing write to it"):
+        list(steps)
+    assert not (tmp_path / "out/dataset.json").exists()

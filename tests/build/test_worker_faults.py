@@ -17,6 +17,8 @@ from streamfeat.build.worker import peak_memory
 from streamfeat.errors import DataError, StorageError
 from streamfeat.store.manifest import Receipt
 
+HOUSE = Path(__file__).parents[2]
+
 # In place of 15 and 60 s. A beat may be a second old, and the pool's clock counts at most two of a longer pause.
 LIMIT_S = 4.0
 
@@ -170,3 +172,25 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "ConfigError: workers cannot start" in done.stderr
     assert "if __name__ == '__main__':" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [12, 16, 24])
+def test_too_few_file_handles_for_workers_is_an_error_with_the_remedy(tmp_path: Path, limit: int) -> None:
+    """Whatever lacks the handle first."""
+    lines = "user,item,timestamp\n" + "".join(f"u{n % 9},i{n},{1_400_000_000 + n}\n" for n in range(300))
+    (tmp_path / "e.csv").write_text(lines)
+    words = [str(tmp_path / "e.csv"), str(tmp_path / "out"), "--workers", "2", "--window-len", "16",
+             "--chunk-windows", "1", "--shard-windows", "2"]  # fmt: skip
+    command = [
+        "bash",
+        "-c",
+        f'ulimit -n {limit}; exec "$0" "$@"',
+        sys.executable,
+        str(HOUSE / "cli.py"),
+        "build-shards",
+    ]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, timeout=120)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 6), done.stderr
+    assert done.returncode == 0 or "raise `ulimit -n`" in done.stderr

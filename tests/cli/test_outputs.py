@@ -1,6 +1,7 @@
 """How a command ends: where its output cannot be written, and where a signal comes while or after it writes that."""
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from streamfeat import build_shards
 
 HOUSE = Path(__file__).parents[2]
 
@@ -103,3 +106,18 @@ def test_a_signal_after_a_command_is_done_is_no_failure(tiny_dataset: Path) -> N
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_output_that_lacks_a_character_loses_no_result(tmp_path: Path, encoding: str) -> None:
+    """Texts show its escape; JSON stays the same JSON."""
+    lines = [f"ü{n % 3},日{n % 5},{1_300_000_000 + n}" for n in range(30)]
+    (tmp_path / "e.csv").write_text("user,item,timestamp\n" + "\n".join(lines), "utf-8")
+    build_shards([str(tmp_path / "e.csv")], tmp_path / "d\u65e5", window_len=16)
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": encoding,
+                               "env": {**os.environ, "PYTHONIOENCODING": encoding}}  # fmt: skip
+    plain = run("inspect", tmp_path / "d\u65e5", "--window", "0", **options)
+    json_ = run("inspect", tmp_path / "d\u65e5", "--json", **options)
+    assert (plain.returncode, plain.stderr) == (json_.returncode, json_.stderr) == (0, "")
+    assert "\\u65e5" in plain.stdout
+    assert json.loads(json_.stdout)["dataset"] == str(tmp_path / "d\u65e5")

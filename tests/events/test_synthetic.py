@@ -118,3 +118,12 @@ def test_a_large_csv_has_a_plain_header(tmp_path):
     write_synthetic(tmp_path / "a.csv", num_users=5, num_events=50, seed=1)
     assert (tmp_path / "a.csv").read_text().splitlines()[0] == "user,item,medium,timestamp,rating,status,completion"
     assert pyarrow.csv.read_csv(tmp_path / "a.csv").num_rows == 50
+
+
+@pytest.mark.parametrize("name", ["a:b.parquet", "s3:x.csv", "n\udcff.csv", "n\udcff.parquet"])
+def test_any_name_is_a_file_name(tmp_path, name):
+    """Arrow takes a colon for the end of a URI's scheme, and no other bytes than UTF-8."""
+    write_synthetic(tmp_path / name, num_users=5, num_events=50, seed=0)
+    write_synthetic(tmp_path / f"plain{name[-4:]}".replace("quet", ".parquet"), num_users=5, num_events=50, seed=0)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert len(list(tmp_path.iterdir())) == 2

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from streamfeat.errors import StorageError
 from train.dry_run import Estimate, dry_run
 from train.loop import train
 from train.progress import Started, Stepped, Stopped
@@ -62,3 +63,12 @@ def test_a_run_shorter_than_ten_steps_is_timed_on_what_it_has(tiny_dataset: Path
         estimate = list(dry_run(tiny_dataset, {**GIVEN, "steps": steps}))[-1]
         assert isinstance(estimate, Estimate)
         assert estimate.timed_steps == timed
+
+
+def test_a_machine_without_a_temporary_folder_is_told_what_to_set(
+    tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only or full root partition."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(StorageError, match="set TMPDIR to one that has space"):
+        list(dry_run(tiny_dataset, GIVEN))

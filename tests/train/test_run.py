@@ -13,8 +13,12 @@ from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, Loc
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
 from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig, new_config
-from train.record import read_record
+from train.loop import train
+from train.record import dataset_of, read_record
 from train.run import open_run, resumed_config
+from train.scoring import Scorer
+
+TINY: dict[str, Any] = {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 64, "steps": 1}
 
 OTHER = {  # another value of each field than any preset has
     "objective": "masked", "mask_policy": "seed", "preset": "base", "layers": 3, "width": 96, "heads": 1,
@@ -226,3 +230,55 @@ def test_a_damaged_record_is_an_error_that_names_it(
     (tmp_path / "run/config.json").write_bytes(content)
     with pytest.raises(error, match=r"config\.json"), open_run(tiny_dataset, tmp_path / "run", {}, resume=True):
         pass
+
+
+def test_a_dataset_that_cannot_be_reached_is_not_there(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Where config.json names a path that no file system has."""
+    start(tiny_dataset, tmp_path / "run")
+    file = tmp_path / "run/config.json"
+    file.write_text(file.read_text().replace(str(tiny_dataset.resolve()), "x" * 5000))
+    with pytest.raises(ConfigError, match="which is not there; say where it lies now with --dataset"):
+        dataset_of(tmp_path / "run", None)
+
+
+def test_a_dataset_whose_place_cannot_be_recorded_is_refused(tmp_path: Path, tiny_dataset: Path) -> None:
+    """JSON holds no other bytes than UTF-8."""
+    place = tmp_path / "\udcff/data"
+    shutil.copytree(tiny_dataset, place)
+    with pytest.raises(ConfigError, match="a path that is no UTF-8 cannot be recorded"):
+        start(place, tmp_path / "run")
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged", "a file in its place"])
+@pytest.mark.parametrize("name", ["dataset.json", "items.parquet"])
+def test_what_a_run_keeps_of_its_dataset_is_written_again_on_resume(
+    tmp_path: Path, tiny_dataset: Path, name: str, harm: str
+) -> None:
+    """That is what its absence says; build-shards, which makes a dataset, would be the wrong remedy."""
+    run = tmp_path / "run"
+    for _ in train(tiny_dataset, run, TINY):
+        pass
+    content = {path.name: path.read_bytes() for path in (run / "dataset").iterdir()}
+    if harm == "damaged":
+        (run / "dataset" / name).write_bytes(b"PAR1")
+    elif harm == "gone":
+        (run / "dataset" / name).unlink()
+    else:
+        shutil.rmtree(run / "dataset")
+        (run / "dataset").write_bytes(b"")
+    with pytest.raises(DamagedError, match="or let `train --resume` write them again"):
+        Scorer.of_run(run)
+    if harm == "a file in its place":
+        (run / "dataset").unlink()
+    for _ in train(tiny_dataset, run, {}, resume=True):
+        pass
+    assert {path.name: path.read_bytes() for path in (run / "dataset").iterdir()} == content
+
+
+def test_a_file_in_place_of_the_checkpoints_is_damage(tmp_path: Path, tiny_dataset: Path) -> None:
+    """It is not the disk that has to be looked after."""
+    run = tmp_path / "run"
+    start(tiny_dataset, run)
+    (run / "checkpoints").write_bytes(b"")
+    with pytest.raises(DamagedError, match="a file where a folder belongs"):
+        list(train(tiny_dataset, run, {}, resume=True))
