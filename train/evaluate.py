@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.store.histories import HeldOut, HistoryReader, read_held_out
+from streamfeat.store.layout import USERS
+from streamfeat.store.tables import check_table
 from train.cases import Cases, read_cases, read_training
 from train.evaluation import MODEL, EvaluationProgress, Fitting, Scored, Time
 from train.evaluation_lines import Outcome, evaluation
@@ -46,6 +48,7 @@ def evaluate(
     _check_options(ks, num_bootstrap, batch_users)
     dataset, manifest = dataset_of(run, dataset)
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
+    check_table(dataset, USERS, manifest.digests_of(USERS))
     held_out = read_held_out(dataset)
     num_held_out = int(np.count_nonzero(held_out.validation_events))
     outcome = Outcome(

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from streamfeat.errors import ConfigError
 from streamfeat.store.files import storage_errors
 from streamfeat.store.histories import HistoryReader
-from streamfeat.store.tables import read_user_columns
+from streamfeat.store.layout import USERS
+from streamfeat.store.tables import check_table, read_user_columns
 from train.ask_time import AskTime
 from train.best_items import batch_users, best_items
 from train.checkpoint import BEST
@@ -75,10 +76,13 @@ def recommend_all(
     check_k(k)
     out = Path(out)
     with storage_errors(out):
-        if out.exists() and not (overwrite and out.is_file()):
+        if out.exists() and not out.is_file():
+            raise ConfigError(f"{out}: is no ordinary file; give the name of another one")
+        if out.exists() and not overwrite:
             raise ConfigError(f"{out}: exists; give another file, or --overwrite")
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
     dataset, manifest = dataset_of(run, dataset)
+    check_table(dataset, USERS, manifest.digests_of(USERS))
     ask_time = AskTime.of(at, manifest)
     yield Note(ask_time.text)
     rows, num_users, step = 0, manifest.num_users, batch_users(manifest)

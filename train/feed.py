@@ -75,6 +75,7 @@ class Feed:
         self._producers: Producers | None = None
         self._before: dict[str, Any] | None = None  # the stream's state before the batch that was looked at
         self.problem: str | None = None  # why no more batches will come
+        self._warned = ""  # what a producer said last that was a warning
         try:
             if run.config.live:
                 self._go_live(run, num_steps, int(state.get("position", 0)))
@@ -112,7 +113,7 @@ class Feed:
             if is_missing and now - fresh > self._timeout_s:
                 self.problem = (
                     f"waited {now - asked:,.0f} s for {missing_shard} and nothing was written; see whether producers "
-                    "run (build-shards EVENTS OUT --live, or --live-workers)"
+                    f"run (build-shards EVENTS OUT --live, or --live-workers){self._warned}"
                 )
             stopped, missing = self._world.any(stop() or self.problem is not None, is_missing)
             if stopped or not missing:
@@ -159,6 +160,8 @@ class Feed:
             self.problem = str(error)
             return
         for note in notes:
+            if note.warning:
+                self._warned = f"; the last warning of a producer: {note.text}"
             yield Note(note.text, warning=note.warning)
 
     def _go_live(self, run: Run, num_steps: int, start: int) -> None:

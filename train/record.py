@@ -25,6 +25,7 @@ class RunRecord(Frozen):
     format_version: int = RUN_VERSION
     dataset: str  # where the dataset lay
     fingerprint: str  # of the dataset
+    items_sha256: str = ""  # of the copy of items.parquet; "" in runs of earlier versions
     train: TrainConfig
     versions: dict[str, str]
 
@@ -108,8 +109,9 @@ def write_record(path: Path, dataset: Path, manifest: Manifest, config: TrainCon
         if not _holds(path, name, content):
             write_whole(path, name, content)
     record = RunRecord(
-        dataset=str(dataset.resolve()), fingerprint=manifest.fingerprint, train=config, versions=versions()
-    )
+        dataset=str(dataset.resolve()), fingerprint=manifest.fingerprint,
+        items_sha256=hashlib.sha256(items).hexdigest(), train=config, versions=versions(),
+    )  # fmt: skip
     write_whole(path, RUN_CONFIG, (record.model_dump_json(indent=1) + "\n").encode())
 
 

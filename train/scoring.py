@@ -13,9 +13,9 @@ from torch import Tensor
 
 from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.store.files import read_below, refuse_link
-from streamfeat.store.layout import MANIFEST
+from streamfeat.store.layout import ITEMS, MANIFEST
 from streamfeat.store.manifest import Manifest, load_manifest
-from streamfeat.store.tables import ItemTable, read_items
+from streamfeat.store.tables import ItemTable, check_table, read_items
 from train.batches import BatchFacts, to_batch
 from train.checkpoint import BEST, CHECKPOINTS, LATEST, read_checkpoint
 from train.config import TrainConfig
@@ -66,7 +66,7 @@ class Scorer:
         """
         run = Path(run)
         record = read_record(run)
-        manifest, items = _described(run / RUN_DATASET)
+        manifest, items = _described(run / RUN_DATASET, record.items_sha256)
         if manifest.fingerprint != record.fingerprint or len(items.raw_id) != manifest.num_items:
             raise DamagedError(
                 f"{run / RUN_DATASET}: is of another dataset than {run}/config.json; restore the run's own files"
@@ -158,10 +158,12 @@ class Scorer:
         return torch.cat(found)
 
 
-def _described(dataset: Path) -> tuple[Manifest, ItemTable]:
+def _described(dataset: Path, items_sha256: str) -> tuple[Manifest, ItemTable]:
     """What a run keeps of its dataset."""
     refuse_link(dataset)
     try:
+        if items_sha256:
+            check_table(dataset, ITEMS, {items_sha256})
         return load_manifest(dataset), read_items(dataset)
     except (ConfigError, DamagedError) as error:
         found = str(error) if isinstance(error, DamagedError) else f"{dataset}: {MANIFEST} is missing"

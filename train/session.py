@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamfeat.errors import DataError, DivergedError, StorageError
+from streamfeat.errors import DataError, DivergedError, RankError, StorageError
 from streamfeat.store.tables import read_items
 from streamfeat.stream.order import lanes_of_rank, steps_per_epoch
 from train.bad_steps import BAD_STEPS, append_bad_step
@@ -202,13 +202,19 @@ class Session:
         yield Saved(self.step, self._checkpoints.save(state, self.updater.model, self.updater.optimizer))
 
     def ended(self) -> Finished | Stopped:
-        """The last word. Raises what was wrong with the next batch, StorageError where none came."""
+        """The last word. Raises what was wrong with the next batch, on the other ranks a RankError, and StorageError
+        where none came."""
         if self.is_finished and not self.validation_is_due:
             best = self.standing.best
             at = self.at.checkpoint_path(best.step) if best else None
             return Finished(self.step, self.standing.last, best, at)
+        failed = self.world.any(self._error is not None)[0]
         if self._error is not None:
             raise self._error
+        if failed:
+            raise RankError(
+                f"another rank cannot go on after step {self.step:,}, as it says; mend that, then go on with --resume"
+            )
         if self._feed and self._feed.problem:
             saved = "; what was learned is saved, go on with --resume" if self.step and not self.at.trial else ""
             raise StorageError(f"step {self.step}: {self._feed.problem}{saved}")

@@ -46,10 +46,12 @@ from streamfeat.store.layout import (
     MANIFEST,
     RECEIPTS,
     TEMPORARY,
+    USERS,
     WINDOWS,
     create_arrays,
 )
 from streamfeat.store.manifest import Manifest, Receipt, manifest_json
+from streamfeat.store.tables import check_table
 from streamfeat.store.writer import commit_receipt, is_committed, write_whole
 
 WINDOW_RUN = 4  # consecutive window tasks that a worker takes at once: neighbours share a partition
@@ -108,6 +110,7 @@ def build_dataset(
             if config.packings <= have:
                 note = "up to date" if config.packings == have else f"has {have} packings already; nothing changed"
             else:
+                check_table(plan.root, USERS, manifest.digests_of(USERS))
                 manifest = yield from build.windows(manifest)
                 note = f"packings {have} to {config.packings - 1} added"
         else:

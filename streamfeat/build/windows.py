@@ -20,8 +20,8 @@ from streamfeat.kernels.draws import CROP, PARTITION_ORDER, SPLIT_COUNTERS, USER
 from streamfeat.kernels.pack import gather_tokens, token_sources
 from streamfeat.schema import EVENT_FIELDS, Schema
 from streamfeat.store.histories import read_held_out
-from streamfeat.store.layout import HISTORIES, RECEIPTS, ArraySpec
-from streamfeat.store.manifest import FileRecord, Receipt, shard_checksums
+from streamfeat.store.layout import HISTORIES, MANIFEST, RECEIPTS, ArraySpec
+from streamfeat.store.manifest import FileRecord, Receipt, load_manifest, shard_checksums
 from streamfeat.store.reader import ArrayReader
 from streamfeat.store.writer import commit_receipt, read_receipt, write_shard
 
@@ -203,14 +203,12 @@ def _opened(root: Path, name: str, digest: str) -> ArrayReader:
 
 @lru_cache(maxsize=1)
 def _history_files(root: Path, digest: str) -> tuple[FileRecord, ...]:
-    """What the receipts of histories list: as long as a dataset is built, there is no manifest to ask."""
+    """The committed files of histories. The manifest knows them; while a dataset is built, receipts do."""
+    if (root / MANIFEST).exists():
+        return load_manifest(root).files()
     tasks = ["offsets", *sorted(path.stem for path in (root / RECEIPTS).glob("history-*.json"))]
-    return tuple(file for task in tasks for file in _files_of(root, task))
-
-
-def _files_of(root: Path, task: str) -> tuple[FileRecord, ...]:
-    receipt = read_receipt(root, task)
-    return receipt.files if receipt else ()
+    receipts = [read_receipt(root, task) for task in tasks]
+    return tuple(file for receipt in receipts if receipt for file in receipt.files)
 
 
 @lru_cache(maxsize=1)
@@ -221,5 +219,10 @@ def _partition_users(root: Path, digest: str) -> NDArray[np.int64]:
 def read_partition_offsets(root: Path) -> NDArray[np.int64]:
     """(partitions + 1,) int64: partition p is the users from place p to before place p + 1."""
     array = f"{HISTORIES}/partition_offsets"
-    with ArrayReader(root, array, shard_checksums(_files_of(root, "offsets"), array)) as reader:
+    if (root / MANIFEST).exists():
+        files = load_manifest(root).files()
+    else:
+        receipt = read_receipt(root, "offsets")
+        files = receipt.files if receipt else ()
+    with ArrayReader(root, array, shard_checksums(files, array)) as reader:
         return reader.read_rows(0, reader.shape[0])

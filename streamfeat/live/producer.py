@@ -21,8 +21,9 @@ from streamfeat.live.folder import LiveRun, RunWatch, read_run
 from streamfeat.live.positions import Positions
 from streamfeat.live.schedule import Need, Schedule, fixed_bytes, max_shard_bytes, packing_bytes
 from streamfeat.live.shards import Commits, claimed, packing_folder, remove_shard
-from streamfeat.store.layout import WINDOWS, create_arrays, create_group
+from streamfeat.store.layout import USERS, WINDOWS, create_arrays, create_group
 from streamfeat.store.manifest import load_manifest
+from streamfeat.store.tables import check_table
 from streamfeat.stream.order import steps_per_epoch
 
 DISK_FULL_PAUSE_S = 3.0
@@ -73,6 +74,7 @@ class _Producer:
                 f"{folder}: trains on the dataset {run.fingerprint} (here {manifest.fingerprint}); build the dataset "
                 "that it trains on"
             )
+        check_table(root, USERS, manifest.digests_of(USERS))
         self._manifest = manifest
         self._counts = manifest.splits["training"]
         self._schedule = Schedule(

@@ -156,6 +156,10 @@ class Manifest(Frozen):
         """Every committed file."""
         return tuple(file for receipt in self.receipts for file in receipt.files)
 
+    def digests_of(self, path: str) -> set[str]:
+        """SHA-256 of the committed file at that path: one, or none."""
+        return {file.sha256 for file in self.files() if file.path == path}
+
     def shard_checksums(self, array: str) -> dict[int, str]:
         """Of the array at that path below the dataset: number of a shard → its record's `crc32c`."""
         return shard_checksums(self.files(), array)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from streamfeat.errors import DamagedError
-from streamfeat.store.files import open_below, write_durably
+from streamfeat.store.files import open_below, size_and_digest, write_durably
 from streamfeat.store.layout import ITEMS, USERS
 from streamfeat.store.manifest import FileRecord
 from streamfeat.store.writer import write_whole
@@ -50,7 +50,7 @@ class ItemTable:
 def write_items(root: Path, columns: dict[str, Any]) -> FileRecord:
     """Commit `items.parquet`; `columns` by name as in `ITEM_SCHEMA`."""
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=ITEM_SCHEMA), buffer)
+    pq.write_table(pa.table(columns, schema=ITEM_SCHEMA), buffer, write_page_checksum=True)
     return write_whole(root, ITEMS, buffer.getvalue())
 
 
@@ -85,11 +85,23 @@ class _Drain(io.RawIOBase):
 
 def _parquet_parts(tables: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     drain = _Drain()
-    with pq.ParquetWriter(drain, USER_SCHEMA) as writer:
+    with pq.ParquetWriter(drain, USER_SCHEMA, write_page_checksum=True) as writer:
         for table in tables:
             writer.write_table(pa.table(table, schema=USER_SCHEMA))
             yield from drain.take()
     yield from drain.take()
+
+
+def check_table(root: str | Path, name: str, sha256: set[str]) -> None:
+    """Raise DamagedError where a table's file is none of those whose SHA-256 was recorded: another one's would be read
+    without an error."""
+    root = Path(root)
+    try:
+        found = size_and_digest(root, name)[1]
+    except FileNotFoundError:
+        raise DamagedError(f"{root / name}: is missing; restore it or build again") from None
+    if found not in sha256:
+        raise DamagedError(f"{root / name}: is not as it was built; run `verify`, then restore it or build again")
 
 
 def read_items(root: str | Path) -> ItemTable:

@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from dying_producers import die_before_the_receipt, die_between_two_files, spawned, train_and_die
+from invented_events import invent_events, write_csv
 from live_runs import (
     BATCH,
     SEED,
@@ -25,7 +27,7 @@ from live_runs import (
     steps_of,
 )
 
-from streamfeat import load_manifest
+from streamfeat import build_shards, load_manifest
 from streamfeat.errors import ConfigError, DamagedError, StorageError
 from streamfeat.live import folder as live_folder
 from streamfeat.live import producer
@@ -307,3 +309,33 @@ def test_a_run_on_other_data_is_named_and_left_alone(root: Path) -> None:
         assert "trains on other data (other, here" in note.text
         with pytest.raises(ConfigError, match="trains on the dataset other"):
             next(produce(root, folder))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another dataset of the same shape."""
+    folder = tmp_path_factory.mktemp("other")
+    events = invent_events(seed=10, num_users=150, media={"anime": 30, "manga": 20}, mean_events=12)
+    options = {"window_len": 16, "split": "users:0.2", "chunk_windows": 2, "shard_windows": 8, "packings": 0}
+    build_shards([str(write_csv(folder / "events.csv", events))], folder / "data", **options)
+    return folder / "data"
+
+
+@pytest.mark.parametrize("receipts", ["its own", "none", "the other's"])
+def test_histories_of_another_dataset_are_refused(root: Path, other: Path, receipts: str) -> None:
+    """The manifest says which they are; receipts beside it say nothing more."""
+    shutil.rmtree(root / "histories.zarr")
+    shutil.copytree(other / "histories.zarr", root / "histories.zarr")
+    if receipts != "its own":
+        shutil.rmtree(root / "receipts")
+    if receipts == "the other's":
+        shutil.copytree(other / "receipts", root / "receipts")
+    with started(root) as folder, pytest.raises(DamagedError):
+        next(produce(root, folder))
+
+
+def test_users_of_another_dataset_are_refused(root: Path, other: Path) -> None:
+    """They decide which windows there are."""
+    shutil.copy(other / "users.parquet", root)
+    with started(root) as folder, pytest.raises(DamagedError, match=r"users\.parquet: is not as it was built"):
+        next(produce(root, folder))
