@@ -193,6 +193,22 @@ def test_an_error_of_rank_0_ends_every_rank(tmp_path: Path, tiny_dataset: Path, 
     assert set(codes) <= {"2", f"-{signal.SIGTERM:d}"}
 
 
+@pytest.mark.slow
+def test_a_chunk_that_one_rank_finds_damaged_is_what_all_end_by(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Named by the rank that reads it; nobody says that the run was stopped and can go on as it is."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_dataset, data)
+    shard = data / "windows.zarr/training/0/item/c/1/0"
+    content = bytearray(shard.read_bytes())
+    content[10] ^= 1  # of its first chunk
+    shard.write_bytes(content)
+    done = call(2, data, "--run-folder", tmp_path / "run", *OPTIONS[:4], "--batch-tokens", "128", "--steps", "40")
+    assert done.returncode != 0
+    assert re.search(r"training/0/item, chunk \d+, shard file .*/item/c/1/0: ", done.stderr)
+    assert "the chunk does not match its crc32c" in done.stderr
+    assert "stopped after step" not in done.stderr
+
+
 IN_PLACES_OF_THEIR_OWN = """
 import os, sys
 os.chdir(sys.argv[1] + "/" + os.environ["RANK"])
