@@ -203,7 +203,11 @@ def _opened(root: Path, name: str, digest: str) -> ArrayReader:
 
 @lru_cache(maxsize=1)
 def _history_files(root: Path, digest: str) -> tuple[FileRecord, ...]:
-    """The committed files of histories. The manifest knows them; while a dataset is built, receipts do."""
+    return _committed_files(root)
+
+
+def _committed_files(root: Path) -> tuple[FileRecord, ...]:
+    """Those of histories, among others. The manifest knows them; while a dataset is built, receipts do."""
     if (root / MANIFEST).exists():
         return load_manifest(root).files()
     tasks = ["offsets", *sorted(path.stem for path in (root / RECEIPTS).glob("history-*.json"))]
@@ -219,10 +223,5 @@ def _partition_users(root: Path, digest: str) -> NDArray[np.int64]:
 def read_partition_offsets(root: Path) -> NDArray[np.int64]:
     """(partitions + 1,) int64: partition p is the users from place p to before place p + 1."""
     array = f"{HISTORIES}/partition_offsets"
-    if (root / MANIFEST).exists():
-        files = load_manifest(root).files()
-    else:
-        receipt = read_receipt(root, "offsets")
-        files = receipt.files if receipt else ()
-    with ArrayReader(root, array, shard_checksums(files, array)) as reader:
+    with ArrayReader(root, array, shard_checksums(_committed_files(root), array)) as reader:
         return reader.read_rows(0, reader.shape[0])
