@@ -162,9 +162,10 @@ def _described(dataset: Path, items_sha256: str) -> tuple[Manifest, ItemTable]:
     """What a run keeps of its dataset."""
     refuse_link(dataset)
     try:
+        manifest = load_manifest(dataset)
         if items_sha256:
-            check_table(dataset, ITEMS, {items_sha256})
-        return load_manifest(dataset), read_items(dataset)
+            check_table(dataset, ITEMS, {items_sha256}, "it is a run's own copy")
+        return manifest, read_items(dataset)
     except (ConfigError, DamagedError) as error:
         found = str(error) if isinstance(error, DamagedError) else f"{dataset}: {MANIFEST} is missing"
         raise DamagedError(f"{found}; restore the run's own files, or let `train --resume` write them again") from None

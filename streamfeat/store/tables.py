@@ -92,16 +92,18 @@ def _parquet_parts(tables: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     yield from drain.take()
 
 
-def check_table(root: str | Path, name: str, sha256: set[str]) -> None:
+def check_table(
+    root: str | Path, name: str, sha256: set[str], remedy: str = "run `verify`, then restore it or build again"
+) -> None:
     """Raise DamagedError where a table's file is none of those whose SHA-256 was recorded: another one's would be read
     without an error."""
     root = Path(root)
     try:
         found = size_and_digest(root, name)[1]
     except FileNotFoundError:
-        raise DamagedError(f"{root / name}: is missing; restore it or build again") from None
+        raise DamagedError(f"{root / name}: is missing; {remedy}") from None
     if found not in sha256:
-        raise DamagedError(f"{root / name}: is not as it was built; run `verify`, then restore it or build again")
+        raise DamagedError(f"{root / name}: is not as it was built; {remedy}")
 
 
 def read_items(root: str | Path) -> ItemTable:
