@@ -16,6 +16,15 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def is_recordable(path: str) -> bool:
+    """Whether a record can hold a path: JSON has no other bytes than UTF-8."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 _SHOWN = 9  # complaints of one file
 
 FrozenT = TypeVar("FrozenT", bound=Frozen)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from streamfeat.errors import ConfigError, RankError, StreamfeatError
-from streamfeat.records import validated
+from streamfeat.records import is_recordable, validated
 from streamfeat.store.files import LOCK, locked, remove, storage_errors
 from streamfeat.store.manifest import Manifest, load_manifest
 from train.bad_steps import BAD_STEPS
@@ -69,10 +69,8 @@ def open_run(
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run and --overwrite deletes it: give one of them")
     manifest = load_manifest(dataset)
-    try:
-        str(dataset.resolve()).encode("utf-8")
-    except UnicodeEncodeError:
-        raise ConfigError(f"{str(dataset)!r}: a path that is no UTF-8 cannot be recorded; rename the folder") from None
+    if not is_recordable(str(dataset.resolve())):
+        raise ConfigError(f"{str(dataset)!r}: a path that is no UTF-8 cannot be recorded; rename the folder")
     with storage_errors(path):
         _check_ours(path)
         try:

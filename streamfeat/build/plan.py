@@ -15,7 +15,7 @@ from streamfeat.errors import ConfigError, DamagedError, DataError, LockedError,
 from streamfeat.events.formats import expand, recognise
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split, plan_splits
-from streamfeat.records import Frozen, validated
+from streamfeat.records import Frozen, is_recordable, validated
 from streamfeat.schema import FORMAT_VERSION
 from streamfeat.store.documents import parse_object
 from streamfeat.store.files import LOCK, read_below, refusal, remove, storage_errors
@@ -181,12 +181,8 @@ def check_folder(plan: Plan, *, overwrite: bool) -> None:
     Nothing is changed in a folder that is not ours, and event files never lie in what `overwrite` may empty.
     """
     root = plan.root
-    try:
-        str(root).encode("utf-8")
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"{str(root)!r}: DuckDB works in no folder whose name is no UTF-8; give another one"
-        ) from None
+    if not is_recordable(str(root)):
+        raise ConfigError(f"{str(root)!r}: DuckDB works in no folder whose name is no UTF-8; give another one")
     with storage_errors(root):
         if root.exists() and not root.is_dir():
             raise ConfigError(f"{root}: is a file; give a folder for the dataset")

@@ -11,6 +11,7 @@ from typing import BinaryIO, Literal, cast
 from streamfeat.errors import ConfigError, DataError, StorageError
 from streamfeat.events.source import Compression
 from streamfeat.kernels.lines import MAX_LINE_LEN
+from streamfeat.records import is_recordable
 
 BOM = b"\xef\xbb\xbf"
 GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -50,10 +51,8 @@ def kind_of(path: str) -> Literal["parquet", "gzip", "text"]:
     if not path:
         raise ConfigError("an event file has an empty name; is a variable of the shell not set?")
     file = Path(path)
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ConfigError(f"{path!r}: a name that is no UTF-8 cannot be recorded; rename the file") from None
+    if not is_recordable(path):
+        raise ConfigError(f"{path!r}: a name that is no UTF-8 cannot be recorded; rename the file")
     try:
         if file.is_dir():
             raise ConfigError(f"{path}: a folder; give the event files themselves, for instance '{path}/*.csv'")

@@ -191,7 +191,7 @@ def _expected_arrays(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], np.
 
 
 def _check_receipts(root: Path, manifest: Manifest) -> Iterator[Problem]:
-    """The receipts beside the stores say what the manifest says: who makes windows compares histories with them."""
+    """The receipts beside the stores say what the manifest says."""
     for receipt in manifest.receipts:
         file = receipt_file(receipt.task)
         if not os.path.lexists(root / file):
