@@ -1,7 +1,7 @@
 """What older code wrote is still read: golden data in `tests/golden`, one folder for each format.
 
-A finished dataset is read, streamed, verified, repaired, extended and overwritten. A run is read; it may be refused where
-it is to be trained on, and so may an unfinished build be, with exit code 7 and the remedy.
+A finished dataset is read, streamed, verified, repaired, extended and overwritten. A run is read. Training it on may be
+refused, and so may an unfinished build, with exit code 7 and the remedy.
 """
 
 import json
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from golden.stream_digest import stream_digest
 from typer.testing import CliRunner, Result
 
 import cli
-from golden.stream_digest import stream_digest
 from streamfeat.errors import StreamfeatError
 from streamfeat.store.manifest import load_manifest
 
@@ -32,7 +32,7 @@ def call(*words: str | Path) -> Result:
 
 @pytest.fixture(params=FORMATS)
 def golden(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """All archives of a format, unpacked in the present folder: `users`, `last-two`, `run`, `unfinished`, `events.csv`."""
+    """A format's archives, unpacked in the present folder: `users`, `last-two`, `run`, `unfinished`, `events.csv`."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     for archive in sorted((GOLDEN / request.param).glob("*.tar.xz")):
         with tarfile.open(archive) as file:

@@ -2,7 +2,8 @@
 
     python tests/golden/make.py tests/golden/format-1
 
-Tests read them with all later code (`tests/test_golden.py`). Archives keep the times of files, which a build's plan holds.
+Tests read them with all later code (`tests/test_golden.py`). Archives keep
+the times of files, which the plan of a build holds.
 """
 
 import json
@@ -50,7 +51,7 @@ def main() -> None:
         for words in (
             ["build-shards", "events.csv", "users", "--split", "users:0.1", "--packings", "2", *BUILD],
             ["build-shards", "events.csv", "last-two", "--split", "last:2", *BUILD],
-            ["train", "users", "--run", "run", "--width", "16", "--epochs", "2", "--batch-tokens", "512", "--keep", "1"],
+            ["train", "users", "--run", "run", "--width", "16", "--epochs", "2", "--batch-tokens", "512"],
         ):  # fmt: skip
             subprocess.run(streamfeat(*words), check=True)
         build_until_sorted()
