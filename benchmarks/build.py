@@ -85,7 +85,7 @@ def main() -> None:
         build = [sys.executable, str(CLI), "build-shards"]
         # Compiles every kernel and caches it, which a user pays once per installation.
         subprocess.run([*build, f"{folder}/warm.csv", f"{folder}/warm"], check=True, stdout=subprocess.DEVNULL)
-        _, start_cpu, _ = run_measured([sys.executable, "-c", "import streamfeat.build.run"])
+        _, start_cpu, _ = run_measured([sys.executable, "-c", "import streamfeat.builder.coordinator"])
         rows: list[dict[str, object]] = [
             {"name": "events", "value": options.events, "unit": "events"},
             {"name": "input", "value": Path(events).stat().st_size / options.events, "unit": "bytes/event"},

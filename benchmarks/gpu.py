@@ -25,9 +25,9 @@ from torch import nn
 from streamfeat import WindowStream, load_manifest
 from train import train
 from train.config import PRESETS, new_config
-from train.memory import estimate
-from train.model import EventTransformer
-from train.progress import Started, Stepped
+from train.devices.memory import estimate
+from train.model.transformer import EventTransformer
+from train.training.progress import Started, Stepped
 
 CLI = Path(__file__).parent.parent / "cli.py"
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # bf16, dense, as the vendor states them
@@ -111,7 +111,7 @@ def measure_attention(data: Path) -> list[dict[str, object]]:
     """Medians of the kernels at the shape of a layer of `base`, on a causal batch."""
     from triton.testing import do_bench
 
-    from train.gpu_attention import range_attention, range_plan
+    from train.model.cuda_attention import range_attention, range_plan
 
     arrays = next(iter(WindowStream(data, objective="causal", batch_windows=64)))
     columns = (torch.from_numpy(arrays[name]).cuda() for name in ("segment", "time", "time_known"))

@@ -23,11 +23,11 @@ from pathlib import Path
 from results import write_results
 
 from streamfeat import WindowStream, load_manifest
-from streamfeat.build.worker import start_worker
 from streamfeat.live.folder import start_run
+from streamfeat.live.live_source import LiveSource
 from streamfeat.live.producer import Held, produce
 from streamfeat.live.schedule import least_disk_bytes, max_shard_bytes
-from streamfeat.live.source import LiveSource
+from streamfeat.workers.process import start_worker
 
 WINDOW_LEN = 1024
 BATCH_WINDOWS = 64

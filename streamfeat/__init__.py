@@ -9,7 +9,7 @@ from streamfeat.config import BuildConfig
 from streamfeat.errors import StreamfeatError
 
 if TYPE_CHECKING:
-    from streamfeat.build.run import build_dataset, build_shards
+    from streamfeat.builder.coordinator import build_dataset, build_shards
     from streamfeat.store.manifest import Manifest, load_manifest
     from streamfeat.stream.stream import WindowStream
 
@@ -26,8 +26,8 @@ __all__ = [
 _HOMES = {
     "Manifest": "streamfeat.store.manifest",
     "WindowStream": "streamfeat.stream.stream",
-    "build_dataset": "streamfeat.build.run",
-    "build_shards": "streamfeat.build.run",
+    "build_dataset": "streamfeat.builder.coordinator",
+    "build_shards": "streamfeat.builder.coordinator",
     "load_manifest": "streamfeat.store.manifest",
 }
 

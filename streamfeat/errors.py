@@ -4,6 +4,11 @@ A message says what went wrong, where, what was found, and what to do. Exit code
 keep their traceback; 130 and 143 to signals.
 """
 
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class StreamfeatError(Exception):
     """An error that the user can fix. Never raised itself: its subclasses say which remedy."""
@@ -63,3 +68,40 @@ class MissingExtraError(StreamfeatError):
     """An optional dependency is not installed: install the extra that the message names."""
 
     exit_code = 2
+
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: make space there and run the same command again",
+    errno.EDQUOT: "the disk quota is used up: make space there and run the same command again",
+    errno.EFBIG: "the file would exceed a size limit: raise `ulimit -f` and run the same command again",
+    errno.EACCES: "access is denied: grant this user access, or choose another folder",
+    errno.EPERM: "the operation is not permitted: grant this user access, or choose another folder",
+    errno.EROFS: "the file system is mounted read-only: choose another folder",
+    errno.EMFILE: "this process has too many files open: raise `ulimit -n`",
+    errno.ENFILE: "the machine has too many files open: close other programs, or raise fs.file-max",
+    errno.ENAMETOOLONG: "the name is too long: give a shorter one",
+    errno.EAGAIN: "the machine allows no more processes: raise `ulimit -u`, or use fewer workers",
+    errno.EIO: "the device failed: check the disk or the network, then try again",
+}
+
+
+def refusal(error: OSError, where: Path) -> StreamfeatError:
+    """What to raise where the system refused: names `where` and the remedy."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        return DamagedError(
+            f"{where}: a symbolic link stands on the way, or a file where a folder belongs (or the reverse); "
+            "links are never followed: remove it, then restore the file or build again"
+        )
+    remedy = _REMEDIES.get(error.errno or 0, "check the disk, then try again")
+    return StorageError(f"{where}: {error.strerror or error}; {remedy}")
+
+
+@contextlib.contextmanager
+def storage_errors(where: Path) -> Iterator[None]:
+    """Raise the `refusal` of what the system refuses inside; a missing file passes as it is."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise refusal(error, where) from error

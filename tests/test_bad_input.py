@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from edited_manifests import edit_manifest
 
-import cli
-from train.loop import train
+import streamfeat_cli
+from train.training.loop import train
 
 HEADER = b"user,item,timestamp,rating\n"
 GOOD = b"".join(b"u%d,i%d,%d,%d\n" % (i % 7, i % 5, 1_300_000_000 + i * 86_400, i % 5) for i in range(60))
@@ -39,7 +39,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         capsys.readouterr()
         code: Any = 0
         try:
-            cli.main()
+            streamfeat_cli.main()
         except SystemExit as exit_:
             code = exit_.code or 0
         shown = capsys.readouterr()

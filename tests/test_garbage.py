@@ -19,19 +19,19 @@ from hypothesis import strategies as st
 from streamfeat.config import BuildConfig
 from streamfeat.errors import StreamfeatError
 from streamfeat.events.formats import read_titles, recognise
-from streamfeat.events.histories import read_histories
 from streamfeat.events.item_lists import read_item_list
 from streamfeat.events.reader import plan_splits, read_batches
+from streamfeat.events.user_histories import read_histories
 from streamfeat.live.folder import read_run
 from streamfeat.store.manifest import load_manifest, manifest_checksum
 from streamfeat.store.metadata import parse_array
 from streamfeat.store.tables import read_items, read_user_columns
 from streamfeat.store.writer import read_receipt
-from train.checkpoint import read_checkpoint
 from train.config import read_config
-from train.loop import train
-from train.metrics import read_metrics
-from train.record import read_record
+from train.runs.checkpoint import read_checkpoint
+from train.runs.metrics import read_metrics
+from train.runs.record import read_record
+from train.training.loop import train
 
 FEW = settings(max_examples=30, suppress_health_check=list(HealthCheck))
 EXAMPLES = [4, pytest.param(120, marks=pytest.mark.slow)]  # of what takes DuckDB a tenth of a second

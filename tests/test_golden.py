@@ -13,7 +13,7 @@ import pytest
 from golden.stream_digest import stream_digest
 from typer.testing import CliRunner, Result
 
-import cli
+import streamfeat_cli
 from streamfeat.errors import StreamfeatError
 from streamfeat.store.manifest import load_manifest
 
@@ -24,7 +24,7 @@ BUILD = ["--window-len", "32", "--chunk-windows", "4", "--shard-windows", "32", 
 
 def call(*words: str | Path) -> Result:
     """What a command comes to; its `exit_code` is the one that a user sees."""
-    done = CliRunner().invoke(cli.app, [str(word) for word in words])
+    done = CliRunner().invoke(streamfeat_cli.app, [str(word) for word in words])
     if isinstance(done.exception, StreamfeatError):
         done.exit_code = done.exception.exit_code
     return done

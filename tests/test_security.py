@@ -17,9 +17,9 @@ import safetensors.torch
 import torch
 from edited_manifests import edit_manifest
 
-import cli
+import streamfeat_cli
 from streamfeat import WindowStream, build_shards
-from streamfeat.build.repair import repair
+from streamfeat.builder.repair import repair
 from streamfeat.errors import DamagedError, StreamfeatError
 from streamfeat.events.batches import no_formula
 from streamfeat.store.histories import HistoryReader
@@ -27,9 +27,9 @@ from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
 from streamfeat.store.verify import Problem, verify
 from streamfeat.store.writer import is_committed, read_receipt
-from train.checkpoint import read_checkpoint
-from train.loop import train
-from train.scoring import Scorer
+from train.inference.scorer import Scorer
+from train.runs.checkpoint import read_checkpoint
+from train.training.loop import train
 
 TINY: dict[str, Any] = {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 64, "steps": 2}
 
@@ -52,7 +52,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, words)])
     try:
-        cli.main()
+        streamfeat_cli.main()
     except SystemExit as exit_:
         return int(exit_.code or 0)
     return 0
@@ -133,7 +133,7 @@ from pathlib import Path
 from streamfeat.config import BuildConfig
 from streamfeat.errors import DataError
 from streamfeat.events.formats import recognise
-from streamfeat.events.histories import read_histories
+from streamfeat.events.user_histories import read_histories
 from streamfeat.events.item_lists import read_item_list
 from streamfeat.events.reader import plan_splits
 path = sys.argv[1]

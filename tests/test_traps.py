@@ -25,15 +25,15 @@ from streamfeat.store.tables import read_items
 from streamfeat.stream.chunks import ChunkPool
 from streamfeat.stream.featurize import TOKEN_ARRAYS, Featurizer, allocate_buffers
 from streamfeat.stream.order import EpochOrder, steps_per_epoch
-from train.batches import Batch, BatchFacts, to_batch
-from train.checkpoint import Checkpoint, Checkpoints
 from train.config import ModelConfig, TrainConfig
-from train.loop import train
-from train.metrics import read_metrics
-from train.model import EventTransformer
-from train.optim import make_optimizer
-from train.progress import Progress, Stepped
-from train.targets import find_targets, weight_sums
+from train.model.batch import Batch, BatchFacts, to_batch
+from train.model.targets import find_targets, weight_sums
+from train.model.transformer import EventTransformer
+from train.runs.checkpoint import Checkpoint, Checkpoints
+from train.runs.metrics import read_metrics
+from train.training.loop import train
+from train.training.optim import make_optimizer
+from train.training.progress import Stepped, TrainingReport
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -229,7 +229,7 @@ GIVEN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def steps_made(records: Iterator[Progress], stop_after: int = 0, asked: list[bool] | None = None) -> list[int]:
+def steps_made(records: Iterator[TrainingReport], stop_after: int = 0, asked: list[bool] | None = None) -> list[int]:
     """Drain a run, asking it to stop after a step; the steps that it made."""
     steps = []
     for record in records:
@@ -280,10 +280,12 @@ def lose_the_optimizer(patch: pytest.MonkeyPatch, step: int) -> None:
 
 
 def lose_the_schedule(patch: pytest.MonkeyPatch, step: int) -> None:
-    import train.update
+    import train.training.update
 
-    rate = train.update.learning_rate
-    patch.setattr(train.update, "learning_rate", lambda config, now, total: rate(config, max(now - step, 0), total))
+    rate = train.training.update.learning_rate
+    patch.setattr(
+        train.training.update, "learning_rate", lambda config, now, total: rate(config, max(now - step, 0), total)
+    )
 
 
 def lose_the_position(patch: pytest.MonkeyPatch, step: int) -> None:
@@ -471,7 +473,7 @@ def test_attention_off_cuda_holds_pairs_inside_segments_alone(by_window_len: dic
 def test_attention_on_cuda_is_told_ranges_alone(by_window_len: dict[int, tuple[Path, Arrays]]) -> None:
     """Original: a mask of all pairs. The kernels get the run of keys that each token sees."""
     pytest.importorskip("triton")
-    from train.gpu_attention import range_plan
+    from train.model.cuda_attention import range_plan
 
     _, arrays = by_window_len[1024]
     segment, time, known = (torch.from_numpy(arrays[name]) for name in ("segment", "time", "time_known"))

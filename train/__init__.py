@@ -3,15 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from train import evaluate, recommend
-    from train.checkpoint import read_checkpoint
     from train.config import ModelConfig, TrainConfig
     from train.dataset import WindowDataset
-    from train.every_user import recommend_all
-    from train.loop import train
-    from train.metrics import read_metrics
-    from train.model import EventTransformer
-    from train.scoring import Scorer
+    from train.evaluation import evaluate
+    from train.inference import recommend
+    from train.inference.every_user import recommend_all
+    from train.inference.scorer import Scorer
+    from train.model.transformer import EventTransformer
+    from train.runs.checkpoint import read_checkpoint
+    from train.runs.metrics import read_metrics
+    from train.training.loop import train
 
 __all__ = [
     "EventTransformer",
@@ -28,24 +29,27 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EventTransformer": "train.model",
+    "EventTransformer": "train.model.transformer",
     "ModelConfig": "train.config",
-    "Scorer": "train.scoring",
+    "Scorer": "train.inference.scorer",
     "TrainConfig": "train.config",
     "WindowDataset": "train.dataset",
-    "read_checkpoint": "train.checkpoint",
-    "read_metrics": "train.metrics",
-    "recommend_all": "train.every_user",
-    "train": "train.loop",
+    "read_checkpoint": "train.runs.checkpoint",
+    "read_metrics": "train.runs.metrics",
+    "recommend_all": "train.inference.every_user",
+    "train": "train.training.loop",
 }
-_MODULES = ("evaluate", "recommend")  # recipes of the same name as their module: train.recommend.recommend(…)
+_MODULES = {
+    "evaluate": "train.evaluation.evaluate",
+    "recommend": "train.inference.recommend",
+}  # recipes of the same name as their module: train.inference.recommend.recommend(…)
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name in _MODULES:
-        return import_module(f"train.{name}")
+        return import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'train' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

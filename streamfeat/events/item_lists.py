@@ -6,10 +6,10 @@ from pathlib import Path
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError
-from streamfeat.events.histories import read_histories
 from streamfeat.events.parquet import parquet_columns, read_columns
 from streamfeat.events.roles import SYNONYMS
 from streamfeat.events.sample import BOM, GZIP_ERRORS, damaged_gzip, kind_of, open_text, split_line
+from streamfeat.events.user_histories import read_histories
 
 MAX_LIST_BYTES = 1 << 28  # of text, unpacked: a list is held in memory
 _DELIMITERS = (",", "\t", ";", "|")

@@ -14,9 +14,9 @@ from streamfeat.schema import FORMAT_VERSION
 from streamfeat.store.layout import ArraySpec
 from streamfeat.store.manifest import Manifest, Receipt, load_manifest
 from streamfeat.store.writer import commit_receipt, write_shard, write_whole
+from streamfeat.stream.chunk_source import StoredSource
 from streamfeat.stream.chunks import ChunkPool
 from streamfeat.stream.featurize import Featurizer, allocate_buffers
-from streamfeat.stream.source import StoredSource
 
 FEATURES = "features"  # what becomes DEST, below the folder of an export under way
 

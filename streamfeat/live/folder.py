@@ -19,11 +19,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from streamfeat.errors import ConfigError, DamagedError, LockedError
+from streamfeat.errors import ConfigError, DamagedError, LockedError, storage_errors
 from streamfeat.live.schedule import least_disk_bytes, max_shard_bytes
 from streamfeat.records import Frozen, validated
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import LOCK, locked, read_below, storage_errors
+from streamfeat.store.files import LOCK, locked, read_below
 from streamfeat.store.layout import RECEIPTS
 from streamfeat.store.live_folders import (
     hidden_folders,

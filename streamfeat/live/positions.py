@@ -9,10 +9,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from streamfeat.errors import ConfigError
+from streamfeat.errors import ConfigError, storage_errors
 from streamfeat.live.folder import LiveRun, rank_file
 from streamfeat.records import Frozen, validated
-from streamfeat.store.files import read_below, storage_errors
+from streamfeat.store.files import read_below
 
 _MOST_BYTES = 4096  # of a rank's file
 

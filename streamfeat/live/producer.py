@@ -13,14 +13,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from streamfeat.build.packings import read_extents, window_tasks
-from streamfeat.build.tasks import WindowTask
-from streamfeat.build.windows import commit_window, lay_window, window_specs
 from streamfeat.errors import ConfigError, StorageError
 from streamfeat.live.folder import LiveRun, RunWatch, read_run
 from streamfeat.live.positions import Positions
 from streamfeat.live.schedule import Need, Schedule, fixed_bytes, max_shard_bytes, packing_bytes
 from streamfeat.live.shards import Commits, claimed, packing_folder, remove_shard
+from streamfeat.packings.plan_windows import read_extents, window_tasks
+from streamfeat.packings.window_task import WindowTask
+from streamfeat.packings.windows import commit_window, lay_window, window_specs
 from streamfeat.store.layout import USERS, WINDOWS, create_arrays, create_group
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import check_table

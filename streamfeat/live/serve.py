@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamfeat.live.folder import clean_up, living_runs
-from streamfeat.live.supervise import ProducerNote, Producers
+from streamfeat.live.producers import Producers
+from streamfeat.progress import Note
 from streamfeat.store.manifest import load_manifest
 
 LOOK_S = 0.2  # how often to look for a run, and after the producers
@@ -39,7 +40,7 @@ class Ended:
     num_shards: int
 
 
-def serve(root: Path, workers: int) -> Iterator[Waiting | Joined | Served | ProducerNote | Ended]:
+def serve(root: Path, workers: int) -> Iterator[Waiting | Joined | Served | Note | Ended]:
     """Write for the newest living run on the dataset `root`, with `workers` processes, until it ends.
 
     Runs on other data are named and left alone. Raises what `load_manifest` and `Producers.poll` raise.
@@ -59,7 +60,7 @@ def serve(root: Path, workers: int) -> Iterator[Waiting | Joined | Served | Prod
     yield Ended(folder.name, num_shards)
 
 
-def _wait_for_run(root: Path, fingerprint: str) -> Generator[Waiting | ProducerNote, None, Path]:
+def _wait_for_run(root: Path, fingerprint: str) -> Generator[Waiting | Note, None, Path]:
     """The folder of the newest living run, once there is one."""
     has_said = False
     named: set[str] = set()
@@ -73,7 +74,7 @@ def _wait_for_run(root: Path, fingerprint: str) -> Generator[Waiting | ProducerN
             if run.run_id not in named:
                 named.add(run.run_id)
                 text = f"{folder}: trains on other data ({run.fingerprint}, here {fingerprint}); left alone"
-                yield ProducerNote(text, warning=True)
+                yield Note(text, warning=True)
         if not has_said:
             has_said = True
             yield Waiting()

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from streamfeat.build.tasks import window_task_name
+from streamfeat.errors import storage_errors
 from streamfeat.live.folder import LOCKS
 from streamfeat.live.schedule import Need, shard_bytes
+from streamfeat.packings.window_task import window_task_name
 from streamfeat.schema import Schema
-from streamfeat.store.files import storage_errors
 from streamfeat.store.layout import RECEIPTS, WINDOWS
 from streamfeat.store.manifest import shard_checksums
 from streamfeat.store.writer import read_receipt, receipt_file

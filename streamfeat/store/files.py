@@ -5,7 +5,6 @@ opened relative to the one before with O_NOFOLLOW, so that a link planted in a d
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -18,27 +17,13 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from streamfeat.errors import DamagedError, LockedError, StorageError, StreamfeatError
+from streamfeat.errors import DamagedError, LockedError, storage_errors
 
 STEP = re.compile(r"(?!\.{1,2}$)[a-z0-9_.-]{1,64}")  # one step of a name: lower case, no separator, not . or ..
 TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")  # .<name>.<pid>.<uuid>.tmp
 LOCK = ".lock"  # in a folder, held by the process that writes there
 _LOCK_BYTES = 1024  # that are quoted of it
 HASH_BLOCK = 1 << 20  # bytes read at once into reused memory
-
-_REMEDIES = {
-    errno.ENOSPC: "the disk is full: make space there and run the same command again",
-    errno.EDQUOT: "the disk quota is used up: make space there and run the same command again",
-    errno.EFBIG: "the file would exceed a size limit: raise `ulimit -f` and run the same command again",
-    errno.EACCES: "access is denied: grant this user access, or choose another folder",
-    errno.EPERM: "the operation is not permitted: grant this user access, or choose another folder",
-    errno.EROFS: "the file system is mounted read-only: choose another folder",
-    errno.EMFILE: "this process has too many files open: raise `ulimit -n`",
-    errno.ENFILE: "the machine has too many files open: close other programs, or raise fs.file-max",
-    errno.ENAMETOOLONG: "the name is too long: give a shorter one",
-    errno.EAGAIN: "the machine allows no more processes: raise `ulimit -u`, or use fewer workers",
-    errno.EIO: "the device failed: check the disk or the network, then try again",
-}
 
 
 def steps_of(name: str) -> list[str]:
@@ -50,28 +35,6 @@ def steps_of(name: str) -> list[str]:
     if not all(STEP.fullmatch(step) for step in steps):
         raise DamagedError(f"{name!r} cannot name a file of a dataset (each step matches {STEP.pattern})")
     return steps
-
-
-def refusal(error: OSError, where: Path) -> StreamfeatError:
-    """What to raise where the system refused: names `where` and the remedy."""
-    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-        return DamagedError(
-            f"{where}: a symbolic link stands on the way, or a file where a folder belongs (or the reverse); "
-            "links are never followed: remove it, then restore the file or build again"
-        )
-    remedy = _REMEDIES.get(error.errno or 0, "check the disk, then try again")
-    return StorageError(f"{where}: {error.strerror or error}; {remedy}")
-
-
-@contextlib.contextmanager
-def storage_errors(where: Path) -> Iterator[None]:
-    """Raise the `refusal` of what the system refuses inside; a missing file passes as it is."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise refusal(error, where) from error
 
 
 def write_durably(root: Path, name: str, parts: Iterable[bytes | bytearray | memoryview]) -> tuple[int, str]:

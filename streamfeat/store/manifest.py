@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from streamfeat.config import MAX_COUNT, BuildConfig
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, storage_errors
 from streamfeat.records import Frozen, validated
 from streamfeat.schema import FORMAT_VERSION, Schema
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import read_below, storage_errors
+from streamfeat.store.files import read_below
 from streamfeat.store.layout import ITEMS, MANIFEST
 
 MAX_MANIFEST_BYTES = 2**30

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfeat.config import Compression
-from streamfeat.errors import DamagedError, StreamfeatError
+from streamfeat.errors import DamagedError, StreamfeatError, refusal
 from streamfeat.store.codecs import (
     ABSENT,
     CRC_BYTES,
@@ -28,7 +28,7 @@ from streamfeat.store.codecs import (
     max_encoded_bytes,
     parse_index,
 )
-from streamfeat.store.files import open_below, read_below, refusal
+from streamfeat.store.files import open_below, read_below
 from streamfeat.store.layout import METADATA
 from streamfeat.store.metadata import parse_array
 

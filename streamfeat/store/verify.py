@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from streamfeat.errors import DamagedError, StorageError
+from streamfeat.errors import DamagedError, StorageError, storage_errors
 from streamfeat.schema import EVENT_FIELDS
-from streamfeat.store.files import LOCK, open_below, size_and_digest, storage_errors
+from streamfeat.store.files import LOCK, open_below, size_and_digest
 from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
 from streamfeat.store.layout import HISTORIES, LIVE, MANIFEST, METADATA, RECEIPTS, TEMPORARY, WINDOWS
 from streamfeat.store.manifest import FileRecord, Manifest, load_manifest

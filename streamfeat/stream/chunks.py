@@ -11,7 +11,7 @@ from streamfeat.errors import DamagedError
 from streamfeat.schema import TokenField
 from streamfeat.store.manifest import Manifest
 from streamfeat.store.reader import ArrayReader
-from streamfeat.stream.source import ChunkSource
+from streamfeat.stream.chunk_source import ChunkSource
 
 
 class ChunkPool:

@@ -7,8 +7,8 @@ from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from streamfeat.stream.chunks import ChunkPool
+from streamfeat.stream.epoch_plan import Decode, EpochPlan, Make
 from streamfeat.stream.featurize import BatchBuffers, Featurizer
-from streamfeat.stream.plan import Decode, EpochPlan, Make
 
 
 class Prefetcher:

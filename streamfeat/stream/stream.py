@@ -16,12 +16,12 @@ from streamfeat.records import Frozen, validated
 from streamfeat.store.layout import WINDOWS
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.verify import check_quickly
+from streamfeat.stream.chunk_source import ChunkSource, StoredSource
 from streamfeat.stream.chunks import ChunkPool
+from streamfeat.stream.epoch_plan import EpochPlan
 from streamfeat.stream.featurize import Allocate, Arrays, Featurizer, allocate_buffers
 from streamfeat.stream.order import EpochOrder, lanes_of_rank, steps_per_epoch
-from streamfeat.stream.plan import EpochPlan
 from streamfeat.stream.prefetch import Prefetcher
-from streamfeat.stream.source import ChunkSource, StoredSource
 
 STATE_VERSION = 1
 

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-import cli
-import commands.evaluate
-from commands.recommend import time_of
+import streamfeat_cli
+import streamfeat_cli.evaluate
 from streamfeat import build_shards
 from streamfeat.errors import ConfigError
-from train.loop import train
+from streamfeat_cli.recommend import time_of
+from train.training.loop import train
 
 GIVEN: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "batch_tokens": 128, "steps": 12, "validate_every": 6}
 
@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
 
 
 def call(*words: str | Path) -> Result:
-    return CliRunner().invoke(cli.app, [str(word) for word in words])
+    return CliRunner().invoke(streamfeat_cli.app, [str(word) for word in words])
 
 
 def mine(run: Path, path: Path, *, users: int = 1) -> Path:
@@ -76,7 +76,9 @@ def test_recommend_gives_one_list_per_user_as_json_from_a_pipe_too(
     assert all(len(items) == 4 for entry in found for items in entry["media"].values())
     assert all(0 < item["probability"] < 1 for entry in found for items in entry["media"].values() for item in items)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(history.read_bytes())))
-    piped = CliRunner().invoke(cli.app, ["recommend", str(alone), "--history", "-", *words], input=history.read_bytes())
+    piped = CliRunner().invoke(
+        streamfeat_cli.app, ["recommend", str(alone), "--history", "-", *words], input=history.read_bytes()
+    )
     assert json.loads(piped.stdout)["recommendations"] == found
 
 
@@ -132,8 +134,8 @@ def test_evaluate_prints_the_whole_table_with_its_protocol(run: Path) -> None:
 
 def test_evaluate_can_be_read_in_a_narrow_terminal(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """80 columns: every system's name and figures whole, the difference to the best rival first."""
-    narrow = type(commands.evaluate.out)(width=80)
-    monkeypatch.setattr(commands.evaluate, "out", narrow)
+    narrow = type(streamfeat_cli.evaluate.out)(width=80)
+    monkeypatch.setattr(streamfeat_cli.evaluate, "out", narrow)
     shown = call("evaluate", run, "--bootstrap", "50").stdout
     assert "…" not in shown.split("protocol:")[0]
     assert shown.startswith("model minus the best rival")

@@ -16,7 +16,7 @@ import torch
 from processes import assert_session_ends, children_of, command_line
 
 from streamfeat import build_shards
-from train.metrics import read_metrics
+from train.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--layers", "1", "--width", "16", "--batch-tokens", "96", "--patience", "0", "--checkpoint-every", "5"]

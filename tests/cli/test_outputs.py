@@ -60,10 +60,10 @@ def test_closed_handles_are_no_files_of_ours(tmp_path: Path) -> None:
     code = (
         "import os, sys; os.close(0); os.close(1); os.close(2); sys.stdin = sys.stdout = sys.stderr = None\n"
         f"sys.path.insert(0, {str(HOUSE)!r})\n"
-        "import cli; from commands.console import watch_outputs\n"
+        "import streamfeat_cli; from streamfeat_cli.console import watch_outputs\n"
         f"watch_outputs(); file = open({str(tmp_path / 'file')!r}, 'w')\n"
         "print('lost'); print('lost', file=sys.stderr); file.write(str(file.fileno() > 2)); file.close()\n"
-        "sys.argv = ['cli.py', '--help']; cli.main()"
+        "sys.argv = ['cli.py', '--help']; streamfeat_cli.main()"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
     assert (tmp_path / "file").read_text() == "True"

@@ -15,8 +15,8 @@ import pytest
 import safetensors.torch
 import torch
 
-import cli
-from train.metrics import read_metrics
+import streamfeat_cli
+from train.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--layers", "1", "--width", "16", "--batch-tokens", "96", "--validate-every", "20"]
@@ -56,7 +56,7 @@ def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     """The exit code of the command, run in this process."""
     monkeypatch.setattr(sys, "argv", ["cli.py", "train", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
-        cli.main()
+        streamfeat_cli.main()
     return int(exit_.value.code or 0)
 
 
@@ -209,7 +209,7 @@ def test_options_that_cannot_be_exit_2(
 
 def test_the_command_line_loads_torch_only_to_train() -> None:
     """Two seconds that --help and every other command would pay; `import train` alone is light, too."""
-    code = "import sys, cli, train; train.TrainConfig; assert 'torch' not in sys.modules"
+    code = "import sys, streamfeat_cli, train; train.TrainConfig; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

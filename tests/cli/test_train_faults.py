@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-import cli
+import streamfeat_cli
 from streamfeat import WindowStream
-from train.checkpoint import Checkpoints
-from train.loop import train
-from train.metrics import read_metrics
+from train.runs.checkpoint import Checkpoints
+from train.runs.metrics import read_metrics
+from train.training.loop import train
 
 ROOT = Path(__file__).parents[2]
 # Six steps an epoch: epochs end at 6 and 12, validations too; the checkpoint at 8 is none's neighbour.
@@ -49,9 +49,9 @@ def wrapped(*arguments, **named):
     return result
 
 setattr(owner, function, wrapped)
-import cli
+import streamfeat_cli
 sys.argv = ["cli.py", *words]
-cli.main()
+streamfeat_cli.main()
 """
 
 
@@ -76,7 +76,7 @@ def one_thread() -> Iterator[None]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     """The same run, in a process that nothing happened to."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = killed(tiny_dataset, run, "train.loop:never", 1, "before-SIGKILL")  # which the command never calls
+    done = killed(tiny_dataset, run, "train.training.loop:never", 1, "before-SIGKILL")  # which the command never calls
     assert done.returncode == 0, done.stderr
     return run
 
@@ -98,22 +98,27 @@ def assert_same(run: Path, other: Path) -> None:
 
 # Function, its n-th call, when; and what of it a run goes on from: the step of its newest whole checkpoint.
 SAVING = [
-    ("train.checkpoint:_tensor_bytes", 3, "before-SIGKILL", 4),  # between temporary folder and the second one's files
-    ("train.checkpoint:_tensor_bytes", 4, "after-SIGKILL", 4),  # weights written, optimizer not
-    ("train.checkpoint:Checkpoints._publish", 2, "before-SIGKILL", 4),  # whole, under its temporary name
-    ("train.checkpoint:Checkpoints._publish", 2, "after-SIGKILL", 6),  # renamed, `latest` names the one before
-    ("train.checkpoint:Checkpoints._marked_best", 2, "before-SIGKILL", 6),
-    ("train.checkpoint:Checkpoints._forget_old", 3, "before-SIGKILL", 8),  # one more than are kept
+    (
+        "train.runs.checkpoint:_tensor_bytes",
+        3,
+        "before-SIGKILL",
+        4,
+    ),  # between temporary folder and the second one's files
+    ("train.runs.checkpoint:_tensor_bytes", 4, "after-SIGKILL", 4),  # weights written, optimizer not
+    ("train.runs.checkpoint:Checkpoints._publish", 2, "before-SIGKILL", 4),  # whole, under its temporary name
+    ("train.runs.checkpoint:Checkpoints._publish", 2, "after-SIGKILL", 6),  # renamed, `latest` names the one before
+    ("train.runs.checkpoint:Checkpoints._marked_best", 2, "before-SIGKILL", 6),
+    ("train.runs.checkpoint:Checkpoints._forget_old", 3, "before-SIGKILL", 8),  # one more than are kept
 ]
 EPOCH_ENDS = [
-    ("train.update:Updater.apply", 6, "after-SIGKILL", 4),  # the epoch's last step is applied, not logged
-    ("train.metrics:MetricsLog.append", 6, "after-SIGKILL", 4),  # and logged, not validated
-    ("train.session:Session.save", 2, "before-SIGKILL", 4),  # and validated, not saved
-    ("train.update:Updater.apply", 7, "before-SIGKILL", 6),  # saved; the next epoch's first batch is read
+    ("train.training.update:Updater.apply", 6, "after-SIGKILL", 4),  # the epoch's last step is applied, not logged
+    ("train.runs.metrics:MetricsLog.append", 6, "after-SIGKILL", 4),  # and logged, not validated
+    ("train.training.session:Session.save", 2, "before-SIGKILL", 4),  # and validated, not saved
+    ("train.training.update:Updater.apply", 7, "before-SIGKILL", 6),  # saved; the next epoch's first batch is read
 ]
 VALIDATING = [
-    ("train.model:EventTransformer.target_losses", 1, "before-SIGKILL", 4),  # at its first batch
-    ("train.model:EventTransformer.target_losses", 2, "after-SIGKILL", 4),
+    ("train.model.transformer:EventTransformer.target_losses", 1, "before-SIGKILL", 4),  # at its first batch
+    ("train.model.transformer:EventTransformer.target_losses", 2, "after-SIGKILL", 4),
 ]
 
 
@@ -172,7 +177,7 @@ def test_a_signal_inside_a_step_saves_that_step_and_the_run_goes_on_to_the_bit(
 ) -> None:
     """In the middle of the fifth step's forward pass: it is finished, saved, and no other begun."""
     run = tmp_path / "run"
-    done = killed(tiny_dataset, run, "train.model:EventTransformer.loss_sums", 5, f"after-{number}")
+    done = killed(tiny_dataset, run, "train.model.transformer:EventTransformer.loss_sums", 5, f"after-{number}")
     assert done.returncode == code, done.stderr
     assert (run / "latest").read_text() == "checkpoints/step-00000005\n"
     assert [line["step"] for line in read_metrics(run) if line["kind"] == "train"] == [1, 2, 3, 4, 5]
@@ -189,7 +194,7 @@ def test_a_run_that_cannot_fit_exits_2_with_the_numbers(
     for place in (["--run", str(tmp_path / "run")], ["--dry-run"]):
         monkeypatch.setattr(sys, "argv", ["cli.py", "train", str(tiny_dataset), *place, *huge])
         with pytest.raises(SystemExit) as exit_:
-            cli.main()
+            streamfeat_cli.main()
         assert exit_.value.code == 2
         shown = capsys.readouterr().err
         assert "needs about" in shown

@@ -14,8 +14,8 @@ import pytest
 from streamfeat import build_shards
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError
-from streamfeat.events.histories import UserHistories, read_histories
 from streamfeat.events.item_lists import read_item_list
+from streamfeat.events.user_histories import UserHistories, read_histories
 from streamfeat.store.histories import HistoryReader
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items, read_user_ids

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from reference_build import draw
 
 from streamfeat import WindowStream, build_shards, load_manifest
-from streamfeat.build.run import Progress
+from streamfeat.builder.coordinator import Progress
 from streamfeat.errors import ConfigError, DamagedError, LockedError, MissingExtraError, StorageError
 from streamfeat.export import Finished, export_features
 from streamfeat.store.files import locked
@@ -210,7 +210,7 @@ def test_two_workers_write_what_one_writes(dataset: Path, tmp_path: Path) -> Non
 
 KILLED = """
 import os, signal, sys
-from streamfeat.build.run import Progress
+from streamfeat.builder.coordinator import Progress
 from streamfeat.export import export_features
 if __name__ == "__main__":
     done = 0

@@ -9,13 +9,13 @@ import reference_build as reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamfeat.build.coding import IntCoder
-from streamfeat.build.temporary import text_arrays, texts_of
-from streamfeat.kernels.code import collect_levels
+from streamfeat.builder.numbering import IntCoder
 from streamfeat.kernels.draws import draw_state, draws, permutation, to_below, to_unit
+from streamfeat.kernels.hash_table import collect_levels
 from streamfeat.kernels.pack import CLS_SOURCE, gather_tokens, token_sources
 from streamfeat.kernels.scatter import counting_sort, partition_of_ints, partition_of_texts, scatter_rows
 from streamfeat.kernels.sort import count_ties_and_repeats, kept_starts, mark_duplicates, sort_histories
+from streamfeat.store.array_files import text_arrays, texts_of
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 UINT64 = st.integers(0, 2**64 - 1)

@@ -7,8 +7,8 @@ import reference_build as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamfeat.kernels.fit import first_fit, room_tree
-from streamfeat.kernels.hold_out import last_but_one_targets
+from streamfeat.kernels.first_fit import first_fit, room_tree
+from streamfeat.kernels.last_but_one import last_but_one_targets
 
 HISTORIES = st.lists(st.lists(st.integers(0, 4), max_size=8), max_size=12)
 

@@ -8,9 +8,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from streamfeat.build import windows
 from streamfeat.live.folder import start_run
 from streamfeat.live.producer import produce
+from streamfeat.packings import windows
 from streamfeat.store.manifest import load_manifest
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from streamfeat import WindowStream, load_manifest
 from streamfeat.live.folder import read_run, start_run
+from streamfeat.live.live_source import LiveSource
 from streamfeat.live.positions import Positions
 from streamfeat.live.producer import Held, produce
 from streamfeat.live.schedule import least_disk_bytes
-from streamfeat.live.source import LiveSource
 from streamfeat.stream.order import steps_per_epoch
 
 Arrays = dict[str, NDArray[Any]]

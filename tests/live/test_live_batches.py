@@ -11,9 +11,9 @@ from live_runs import assert_same, committed, disk_usage, read_built, read_live,
 
 from streamfeat import load_manifest
 from streamfeat.errors import ConfigError, DamagedError, StorageError
+from streamfeat.live.live_source import LiveSource
 from streamfeat.live.producer import produce
-from streamfeat.live.source import LiveSource
-from streamfeat.live.supervise import Producers
+from streamfeat.live.producers import Producers
 
 
 @pytest.mark.parametrize(

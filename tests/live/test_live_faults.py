@@ -32,12 +32,12 @@ from streamfeat.errors import ConfigError, DamagedError, StorageError
 from streamfeat.live import folder as live_folder
 from streamfeat.live import producer
 from streamfeat.live.folder import RunWatch, living_runs, read_run, start_run
+from streamfeat.live.live_source import LiveSource
 from streamfeat.live.positions import Positions, RankRecord, publish
 from streamfeat.live.producer import Held, Produced, produce
+from streamfeat.live.producers import Producers
 from streamfeat.live.schedule import least_disk_bytes
 from streamfeat.live.serve import Ended, Joined, Served, Waiting, serve
-from streamfeat.live.source import LiveSource
-from streamfeat.live.supervise import Producers
 
 
 @pytest.mark.parametrize("die", [die_before_the_receipt, pytest.param(die_between_two_files, marks=pytest.mark.slow)])
@@ -67,15 +67,15 @@ def test_a_killed_producer_is_named_and_replaced(root: Path) -> None:
     """Signal and process in the note; the next one goes on; after several deaths without a shard it is an error."""
     with started(root) as folder, Producers(root, folder, 1) as producers:
         notes = poll_until(producers, lambda: producers.shards > 2)
-        first = producers._children[0].process
+        first = producers._producers[0].child.process
         os.kill(first.pid or 0, signal.SIGKILL)
-        notes = poll_until(producers, lambda: producers._children[0].process is not first)
+        notes = poll_until(producers, lambda: producers._producers[0].child.process is not first)
         assert any(f"producer {first.pid} was killed by signal 9" in note.text and note.warning for note in notes)
         with LiveSource(root, folder, load_manifest(root), 0) as source:
             before = producers.shards
             source.advance(steps_of(root), lambda packing, shard: None)
             poll_until(producers, lambda: producers.shards > before)
-        pid = producers._children[0].process.pid or 0
+        pid = producers._producers[0].child.process.pid or 0
         os.kill(pid, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -172,9 +172,9 @@ def test_deaths_of_producers_that_are_far_enough_ahead_end_no_run(root: Path) ->
     with started(root) as folder, Producers(root, folder, 1) as producers:
         poll_until(producers, lambda: producers._children[0].held == "ahead")
         for _ in range(6):
-            victim = producers._children[0].process
+            victim = producers._producers[0].child.process
             os.kill(victim.pid or 0, signal.SIGKILL)
-            poll_until(producers, lambda victim=victim: producers._children[0].process is not victim)
+            poll_until(producers, lambda victim=victim: producers._producers[0].child.process is not victim)
             poll_until(producers, lambda: producers._children[0].held == "ahead")
 
 

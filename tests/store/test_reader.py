@@ -210,7 +210,7 @@ def test_an_index_that_points_elsewhere_is_an_error(small: Small, entry: tuple[i
 BOMB_SCRIPT = """
 import sys
 from pathlib import Path
-from streamfeat.build.worker import peak_memory
+from streamfeat.workers.process import peak_memory
 from streamfeat.errors import DamagedError
 from streamfeat.store.reader import ArrayReader
 before = peak_memory()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from reference_objectives import epoch_batches
 
 from streamfeat.errors import ConfigError
+from streamfeat.stream.epoch_plan import Decode, EpochPlan, Make
 from streamfeat.stream.order import EpochOrder, lanes_of_rank, num_lanes, steps_per_epoch
-from streamfeat.stream.plan import Decode, EpochPlan, Make
 
 Shape = dict[str, Any]
 

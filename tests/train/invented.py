@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from streamfeat.schema import PLANNED, FloatCode, Schema
 from streamfeat.store.manifest import MediumScales
-from train.batches import BatchFacts
 from train.config import ModelConfig
-from train.model import EventTransformer
-from train.targets import task_names
+from train.model.batch import BatchFacts
+from train.model.targets import task_names
+from train.model.transformer import EventTransformer
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from train.batches import to_batch
-from train.distributed import World, without_sync
-from train.launch import Launch
-from train.update import Replica
+from train.devices.launch import Launch
+from train.devices.ranks import World, without_sync
+from train.model.batch import to_batch
+from train.training.update import Replica
 
 pytestmark = [
     pytest.mark.gpu,

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import train
-import train.batches
+import train.model.batch
 from streamfeat import WindowStream
 from streamfeat.errors import ConfigError
 from train.dataset import WindowDataset
@@ -282,5 +282,5 @@ def test_given_ranks_come_together(tiny_dataset: Path) -> None:
 
 
 def test_it_is_found_where_one_looks() -> None:
-    """In `train` and, as the loader's side of the same batches, in `train.batches`."""
-    assert train.WindowDataset is train.batches.WindowDataset is WindowDataset
+    """In `train` and, as the loader's side of the same batches, in `train.model.batch`."""
+    assert train.WindowDataset is train.model.batch.WindowDataset is WindowDataset

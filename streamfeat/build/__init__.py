@@ -1,1 +1,0 @@
-"""From event files to a dataset: tasks, workers, commit."""

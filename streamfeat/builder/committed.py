@@ -1,0 +1,75 @@
+"""What an earlier process committed: taken over where it is, to the bit, what the task made; else it is done again.
+
+A receipt has no checksum of its own, and an unfinished build has no manifest to compare it with. So all that it says is
+held against something else: the task, the files, and the facts that lie in one of these.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from streamfeat.builder.history_task import EVENT_SHARD, history_specs
+from streamfeat.builder.tasks import FilterTask, HistoryTask, PartitionTask, SplitTask, Task, rejected_file, spill_file
+from streamfeat.errors import DamagedError
+from streamfeat.packings.window_task import WindowTask
+from streamfeat.packings.windows import specs_of
+from streamfeat.store.array_files import read_facts
+from streamfeat.store.layout import HISTORIES
+from streamfeat.store.manifest import FileRecord, Receipt, TaskKind
+from streamfeat.store.reader import ArrayReader
+from streamfeat.store.verify import SHARD_FILE
+from streamfeat.store.writer import is_committed, read_receipt
+
+
+def find_committed(root: Path, task: Task) -> Receipt | None:
+    """The receipt of `task`, or None where the task has to be done.
+
+    Every file is hashed: with a bit that has flipped since, the dataset would be another one, and sound.
+    """
+    receipt = read_receipt(root, task.name)
+    if receipt is None or receipt.digest != task.digest or not is_committed(root, receipt, full=True):
+        return None
+    facts = _facts_of(root, task, receipt)
+    if facts is None or receipt.facts != facts:
+        return None
+    if (receipt.kind, receipt.rows, [file.path for file in receipt.files]) != _expected(task, facts):
+        return None
+    return receipt if all(_has_its_checksum(root, file) for file in receipt.files) else None
+
+
+def _facts_of(root: Path, task: Task, receipt: Receipt) -> dict[str, Any] | None:
+    """The facts that lie in a file of the receipt, which is whole; None where it lists no such file."""
+    if isinstance(task, WindowTask):
+        return {}
+    listed = any(file.path == task.facts_file for file in receipt.files)
+    return read_facts(root, task.facts_file) if listed else None
+
+
+def _expected(task: Task, facts: dict[str, Any]) -> tuple[TaskKind, int, list[str]]:
+    """What the receipt of a task with these facts says: its kind, its rows, its files."""
+    match task:
+        case SplitTask():
+            number = task.split.number
+            spilled = [f"{spill_file(number)}.{block}" for block in range(facts["num_blocks"])]
+            rejected = [rejected_file(number)] if any(name.startswith("rejected_") for name in facts["counts"]) else []
+            return "split", task.split.num_rows, [*spilled, task.facts_file, *rejected]
+        case PartitionTask() | FilterTask():
+            return "partition", facts["events"], [task.facts_file]
+        case HistoryTask():
+            specs = history_specs(task.schema_, task.num_events, task.config.compression)
+            shards = [f"{HISTORIES}/{spec.shard_file(task.shard)}" for spec in specs]
+            return "history", min(EVENT_SHARD, task.num_events - task.shard * EVENT_SHARD), [*shards, task.facts_file]
+        case WindowTask():
+            shards = [f"{task.group}/{spec.shard_file(task.shard)}" for spec in specs_of(task)]
+            return "window", task.shard_rows, shards
+
+
+def _has_its_checksum(root: Path, file: FileRecord) -> bool:
+    """Whether the `crc32c` of a shard's record is right: the shard is whole, and whoever reads it compares this."""
+    match = SHARD_FILE.fullmatch(file.path)
+    if match is None:
+        return not file.crc32c
+    try:
+        with ArrayReader(root, match["array"], {int(match["shard"]): file.crc32c}) as reader:
+            return file.crc32c != "" and reader.is_committed(int(match["shard"]))
+    except DamagedError:
+        return False

@@ -1,0 +1,276 @@
+"""The build, from event files to a committed dataset.
+
+split → merge item tables → partition [→ filter] → final ids, prefix sums → history → tables → window → manifest
+"""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamfeat.builder import assemble
+from streamfeat.builder import vocabulary as items
+from streamfeat.builder.committed import find_committed
+from streamfeat.builder.history_task import EVENT_SHARD, history_specs, run_history
+from streamfeat.builder.hold_out import hold_out
+from streamfeat.builder.partition_task import run_filter, run_partition
+from streamfeat.builder.plan import Plan, check_folder, check_unchanged, claim_folder, make_plan, split_sources
+from streamfeat.builder.rejects import check_rejected, collect_rejected
+from streamfeat.builder.split_task import run_split
+from streamfeat.builder.tasks import KEPT_ITEMS_FILE, FilterTask, HistoryTask, PartitionTask, SplitTask, Task
+from streamfeat.config import BuildConfig, check_workers
+from streamfeat.errors import DamagedError, DataError
+from streamfeat.events.titles import read_titles
+from streamfeat.packings.plan_windows import create_packings, plan_windows
+from streamfeat.packings.window_task import WindowTask
+from streamfeat.packings.windows import run_window
+from streamfeat.progress import Note, Progress
+from streamfeat.records import validated
+from streamfeat.store.array_files import write_arrays
+from streamfeat.store.dataset_folder import nothing_removed
+from streamfeat.store.files import locked, sweep_temporaries
+from streamfeat.store.layout import (
+    HISTORIES,
+    LIVE,
+    MANIFEST,
+    RECEIPTS,
+    TEMPORARY,
+    USERS,
+    WINDOWS,
+    create_arrays,
+)
+from streamfeat.store.manifest import Manifest, Receipt, manifest_json
+from streamfeat.store.tables import check_table
+from streamfeat.store.writer import commit_receipt, is_committed, write_whole
+from streamfeat.workers.pool import WorkerPool
+
+WINDOW_RUN = 4  # consecutive window tasks that a worker takes at once: neighbours share a partition
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of a build."""
+
+    manifest: Manifest
+    note: str  # what was done, or that nothing was left to do
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    peak_memory: int = 0  # bytes, summed over processes
+
+
+Step = Generator[Progress | Note, None, list[Receipt]]
+
+
+def build_dataset(
+    events: Sequence[str], out: str | Path, config: BuildConfig, *, workers: int = 1, overwrite: bool = False
+) -> Generator[Note | Progress | Finished]:
+    """Build, or finish building, the dataset `out` from event files; yields progress, at last a `Finished`.
+
+    Raises the errors of `streamfeat.errors` for all that a user can fix. May be called again after any
+    interruption: what is committed is not done again.
+    """
+    check_workers(workers)
+    plan = make_plan(events, out, config)
+    for source in plan.sources:
+        yield Note(f"{source.path}: {source.note}")
+    check_folder(plan, overwrite=overwrite)
+    with nothing_removed(plan.root), locked(plan.root, "builds"), WorkerPool(_execute, workers) as pool:
+        sweep_temporaries(plan.root, LIVE)
+        manifest = claim_folder(plan, overwrite=overwrite)
+        build = Build(plan, pool)
+        if manifest is not None:
+            _check_present(plan.root, manifest)
+            have = manifest.splits["training"].packings
+            if config.packings <= have:
+                note = "up to date" if config.packings == have else f"has {have} packings already; nothing changed"
+            else:
+                check_table(plan.root, USERS, manifest.digests_of(USERS))
+                manifest = yield from build.windows(manifest)
+                note = f"packings {have} to {config.packings - 1} added"
+        else:
+            manifest = yield from build.windows((yield from build.histories()))
+            note = "built"
+        _clear_temporary(plan.root, manifest)
+        finished = Finished(manifest, note, build.seconds, pool.peak_memory)
+    # Told when lock and workers are gone: who hears it may stop listening at once.
+    yield finished
+
+
+def build_shards(events: Sequence[str], out: str | Path, *, workers: int = 1, **options: Any) -> Manifest:
+    """`build_dataset` without progress: builds the dataset `out` and returns its manifest.
+
+    `options` are the fields of `BuildConfig`. Raises the errors of `streamfeat.errors`.
+    """
+    config = validated(BuildConfig, options, "build_shards")
+    *_, finished = build_dataset(events, out, config, workers=workers)
+    assert isinstance(finished, Finished)
+    return finished.manifest
+
+
+def _execute(root: Path, task: Task) -> Receipt:
+    """Run a task that is not committed yet: what a worker calls."""
+    receipt = find_committed(root, task)
+    if receipt is not None:
+        return receipt
+    match task:
+        case SplitTask():
+            return run_split(root, task)
+        case PartitionTask():
+            return run_partition(root, task)
+        case FilterTask():
+            return run_filter(root, task)
+        case HistoryTask():
+            return run_history(root, task)
+        case WindowTask():
+            return run_window(root, task)
+
+
+class Build:
+    """One run of the coordinator: its plan, its workers, and the seconds that each stage took."""
+
+    def __init__(self, plan: Plan, pool: WorkerPool) -> None:
+        self.plan, self.root, self.config, self.pool = plan, plan.root, plan.config, pool
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, name: str, unit: str, tasks: Sequence[Task], sizes: Sequence[int], run_len: int = 1) -> Step:
+        """Run the tasks that are not committed yet. Returns every task's receipt, in the order of `tasks`."""
+        started = time.monotonic()
+        receipts: dict[str, Receipt] = {}
+        size_of = {task.name: size for task, size in zip(tasks, sizes, strict=True)}
+        done, total, lost_a_worker = 0, sum(sizes), False
+        yield Progress(name, done, total, unit)
+        for step in self.pool.run(self.root, tasks, run_len):
+            if isinstance(step, Note):
+                lost_a_worker = True
+                yield step
+                continue
+            receipts[step.task] = step
+            done += size_of[step.task]
+            yield Progress(name, done, total, unit)
+        if lost_a_worker:  # in the middle of a write, perhaps; the others wait for the next stage
+            sweep_temporaries(self.root, LIVE)
+        self.seconds[name] = time.monotonic() - started
+        return [receipts[task.name] for task in tasks]
+
+    def histories(self) -> Generator[Progress | Note, None, Manifest]:
+        """Event files to histories and tables. Returns the manifest without any window."""
+        root, config, digest = self.root, self.config, self.plan.digest
+        splits, num_partitions = split_sources(self.plan)
+        tasks = [
+            SplitTask(split=split, config=config, num_partitions=num_partitions, digest=digest) for split in splits
+        ]
+        read = yield from self.stage("reading", "rows", tasks, [split.num_rows for split in splits])
+        check_unchanged(self.plan.files)
+        counts = sum((Counter(receipt.facts["counts"]) for receipt in read), Counter[str]())
+        rejected = collect_rejected(root, read)
+        check_rejected(root, config, counts)
+        assemble.check_media(config, read)
+        assemble.check_left(read, counts)
+
+        num_provisional = items.merge_items(root, read)
+        partitions = yield from self.stage(
+            "sorting", "partitions",
+            [PartitionTask(partition=p, num_splits=len(read), digest=digest) for p in range(num_partitions)],
+            [1] * num_partitions,
+        )  # fmt: skip
+        counts["duplicates"] = sum(receipt.facts["duplicates"] for receipt in partitions)
+        if config.min_item_events > 1 or config.min_user_events > 1:
+            partitions = yield from self.filtered(partitions, num_provisional, counts)
+
+        vocabulary = items.final_items(root, config, items.item_events(root, partitions, num_provisional))
+        vocabulary = items.with_titles(vocabulary, {k: v for s in self.plan.sources for k, v in read_titles(s).items()})
+        schema = assemble.schema_of(config, vocabulary, partitions)
+        held_out = hold_out(root, config, partitions)
+        offsets = assemble.write_offsets(root, self.plan, schema, partitions)
+        num_events = sum(receipt.facts["events"] for receipt in partitions)
+        specs = history_specs(schema, num_events, config.compression)
+        create_arrays(root / HISTORIES, specs, schema.attributes())
+        sizes = [min(EVENT_SHARD, num_events - first) for first in range(0, num_events, EVENT_SHARD)]
+        histories = yield from self.stage(
+            "histories", "events", assemble.history_tasks(self.plan, schema, partitions), sizes
+        )
+        targets = assemble.training_targets(root, histories, schema.num_items)
+        tables = assemble.write_tables(root, self.plan, vocabulary, partitions, held_out, targets)
+        lasting = [_without_temporary(receipt) for receipt in histories]
+        metadata = assemble.commit_metadata(root, HISTORIES, digest, "histories")
+        manifest = assemble.draft_manifest(
+            self.plan, schema, vocabulary, partitions, histories, held_out, targets, counts,
+            [offsets, *lasting, tables, metadata],
+        )  # fmt: skip
+        if rejected is None:
+            return manifest
+        report = Receipt(task="rejected", kind="tables", digest=digest, rows=0, files=(rejected,))
+        commit_receipt(root, report)
+        return manifest.model_copy(update={"receipts": (*manifest.receipts, report)})
+
+    def filtered(self, partitions: list[Receipt], num_provisional: int, counts: Counter[str]) -> Step:
+        """Drop rare items, then rare users, in one more pass over the partitions."""
+        events = items.item_events(self.root, partitions, num_provisional)
+        keep = events >= self.config.min_item_events
+        write_arrays(self.root, KEPT_ITEMS_FILE, {"keep": keep.astype(np.uint8)})
+        minimum = self.config.min_user_events
+        filtered = yield from self.stage(
+            "filtering", "partitions",
+            [FilterTask(partition=p, min_user_events=minimum, digest=self.plan.digest) for p in range(len(partitions))],
+            [1] * len(partitions),
+        )  # fmt: skip
+        for name in ("filtered_by_item", "filtered_by_user", "users_filtered"):
+            counts[name] = sum(receipt.facts[name] for receipt in filtered)
+        counts["items_filtered"] = int(((events > 0) & ~keep).sum())
+        if not any(receipt.facts["users"] for receipt in filtered):
+            raise DataError(
+                f"0 users left: {counts['items_filtered']} items had fewer than --min-item-events "
+                f"{self.config.min_item_events}, then {counts['users_filtered']} users fewer than "
+                f"--min-user-events {minimum}; lower them"
+            )
+        return filtered
+
+    def windows(self, manifest: Manifest) -> Generator[Progress | Note, None, Manifest]:
+        """Every packing that `manifest` has no receipts of; then commits and returns the whole manifest."""
+        root = self.root
+        there = {receipt.task: receipt for receipt in manifest.receipts if receipt.kind == "window"}
+        splits, tasks = plan_windows(root, self.config, manifest.schema_, manifest.fingerprint)
+        create_packings(root, self.config, manifest.schema_, splits)
+        new = [task for task in tasks if task.name not in there]
+        sizes = [task.shard_rows for task in new]
+        made = yield from self.stage("windows", "windows", new, sizes, WINDOW_RUN)
+        there |= {receipt.task: receipt for receipt in made}
+        metadata = assemble.commit_metadata(root, WINDOWS, manifest.fingerprint, f"windows-{self.config.packings}")
+        lasting = [r for r in manifest.receipts if r.kind != "window" and not r.task.startswith("metadata-windows")]
+        receipts = (*lasting, metadata, *(there[task.name] for task in tasks))
+        manifest = manifest.model_copy(update={"splits": splits, "config": self.config, "receipts": receipts})
+        for receipt in manifest.receipts:
+            # From now on the receipts say what the manifest says; temporary files are needed no more.
+            if receipt.kind == "history":
+                commit_receipt(root, receipt)
+        write_whole(root, MANIFEST, manifest_json(manifest).encode())
+        return manifest
+
+
+def _without_temporary(receipt: Receipt) -> Receipt:
+    """A receipt of the files that stay when temporary ones are gone."""
+    files = tuple(file for file in receipt.files if not file.path.startswith(TEMPORARY))
+    return receipt.model_copy(update={"files": files})
+
+
+def _check_present(root: Path, manifest: Manifest) -> None:
+    """Raise DamagedError where a file of a finished dataset is gone or has another size."""
+    for receipt in manifest.receipts:
+        if not is_committed(root, receipt):
+            raise DamagedError(
+                f"{root}: files of {receipt.task} are missing or have another size; `verify` names them, "
+                "`verify --repair` makes windows anew; else restore them or build again with --overwrite"
+            )
+
+
+def _clear_temporary(root: Path, manifest: Manifest) -> None:
+    """After the manifest: temporary files go, and so do the receipts of tasks that made nothing else."""
+    lasting = {receipt.task for receipt in manifest.receipts}
+    for path in (root / RECEIPTS).glob("*.json"):
+        if path.stem not in lasting:
+            path.unlink()
+    shutil.rmtree(root / TEMPORARY, ignore_errors=True)

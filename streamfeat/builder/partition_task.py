@@ -1,0 +1,160 @@
+"""Partition tasks: one partition's rows from all spill files, as histories; and their filtering."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from streamfeat.builder.numbering import IntCoder
+from streamfeat.builder.tasks import KEPT_ITEMS_FILE, FilterTask, PartitionTask, local_map_file, spill_file
+from streamfeat.errors import DataError
+from streamfeat.kernels.hash_table import collect_levels
+from streamfeat.kernels.sort import count_ties_and_repeats, kept_starts, mark_duplicates, sort_histories
+from streamfeat.schema import PLANNED
+from streamfeat.store.array_files import map_arrays, text_arrays, texts_of, write_arrays
+from streamfeat.store.manifest import Receipt
+from streamfeat.store.writer import commit_receipt, read_receipt, receipt_file
+
+MAX_LEVELS = 255  # distinct ratings or completions above which a column cannot be one byte
+_COLUMNS = ("user", "time", "item", "rating", "status", "completion")
+
+Columns = dict[str, NDArray[Any]]
+
+
+def run_partition(root: Path, task: PartitionTask) -> Receipt:
+    """Commit a partition's histories: users ranked by raw id, events by (time, input order), last duplicates."""
+    columns, raw_ids = _gather(root, task)
+    ranks, raw_ids = _rank_users(columns.pop("user"), raw_ids)
+    starts = np.zeros(len(raw_ids) + 1, np.int64)
+    order = np.empty(len(ranks), np.int64)
+    failed = sort_histories(ranks, columns["time"], starts, order)
+    if failed:
+        raise DataError(
+            f"user {raw_ids[failed - 1]}: too many events over too long a time to be sorted; leave that user out"
+        )
+    columns = {name: values[order] for name, values in columns.items()}
+    keep = np.empty(len(order), np.uint8)
+    mark_duplicates(columns["item"], columns["time"], starts, keep)
+    offsets = np.empty_like(starts)
+    kept_starts(starts, keep, offsets)
+    kept = keep.view(np.bool_)
+    columns = {name: values[kept] for name, values in columns.items()}
+    return _commit(root, task, columns, offsets, raw_ids, {"duplicates": len(order) - int(keep.sum())})
+
+
+def run_filter(root: Path, task: FilterTask) -> Receipt:
+    """Commit a partition again without the items that are too rare, then without the users that are."""
+    arrays = map_arrays(root, task.source)
+    kept_items = map_arrays(root, KEPT_ITEMS_FILE)["keep"]
+    by_item = kept_items[arrays["item"]] != 0
+    sums = np.concatenate([[0], np.cumsum(by_item)])
+    per_user = np.diff(sums[arrays["offsets"]])
+    kept_users = per_user >= max(task.min_user_events, 1)
+    by_user = np.repeat(kept_users, np.diff(arrays["offsets"]))
+    columns = {name: arrays[name][by_item & by_user] for name in _COLUMNS if name != "user"}
+    offsets = np.concatenate([[0], np.cumsum(per_user[kept_users])]).astype(np.int64)
+    raw_ids = texts_of(arrays, "raw_id").filter(pa.array(kept_users))
+    return _commit(root, task, columns, offsets, raw_ids, {
+        "filtered_by_item": int((~by_item).sum()),
+        "filtered_by_user": int((by_item & ~by_user).sum()),
+        "users_filtered": int((~kept_users).sum()),
+    })  # fmt: skip
+
+
+def _gather(root: Path, task: PartitionTask) -> tuple[Columns, pa.StringArray]:
+    """This partition's rows in input order, items by provisional number, users numbered; their raw ids."""
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in (*_COLUMNS, "user_is_text")}
+    texts: list[pa.StringArray] = []
+    num_texts = 0
+    p = task.partition
+    for split in range(task.num_splits):
+        receipt = read_receipt(root, f"split-{split:05d}")
+        if receipt is None:  # all splits are committed by now
+            raise FileNotFoundError(errno.ENOENT, "the receipt is gone", str(root / receipt_file(f"split-{split:05d}")))
+        item_map = map_arrays(root, local_map_file(split))["item"]
+        for block in range(receipt.facts["num_blocks"]):
+            arrays = map_arrays(root, f"{spill_file(split)}.{block}")
+            rows = slice(*arrays["starts"][p : p + 2].tolist())
+            is_text = arrays["user_is_text"][rows] if "user_is_text" in arrays else None
+            user = np.array(arrays["user"][rows])
+            if is_text is not None:
+                user[is_text == 1] += num_texts
+                first, last = arrays["text_starts"][p : p + 2].tolist()
+                texts.append(texts_of(arrays, "text", first, last))
+                num_texts += last - first
+            parts["user"].append(user)
+            parts["user_is_text"].append(np.zeros(len(user), np.uint8) if is_text is None else is_text)
+            parts["item"].append(item_map[arrays["item"][rows]])
+            for name in ("time", "rating", "status", "completion"):
+                parts[name].append(arrays[name][rows])
+    columns = {name: np.concatenate(values) for name, values in parts.items()}
+    is_text = columns.pop("user_is_text") == 1
+    all_texts = pa.concat_arrays(texts) if texts else pa.array([], pa.string())
+    columns["user"], raw_ids = _number_users(columns["user"], is_text, all_texts)
+    return columns, raw_ids
+
+
+def _number_users(
+    users: NDArray[np.int64], is_text: NDArray[np.bool_], texts: pa.StringArray
+) -> tuple[NDArray[np.int32], pa.StringArray]:
+    """Dense numbers of the users, and the raw id of each: equal texts are one user, whatever their hashes."""
+    encoded = texts.dictionary_encode()
+    keys = users.copy()
+    if len(texts):
+        keys[is_text] = encoded.indices.to_numpy(zero_copy_only=False)[users[is_text]]
+    coder = IntCoder()
+    numbers = coder.code(keys, is_text.astype(np.int32))
+    raw_ids = pa.array(coder.keys).cast(pa.string())
+    if len(texts):
+        from_text = encoded.dictionary.take(pa.array(np.where(coder.tags == 1, coder.keys, 0)))
+        raw_ids = pc.if_else(pa.array(coder.tags == 1), from_text, raw_ids)
+    return numbers, raw_ids
+
+
+def _rank_users(numbers: NDArray[np.int32], raw_ids: pa.StringArray) -> tuple[NDArray[np.int32], pa.StringArray]:
+    """Numbers replaced by the rank of the raw id (UTF-8 bytes), and the raw ids in that order."""
+    order = pc.sort_indices(raw_ids).to_numpy()
+    ranks = np.empty(len(order), np.int32)
+    ranks[order] = np.arange(len(order), dtype=np.int32)
+    return ranks[numbers], raw_ids.take(pa.array(order))
+
+
+def _commit(
+    root: Path, task: PartitionTask | FilterTask, columns: Columns, offsets: NDArray[np.int64],
+    raw_ids: pa.StringArray, facts: dict[str, Any],
+) -> Receipt:  # fmt: skip
+    counts = np.bincount(columns["item"])
+    items = np.flatnonzero(counts)
+    tally = np.zeros(3, np.int64)
+    last_user = np.full(len(counts), -1, np.int32)
+    count_ties_and_repeats(columns["item"], columns["time"], columns["status"], offsets, PLANNED, last_user, tally)
+    times = columns["time"]
+    facts |= {
+        "users": len(raw_ids),
+        "events": len(times),
+        "tied": int(tally[0]),
+        "targets": int(tally[1]),
+        "repeats": int(tally[2]),
+        "time_range": [int(times.min()), int(times.max())] if len(times) else [],
+        "rating_levels": _levels(columns["rating"]),
+        "rating_max": float(np.nanmax(columns["rating"])) if (~np.isnan(columns["rating"])).any() else 0.0,
+        "completion_levels": _levels(columns["completion"]),
+    }
+    file = write_arrays(root, task.facts_file, {
+        "offsets": offsets, **columns, **text_arrays("raw_id", raw_ids),
+        "counted_items": items, "item_events": counts[items],
+    }, facts)  # fmt: skip
+    receipt = Receipt(task=task.name, kind="partition", digest=task.digest, rows=len(times), files=(file,), facts=facts)
+    commit_receipt(root, receipt)
+    return receipt
+
+
+def _levels(values: NDArray[np.float32]) -> list[float] | None:
+    """The distinct values, or None where there are too many to be one byte."""
+    levels = np.empty(MAX_LEVELS, np.float32)
+    num = collect_levels(np.ascontiguousarray(values), levels)
+    return None if num < 0 else [float(level) for level in levels[:num]]

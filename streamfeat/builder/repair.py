@@ -1,0 +1,141 @@
+"""Repair: windows that were damaged or lost are made anew from the histories, by the window tasks that made them.
+
+A file comes into its place only when its bytes are the ones that the manifest lists. Whatever else is damaged (event
+files may be gone by now) is named.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamfeat.errors import DamagedError, storage_errors
+from streamfeat.packings.plan_windows import SplitLabel, create_packings, plan_windows
+from streamfeat.packings.window_task import SEGMENTS_FILE, WindowTask
+from streamfeat.packings.windows import lay_window, specs_of
+from streamfeat.store.dataset_folder import check_temporary
+from streamfeat.store.files import locked, remove, sweep_temporaries
+from streamfeat.store.layout import HISTORIES, LIVE, TEMPORARY, USERS, WINDOWS
+from streamfeat.store.manifest import FileRecord, Manifest, Receipt, SplitCounts, load_manifest
+from streamfeat.store.verify import Checked, Problem, check_arrays, verify
+from streamfeat.store.writer import commit_receipt, receipt_file, record_of, write_shard, write_whole
+
+SCRATCH = f"{TEMPORARY}/repair"
+_SHOWN = 5  # problems that an error quotes
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A file lies in its place again, with the bytes that the manifest lists."""
+
+    file: str
+
+
+def repair(path: str | Path) -> Iterator[Checked | Problem | Repaired]:
+    """Verify the dataset at `path`, then make anew what of `windows.zarr` and of the receipts is damaged or missing.
+
+    Yields what `verify` yields, then a `Repaired` for each file; when it ends, the dataset is sound. May be killed at
+    any moment and called again. Raises DamagedError where damage stays: in histories, tables or the manifest, behind a
+    symbolic link, or where other bytes come out than were committed; LockedError where another process works in the
+    folder; and what `verify` raises.
+    """
+    root = Path(path)
+    manifest = load_manifest(root)
+    check_temporary(root)
+    with locked(root, "repairs or builds"):
+        sweep_temporaries(root, LIVE)
+        damage: dict[str, Problem] = {}
+        for found in verify(root):
+            if isinstance(found, Problem) and found.kind != "foreign":
+                damage.setdefault(found.file, found)
+            yield found
+        try:
+            yield from _mend(root, manifest, damage)
+            # What a manifest says of arrays that are as committed: no file of them can be put right.
+            damage |= {problem.file: problem for problem in check_arrays(root, manifest)}
+        finally:
+            _clear(root)
+    if damage:
+        listed = [f"  {problem}" for problem in list(damage.values())[:_SHOWN]]
+        raise DamagedError(
+            f"{root}: {len(damage)} problems stay: windows are made anew, from sound histories, and nothing else is:\n"
+            + "\n".join(listed) + "\nremove symbolic links, restore these files, or build again with --overwrite"
+        )  # fmt: skip
+
+
+def _mend(root: Path, manifest: Manifest, damage: dict[str, Problem]) -> Iterator[Repaired]:
+    """Repair what can be, and take it out of `damage`."""
+    for receipt in manifest.receipts:
+        name = receipt_file(receipt.task)
+        if name in damage:
+            commit_receipt(root, receipt)
+            del damage[name]
+            yield Repaired(name)
+    if any(name == USERS or name.startswith(f"{HISTORIES}/") for name in damage):
+        return  # windows made from these would not be what they were
+    if not any(_is_of_windows(name) for name in damage):
+        return
+    splits, tasks = plan_windows(root, manifest.config, manifest.schema_, manifest.fingerprint)
+    receipts = {receipt.task: receipt for receipt in manifest.receipts}
+    for receipt in receipts.values():
+        if receipt.kind == "metadata":
+            yield from _mend_metadata(root, manifest, splits, receipt, damage)
+    for task in tasks:
+        if task.name in receipts:
+            yield from _mend_shards(root, task, receipts[task.name], damage)
+
+
+def _mend_metadata(
+    root: Path, manifest: Manifest, splits: dict[SplitLabel, SplitCounts], receipt: Receipt, damage: dict[str, Problem]
+) -> Iterator[Repaired]:
+    lost = [record for record in receipt.files if record.path in damage and record.path.startswith(f"{WINDOWS}/")]
+    if lost:
+        scratch = _new_scratch(root)
+        create_packings(scratch, manifest.config, manifest.schema_, splits)
+        for record in lost:
+            yield from _put_back(root, record_of(scratch, record.path), record, damage)
+
+
+def _mend_shards(root: Path, task: WindowTask, receipt: Receipt, damage: dict[str, Problem]) -> Iterator[Repaired]:
+    lost = {record.path: record for record in receipt.files if record.path in damage}
+    if not lost:
+        return
+    scratch = _new_scratch(root)
+    tokens = lay_window(root, task)
+    for spec in specs_of(task):
+        record = lost.get(f"{task.group}/{spec.shard_file(task.shard)}")
+        if record is not None:
+            made = write_shard(scratch, task.group, spec, task.shard, tokens[spec.name])
+            yield from _put_back(root, made, record, damage)
+
+
+def _put_back(root: Path, made: FileRecord, record: FileRecord, damage: dict[str, Problem]) -> Iterator[Repaired]:
+    """Replace a damaged file by what was made anew: if that has the right bytes, and no link is in the way."""
+    if (made.size, made.sha256) != (record.size, record.sha256):
+        return
+    try:
+        write_whole(root, record.path, (root / SCRATCH / record.path).read_bytes())
+    except DamagedError:
+        return  # a link stands on the way
+    del damage[record.path]
+    yield Repaired(record.path)
+
+
+def _is_of_windows(name: str) -> bool:
+    return name.startswith(f"{WINDOWS}/")
+
+
+def _new_scratch(root: Path) -> Path:
+    scratch = root / SCRATCH
+    with storage_errors(scratch):
+        remove(scratch)
+        scratch.mkdir(parents=True)
+    return scratch
+
+
+def _clear(root: Path) -> None:
+    for path in (root / SCRATCH, root / SEGMENTS_FILE):
+        with storage_errors(path):
+            remove(path)
+    temporary = root / TEMPORARY
+    if temporary.is_dir() and not any(temporary.iterdir()):
+        temporary.rmdir()

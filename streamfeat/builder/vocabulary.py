@@ -1,0 +1,144 @@
+"""What the coordinator does between tasks: merge item tables, give final ids, take prefix sums."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from streamfeat.builder.tasks import ITEM_MAP_FILE, ITEMS_FILE, local_items_file, local_map_file
+from streamfeat.config import BuildConfig
+from streamfeat.errors import DataError
+from streamfeat.store.array_files import map_arrays, text_arrays, texts_of, write_arrays
+from streamfeat.store.manifest import Receipt
+
+
+def merge_items(root: Path, splits: Sequence[Receipt]) -> int:
+    """Number the items of all splits provisionally, and leave each split's local → provisional map.
+
+    Provisional numbers go by first appearance in input order. Returns how many there are.
+    """
+    media = sorted({medium for receipt in splits for medium in receipt.facts["media"]})
+    keys = pa.array([], pa.string())
+    titles = pa.array([], pa.string())
+    for number, receipt in enumerate(splits):
+        table = map_arrays(root, local_items_file(number))
+        local_media = pa.array(receipt.facts["media"], pa.string())
+        medium = local_media.take(pa.array(table["medium"]))
+        # A medium's name has no "/", so the first one ends it.
+        local_keys = pc.binary_join_element_wise(medium, texts_of(table, "raw_id"), "/")
+        places = pc.index_in(local_keys, value_set=keys)
+        new = pc.is_null(places)
+        new_numbers = len(keys) + np.cumsum(np.asarray(new)) - 1
+        numbers = np.where(np.asarray(new), new_numbers, places.fill_null(0).to_numpy(zero_copy_only=False))
+        local_titles = texts_of(table, "title")
+        titles = _first_titles(titles, local_titles, places, new)
+        keys = pa.concat_arrays([keys, local_keys.filter(new)])
+        write_arrays(root, local_map_file(number), {"item": numbers.astype(np.int32)})
+    cut = pc.find_substring(keys, "/")
+    medium_names = [key[:at] for key, at in zip(keys.to_pylist(), cut.to_pylist(), strict=True)]
+    raw_ids = pa.array([key[at + 1 :] for key, at in zip(keys.to_pylist(), cut.to_pylist(), strict=True)], pa.string())
+    codes = {name: code for code, name in enumerate(media)}
+    write_arrays(root, ITEMS_FILE, {
+        "medium": np.array([codes[name] for name in medium_names], np.int32),
+        **text_arrays("media", pa.array(media, pa.string())),
+        **text_arrays("raw_id", raw_ids),
+        **text_arrays("title", titles),
+    })  # fmt: skip
+    return len(keys)
+
+
+def _first_titles(titles: pa.StringArray, local: pa.StringArray, places: Any, new: Any) -> pa.StringArray:
+    """Titles so far, gaps filled from a split's, and the new items' appended."""
+    known = np.flatnonzero(~np.asarray(new))
+    if len(known) and len(titles):
+        offered: list[str | None] = [None] * len(titles)
+        for place, title in zip(places.take(pa.array(known)).to_pylist(), local.take(pa.array(known)).to_pylist(),
+                                strict=True):  # fmt: skip
+            offered[place] = title
+        offers = pa.array(offered, pa.string()).fill_null("")
+        titles = pc.if_else(pc.equal(titles, ""), offers, titles)
+    return pa.concat_arrays([titles, local.filter(new)])
+
+
+def item_events(root: Path, partitions: Sequence[Receipt], num_provisional: int) -> NDArray[np.int64]:
+    """(num_provisional,) int64: events of each provisional item over all partitions."""
+    events = np.zeros(num_provisional, np.int64)
+    for receipt in partitions:
+        arrays = map_arrays(root, receipt.files[0].path)
+        events[arrays["counted_items"]] += arrays["item_events"]
+    return events
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Final item ids: media one after another, inside a medium by events, descending, then raw id."""
+
+    media: tuple[str, ...]
+    medium_offsets: tuple[int, ...]
+    raw_ids: pa.StringArray  # by final id, as all of these
+    titles: pa.StringArray
+    events: NDArray[np.int64]
+
+    def media_of_items(self) -> pa.StringArray:
+        codes = np.repeat(np.arange(len(self.media)), np.diff(self.medium_offsets))
+        return pa.array(self.media, pa.string()).take(pa.array(codes))
+
+
+def final_items(root: Path, config: BuildConfig, events: NDArray[np.int64]) -> Vocabulary:
+    """Give final ids to items that have events left, and leave the provisional → final map.
+
+    Raises DataError where a medium that was asked for has no event left.
+    """
+    table = map_arrays(root, ITEMS_FILE)
+    found = texts_of(table, "media").to_pylist()
+    codes = table["medium"]
+    alive = [name for code, name in enumerate(found) if events[codes == code].sum() > 0]
+    media = config.media or tuple(alive)
+    gone = [name for name in media if name not in alive]
+    if gone:
+        raise DataError(f"medium {gone[0]!r} has no event left after filters; leave it out of --media or filter less")
+    place_of = np.full(len(found), len(media), np.int64)
+    for place, name in enumerate(media):
+        place_of[found.index(name)] = place
+    raw_ids = texts_of(table, "raw_id")
+    raw_rank = np.empty(len(events), np.int64)
+    raw_rank[pc.sort_indices(raw_ids).to_numpy()] = np.arange(len(events))
+    order = np.lexsort((raw_rank, -events, place_of[codes]))
+    order = order[events[order] > 0]
+    final = np.full(len(events), -1, np.int32)
+    final[order] = np.arange(len(order), dtype=np.int32)
+    write_arrays(root, ITEM_MAP_FILE, {"item": final})
+    per_medium = np.bincount(place_of[codes[order]], minlength=len(media))
+    return Vocabulary(
+        media=tuple(media),
+        medium_offsets=(0, *(int(edge) for edge in np.cumsum(per_medium))),
+        raw_ids=raw_ids.take(pa.array(order)),
+        titles=texts_of(table, "title").take(pa.array(order)),
+        events=events[order],
+    )
+
+
+def with_titles(vocabulary: Vocabulary, titles: dict[str, str]) -> Vocabulary:
+    """The vocabulary with titles (by raw id) that lay beside the event files, where the events had none."""
+    if not titles:
+        return vocabulary
+    named = [
+        title or titles.get(raw_id, "")
+        for raw_id, title in zip(vocabulary.raw_ids.to_pylist(), vocabulary.titles.to_pylist(), strict=True)
+    ]
+    return replace(vocabulary, titles=pa.array(named, pa.string()))
+
+
+def merged_levels(receipts: Sequence[Receipt], name: str) -> list[float] | None:
+    """Distinct values of a column over all partitions, None where there are too many."""
+    levels: set[float] = set()
+    for receipt in receipts:
+        if receipt.facts[name] is None:
+            return None
+        levels.update(receipt.facts[name])
+    return sorted(levels)

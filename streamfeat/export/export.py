@@ -1,0 +1,274 @@
+"""The export, from a dataset to a folder of features that appears whole.
+
+While it is made it lies in a hidden folder beside DEST, with the receipts of its tasks; a rename publishes it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig, check_workers
+from streamfeat.errors import ConfigError, DamagedError, StorageError, refusal, storage_errors
+from streamfeat.export.check import check_files, check_group
+from streamfeat.export.features import causal_spec, token_specs
+from streamfeat.export.hdf5 import check_h5py, read_attributes
+from streamfeat.export.shards import FEATURES, Export, ExportTask, hdf5_file, run_export
+from streamfeat.progress import Note, Progress
+from streamfeat.records import validated
+from streamfeat.store.dataset_folder import nothing_removed
+from streamfeat.store.documents import parse_object
+from streamfeat.store.files import LOCK, TEMPORARY, locked, read_below, sweep_temporaries
+from streamfeat.store.layout import METADATA, create_arrays
+from streamfeat.store.manifest import Manifest, load_manifest
+from streamfeat.store.reader import MAX_METADATA_BYTES
+from streamfeat.store.writer import is_committed, read_receipt, write_shard, write_whole
+from streamfeat.workers.pool import WorkerPool
+
+PLAN_FILE = "export.json"  # what is being exported, in the hidden folder
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of an export."""
+
+    dest: Path
+    note: str  # what was done, or that nothing was left to do
+    num_windows: int
+    num_shards: int
+    num_bytes: int  # of all files below `dest`
+    seconds: float
+    peak_memory: int  # bytes, summed over processes
+
+
+def export_features(
+    dataset: str | Path,
+    dest: str | Path,
+    *,
+    objective: Objective,
+    mask_policy: MaskPolicy = "disjoint",
+    split: SplitName = "training",
+    epoch: int = 0,
+    seed: int = 0,
+    workers: int = 1,
+    hdf5: bool = False,
+) -> Generator[Progress | Note | Finished]:
+    """Write the features of an objective, of the packing that `epoch` reads, in stored order; at last a `Finished`.
+
+    seed: the run's: masks, and which told times are hidden. Validation always has packing 0 and the masks of epoch 0.
+    hdf5: one file per shard in `dest` instead of Zarr arrays.
+    `dest` appears whole once all shards are committed; the same call after any interruption goes on with what is.
+
+    Raises ConfigError where an argument is wrong or `dest` holds something else, LockedError where another process
+    exports there, MissingExtraError where `hdf5` lacks h5py, StorageError where the disk refuses, DamagedError where
+    the dataset is damaged, and what `load_manifest` raises.
+    """
+    if hdf5:
+        check_h5py()
+    check_workers(workers)
+    root, dest = _resolved(dataset), _resolved(dest)
+    manifest = load_manifest(root)
+    export = _export_of(manifest, objective, mask_policy, split, epoch, seed, hdf5)
+    work = _Work(root, dest, manifest, export)
+    started = time.monotonic()
+    if work.is_done():
+        note = "up to date"
+        work.tidy()
+        peak_memory = 0
+    else:
+        work.make_folder()
+        with nothing_removed(work.folder), locked(work.folder, "exports"), WorkerPool(run_export, workers) as pool:
+            work.claim()
+            yield from work.write(pool)
+            work.publish()
+            note, peak_memory = "exported", pool.peak_memory
+    num_bytes = sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())
+    yield Finished(dest, note, work.counts.windows, work.num_shards, num_bytes, time.monotonic() - started, peak_memory)
+
+
+def _resolved(path: str | Path) -> Path:
+    try:
+        return Path(path).resolve()
+    except RuntimeError:  # Python's word for it
+        raise ConfigError(f"{path}: a symbolic link there leads back to itself; give another folder") from None
+
+
+def _export_of(
+    manifest: Manifest, objective: Objective, mask_policy: MaskPolicy, split: SplitName, epoch: int, seed: int,
+    hdf5: bool,
+) -> Export:  # fmt: skip
+    options = {"objective": objective, "mask_policy": mask_policy, "split": split, "seed": seed, "batch_windows": 1}
+    config = validated(StreamConfig, options, "export-features")
+    if epoch < 0:
+        raise ConfigError(f"export-features: epoch must be at least 0, got {epoch}")
+    epoch = 0 if config.split == "validation" else epoch
+    return Export(
+        fingerprint=manifest.fingerprint, objective=config.objective,
+        mask_policy=config.mask_policy if config.objective == "masked" else "disjoint",  # no mask, one identity
+        split=config.split, epoch=epoch, packing=manifest.packing_of(config.split, epoch), seed=config.seed, hdf5=hdf5,
+    )  # fmt: skip
+
+
+class _Work:
+    """One export: where it lies and what of it is there."""
+
+    def __init__(self, dataset: Path, dest: Path, manifest: Manifest, export: Export) -> None:
+        if dest.is_relative_to(dataset):
+            raise ConfigError(f"{dest}: lies inside the dataset; give a folder elsewhere")
+        self.dest = dest
+        self.folder = dest.parent / f".{dest.name}.export"
+        self.counts = manifest.splits[export.split]
+        self.num_shards = -(-self.counts.windows // self.counts.shard_windows)
+        self._dataset, self._export, self._schema = dataset, export, manifest.schema_
+        self._specs = token_specs(manifest, self.counts)
+        self._attributes = export.attributes(manifest)
+        self._plan = json.dumps(export.model_dump(mode="json"), sort_keys=True)
+
+    def is_done(self) -> bool:
+        """Whether `dest` holds this export; False where it is free.
+
+        Raises ConfigError where it holds something else, DamagedError where a file of it is gone or cut short,
+        StorageError where the system refuses.
+        """
+        with storage_errors(self.dest):
+            if not self.dest.exists():
+                return False
+            if not self.dest.is_dir():
+                raise ConfigError(f"{self.dest}: is a file; give a folder for the features")
+            if os.path.ismount(self.dest):
+                raise ConfigError(f"{self.dest}: is a mount point; give a folder below it")
+            if not any(self.dest.iterdir()):
+                return False
+        found = self._found_attributes()
+        if found != self._attributes:
+            raise ConfigError(_other(f"{self.dest}: is not empty and holds", found, self._attributes))
+        self._check_whole(self.dest)
+        return True
+
+    def tidy(self) -> None:
+        """Remove the hidden folder that a kill just after the rename left; one that is no export's stays."""
+        with contextlib.suppress(OSError):  # such as a name that only `dest` is short enough for
+            if (self.folder / PLAN_FILE).is_file():
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def make_folder(self) -> None:
+        """Make the hidden folder where it is missing.
+
+        Raises ConfigError where a file stands in its place, StorageError where the system refuses.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigError(
+                f"{self.folder}: a file stands there or on the way; move it away, or give another DEST"
+            ) from None
+        except FileNotFoundError as error:  # such as /proc, or a parent that somebody removes
+            raise StorageError(
+                f"{self.folder}: no folder can be made there ({error.strerror}); give another DEST"
+            ) from None
+        except OSError as error:
+            raise refusal(error, self.folder) from None
+
+    def claim(self) -> None:
+        """Make the hidden folder this export's, or go on with it.
+
+        Raises ConfigError where it is another's, DamagedError where what it says of itself cannot be read.
+        """
+        found = self._found_plan()
+        if found is not None:
+            wanted = self._export.model_dump(mode="json")
+            if found != wanted:
+                raise ConfigError(_other(f"{self.folder}: holds an unfinished export,", found, wanted))
+        elif any(p.name != LOCK and not TEMPORARY.fullmatch(p.name) for p in self.folder.iterdir()):
+            raise ConfigError(f"{self.folder}: is not empty and is no export under way; move it away")
+        write_whole(self.folder, PLAN_FILE, self._plan.encode())
+        sweep_temporaries(self.folder)
+        with storage_errors(self.folder / FEATURES):
+            (self.folder / FEATURES).mkdir(exist_ok=True)
+
+    def write(self, pool: WorkerPool) -> Generator[Progress | Note]:
+        """Run the tasks that are not committed yet."""
+        if not self._export.hdf5:
+            causal = causal_spec(self._schema)
+            create_arrays(self.folder / FEATURES, [causal, *self._specs], self._attributes)
+            write_shard(self.folder, FEATURES, causal, 0, np.array([self._export.objective == "causal"]))
+        digest = hashlib.sha256(self._plan.encode()).hexdigest()
+        tasks = [
+            ExportTask(export=self._export, dataset=str(self._dataset), shard=shard, digest=digest)
+            for shard in range(self.num_shards)
+        ]
+        done, left = 0, []
+        for task in tasks:
+            found = read_receipt(self.folder, task.name)
+            if found is not None and found.digest == digest and is_committed(self.folder, found, full=True):
+                done += found.rows
+            else:
+                left.append(task)
+        yield Progress("features", done, self.counts.windows, "windows")
+        for step in pool.run(self.folder, left):
+            if isinstance(step, Note):
+                yield step
+                continue
+            done += step.rows
+            yield Progress("features", done, self.counts.windows, "windows")
+
+    def publish(self) -> None:
+        """Let `dest` appear, then remove what the export needed.
+
+        Raises DamagedError where somebody removed or altered a committed file meanwhile.
+        """
+        sweep_temporaries(self.folder)  # a worker that was lost in the middle of a write left one
+        self._check_whole(self.folder / FEATURES)
+        with storage_errors(self.dest):
+            (self.folder / FEATURES).rename(self.dest)
+            parent = os.open(self.dest.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(parent)
+            finally:
+                os.close(parent)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _check_whole(self, features: Path) -> None:
+        """Raise DamagedError where a file of the features in that folder is gone or cut short."""
+        folder = self.dest if features == self.dest else self.folder
+        remedy = f"remove {folder} and export again"
+        if self._export.hdf5:
+            check_files(features, self.num_shards, self._attributes, remedy)
+        else:
+            check_group(features, [causal_spec(self._schema), *self._specs], remedy)
+
+    def _found_attributes(self) -> dict[str, Any]:
+        """What `dest` says of itself, {} where it is no export of this kind."""
+        if self._export.hdf5:
+            first = self.dest / hdf5_file(0)
+            return read_attributes(first) if first.is_file() else {}
+        try:
+            document = parse_object(read_below(self.dest, METADATA, MAX_METADATA_BYTES), str(self.dest), "")
+        except (FileNotFoundError, DamagedError):
+            return {}
+        attributes = document.get("attributes")
+        return attributes if isinstance(attributes, dict) else {}
+
+    def _found_plan(self) -> dict[str, Any] | None:
+        """What the hidden folder says of itself; None where it says nothing."""
+        try:
+            data = read_below(self.folder, PLAN_FILE, MAX_METADATA_BYTES)
+        except FileNotFoundError:
+            return None
+        return parse_object(data, str(self.folder / PLAN_FILE), f"remove {self.folder} and export again")
+
+
+def _other(where: str, found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """What to say of a folder that is not this export's."""
+    lines = [f"  {key}: there {found.get(key)!r}, now {value!r}"
+             for key, value in wanted.items() if found.get(key) != value]  # fmt: skip
+    what = "no features" if not found.keys() & wanted.keys() else "features of other options:\n" + "\n".join(lines)
+    return f"{where} {what}\ngive the same options, an empty or new folder, or remove it (nothing was changed)"

@@ -1,0 +1,49 @@
+"""The task that writes one shard of a packing: the same in a build, in live training and in a repair."""
+
+from typing import Literal
+
+from streamfeat.config import BuildConfig
+from streamfeat.records import Frozen
+from streamfeat.schema import Schema
+from streamfeat.store.layout import WINDOWS
+
+# The coordinator leaves it for the tasks: users, starts and events of the segments of `last:2`, by place.
+SEGMENTS_FILE = "tmp/segments.arrays"
+
+
+class WindowTask(Frozen):
+    """Fill one shard of every array of a packing from `histories.zarr`."""
+
+    kind: Literal["window"] = "window"
+    split: Literal["training", "validation"]
+    packing: int
+    shard: int
+    num_windows: int  # of the packing
+    num_tokens: int
+    chunk_windows: int
+    shard_windows: int
+    partitions: tuple[int, ...]  # that the shard touches, in the packing's order
+    partition_starts: tuple[int, ...]  # the stream place where each begins
+    segments: tuple[int, int] = (0, 0)  # validation of `last:2`, in place of these: its rows of SEGMENTS_FILE
+    schema_: Schema
+    config: BuildConfig
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return window_task_name(self.split, self.packing, self.shard)
+
+    @property
+    def group(self) -> str:
+        """The packing's Zarr group below the dataset."""
+        return f"{WINDOWS}/{self.split}/{self.packing}"
+
+    @property
+    def shard_rows(self) -> int:
+        """Windows of this shard."""
+        return min(self.shard_windows, self.num_windows - self.shard * self.shard_windows)
+
+
+def window_task_name(split: str, packing: int, shard: int) -> str:
+    """The name of a window task, and so of its receipt."""
+    return f"window-{split}-{packing:05d}-{shard:05d}"

@@ -1,0 +1,158 @@
+"""What all commands print with: results on stdout, everything else on stderr."""
+
+import io
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from streamfeat.errors import refusal
+from streamfeat.progress import Note
+
+# Elsewhere than in a terminal, lines are as long as they are: tables are searched and cut there.
+WIDTH = None if os.isatty(1) else 160
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+# Control characters, changes of the writing direction, halves of surrogate pairs: none of them belongs on a terminal.
+_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def harmless(text: str, *, lines: bool = True) -> str:
+    """`text` with what could steer a terminal shown as its escape: ids, titles and names come from files.
+
+    Line ends and tabs stay where `lines` are wanted.
+    """
+    return _HARMFUL.sub(lambda m: m[0] if lines and m[0] in "\n\t" else repr(m[0])[1:-1], text)
+
+
+class _PlainConsole(Console):
+    """Prints texts as they are: no markup, no emoji codes, nothing that steers the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(harmless(text), **{**options, "markup": False, "emoji": False})
+
+
+err = _PlainConsole(stderr=True)  # all but results: with --json, stdout holds one JSON object and nothing else
+out = _PlainConsole(width=WIDTH)
+
+
+class _Results(io.FileIO):
+    """Standard output: where a disk refuses, that is an error; where its reader is gone, the end, as by SIGPIPE."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except SystemExit:  # a signal, while whoever reads it takes its time: Python's own flush would wait once more
+            _lead_nowhere(self)
+            raise
+        except OSError as error:
+            _lead_nowhere(self)
+            if isinstance(error, BrokenPipeError):
+                raise SystemExit(128 + signal.SIGPIPE) from None
+            raise refusal(error, Path("standard output")) from None
+
+
+class _Notes(io.FileIO):
+    """Standard error: what cannot be said there ends no work."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            _lead_nowhere(self)
+            return len(data)
+
+
+def _lead_nowhere(stream: io.FileIO) -> None:
+    """After a refusal, so that the rest of a buffer does not fail once more in Python's own flush at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def watch_outputs() -> None:
+    """From now on a full disk under standard output is a StorageError, a reader that is gone ends the process with 141,
+    and standard error never fails."""
+    for handle in range(3):  # a file of ours must not get the number of a closed one: libraries write there
+        try:
+            os.fstat(handle)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdout is None or sys.stdout is sys.__stdout__:
+        sys.stdout = _text_of(_Results(1, "w", closefd=False), sys.stdout)
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        sys.stderr = _text_of(_Notes(2, "w", closefd=False), sys.stderr)
+
+
+def _text_of(raw: io.FileIO, like: Any) -> io.TextIOWrapper:
+    encoding, errors = (like.encoding, like.errors) if like is not None else ("utf-8", "backslashreplace")
+    if not _is_utf8(encoding):  # an id or a dash that it lacks must not cost the result
+        errors = "backslashreplace"
+    is_lined = like is not None and like.line_buffering
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=is_lined)
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    return (encoding or "").lower().replace("-", "") in ("utf8", "utf8sig")
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+
+
+def show(as_json: bool, values: dict[str, Any], print_plainly: Callable[[], None]) -> None:
+    if as_json:
+        text = json.dumps(values, ensure_ascii=not _is_utf8(sys.stdout.encoding), allow_nan=False)
+        sys.stdout.write(_HARMFUL.sub(lambda m: f"\\u{ord(m[0]):04x}", text) + "\n")  # the same JSON
+    else:
+        print_plainly()
+
+
+def typed(ctx: typer.Context) -> dict[str, Any]:
+    """The options that were typed: a default is no wish."""
+    return {name: value for name, value in ctx.params.items()
+            if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}  # fmt: skip
+
+
+def print_note(note: Note, console: Console = err) -> None:
+    text = ("warning: " if note.warning else "") + note.text
+    console.print(text, style="yellow" if note.warning else None, **PLAIN)
+
+
+def users_bar(description: str) -> Progress:
+    """A bar of users that are done, on stderr; its one row comes with `add_task`."""
+    return Progress(
+        TextColumn(description), BarColumn(), MofNCompleteColumn(), TextColumn("users"), TimeRemainingColumn(),
+        console=err,
+    )  # fmt: skip
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    title = ": ".join(summary[name] for name in ("dataset", "run", "result") if name in summary)
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in summary.items():
+        if name in ("dataset", "run", "result") or value is None or value == {}:
+            continue
+        label = name.removesuffix("_bytes").replace("_", " ")
+        table.add_row(label, f"{value / 1e6:,.1f} MB" if name.endswith("_bytes") else readable(value))
+    out.print(table)
+
+
+def readable(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {readable(number)}" for key, number in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

@@ -1,0 +1,141 @@
+"""`evaluate`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from streamfeat_cli.console import PLAIN, Json, out, show, users_bar
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    dataset: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, if elsewhere.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="best, latest, or the name of a checkpoint's folder.")] = "best",
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of the rivals' first weights.")] = 0,
+    bootstrap: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Resamples of users behind every interval.")
+    ] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Rank the full catalogue for each user's held-out event, beside simple rivals on the same split."""
+    from train.evaluation.evaluate import evaluate as score
+    from train.evaluation.figures import Evaluation, Fitting, Scored
+
+    bar = users_bar("{task.description}")
+    with bar:
+        row: Any = None
+        for record in score(run, dataset, checkpoint=checkpoint, seed=seed, num_bootstrap=bootstrap):
+            row = bar.add_task("", total=None) if row is None else row  # not before there is something to do
+            match record:
+                case Fitting():
+                    bar.update(row, description=f"fitting {record.rival}")
+                case Scored():
+                    bar.update(row, description="scoring", total=record.total, completed=record.users)
+                case Evaluation():
+                    found = record
+    show(as_json, found.to_json(), lambda: _print(found))
+
+
+def _print(found: Any) -> None:
+    """First how the model compares, then the whole table; a line at a time, so that it fits any terminal."""
+    _print_differences(found.differences)
+    for medium in dict.fromkeys(line.protocol.medium for line in found.ranking):
+        _print_ranking(medium, [line for line in found.ranking if line.protocol.medium == medium])
+    for medium in dict.fromkeys(line.protocol.medium for line in found.ratings):
+        _print_ratings(medium, [line for line in found.ratings if line.protocol.medium == medium])
+    _print_calibration(found.calibration)
+    _print_protocol(found)
+
+
+def _print_ranking(medium: str, lines: list[Any]) -> None:
+    """A table for each way of asking: systems across would be too wide, so figures go down and systems across."""
+    for seen in dict.fromkeys(line.protocol.seen for line in lines):
+        asked = [line for line in lines if line.protocol.seen == seen]
+        users, items = asked[0].protocol.users, sum(asked[0].protocol.catalogue.values())
+        out.print(f"ranking, {medium}, seen items {seen}: {users:,} users, {items:,} items", **PLAIN)
+        table = Table()
+        for name in ("system", "time"):
+            table.add_column(name, overflow="fold")
+        shown = ("hr@1", "hr@10", "hr@100", "ndcg@10", "mrr")
+        names = [name for name in asked[0].figures if name in shown] or list(asked[0].figures)
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        for line in asked:
+            figures = line.figures
+            table.add_row(line.system, _time(line), *(f"{figures[name].value:.4f}" for name in names))
+        out.print(table)
+        for line in asked:
+            others = [f"{name} {figure.value:.4f}" for name, figure in line.figures.items() if name not in names]
+            shares = [f"{name} {share:.3f}" for name, share in line.coverage.items()]
+            ranges = [f"{name} {_interval(line.figures[name])}" for name in ("ndcg@10",) if name in line.figures]
+            out.print(f"  {line.system}, time {_time(line)}: {', '.join([*ranges, *others, *shares])}", **PLAIN)
+
+
+def _print_ratings(medium: str, lines: list[Any]) -> None:
+    out.print(f"ratings, {medium}: {lines[0].protocol.users:,} users", **PLAIN)
+    table = Table()
+    for name in ("system", "time", "rmse", "mae"):
+        table.add_column(name, overflow="fold")
+    for line in lines:
+        table.add_row(line.system, _time(line), *(_interval(line.figures[name]) for name in ("rmse", "mae")))
+    out.print(table)
+
+
+def _print_differences(lines: Sequence[Any]) -> None:
+    out.print("model minus the best rival on the same targets, paired over users:", **PLAIN)
+    for line in lines:
+        seen = "" if line.protocol.seen == "not used" else f", seen items {line.protocol.seen}"
+        difference = _interval(line.difference, "+.4f")
+        asked = f"{line.protocol.medium}{seen}, time {_time(line)}"
+        out.print(f"  {asked}: {line.figure} {difference} against {line.rival}", **PLAIN)
+
+
+def _print_calibration(lines: Sequence[Any]) -> None:
+    for line in lines:
+        calibration, protocol = line.calibration, line.protocol
+        out.print(
+            f"calibration of P(watch at t), {protocol.medium}, time {_time(line)}: expected error "
+            f"{calibration.error:.4f}, by chance alone {calibration.error_if_calibrated:.4f}",
+            **PLAIN,
+        )
+        if protocol.medium == lines[0].protocol.medium and line is lines[0]:  # the others' tables are in the JSON
+            table = Table()
+            for name in ("users", "said", "watched"):
+                table.add_column(name, justify="right")
+            for bin_ in calibration.bins:
+                table.add_row(f"{bin_.users:,}", f"{bin_.confidence:.4f}", f"{bin_.accuracy:.4f}")
+            out.print(table)
+
+
+def _print_protocol(found: Any) -> None:
+    """What all lines share, once; what differs stands with each."""
+    protocol = found.ranking[0].protocol
+    media = {line.protocol.medium: line.protocol for line in found.ranking}
+    tied = ", ".join(f"{medium} {of.tied_share:.0%}" for medium, of in media.items())
+    parts = (
+        f"dataset {protocol.fingerprint}",
+        f"split {protocol.split}: {protocol.target}",
+        f"{protocol.users_without_target:,} users without a target",
+        f"full catalogue: {', '.join(f'{medium} {items:,}' for medium, items in protocol.catalogue.items())}",
+        f"targets that hang on ties in time: {tied} ({protocol.tie_rule})",
+        f"equal scores: {protocol.rank_ties}",
+        "seen items: those of the history, never the target itself; time: the target's, told to the model or hidden",
+        f"at least {protocol.min_item_events} events an item, {protocol.min_user_events} a user; planned events "
+        + ("kept as input" if protocol.keep_planned else "left out"),
+        f"{protocol.objective}{f' ({protocol.mask_policy})' if protocol.mask_policy else ''}, windows of "
+        f"{protocol.window_len:,} tokens, checkpoint {protocol.checkpoint}",
+        f"intervals: 95%, {protocol.resamples:,} resamples of users, seed {protocol.seed}",
+    )
+    out.print("protocol: " + "; ".join(parts), **PLAIN)
+
+
+def _time(line: Any) -> str:
+    time: str = line.protocol.time
+    return "–" if time == "not used" else time
+
+
+def _interval(figure: Any, form: str = ".4f") -> str:
+    return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"

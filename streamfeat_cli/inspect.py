@@ -1,0 +1,129 @@
+"""`inspect`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamfeat.errors import ConfigError
+from streamfeat.records import validated
+from streamfeat_cli.console import Json, harmless, print_summary, show
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A dataset, or the folder of a run.")],
+    window: Annotated[int | None, typer.Option(min=0, help="Show the tokens of this window of the dataset.")] = None,
+    objective: Annotated[str, typer.Option(help="causal or masked: whose targets and masks to show.")] = "causal",
+    mask_policy: Annotated[str, typer.Option(help="disjoint or seed (masked objective).")] = "disjoint",
+    split: Annotated[str, typer.Option(help="training or validation.")] = "training",
+    epoch: Annotated[int, typer.Option(min=0, max=2**31, help="Whose masks (and packing) to show.")] = 0,
+    seed: Annotated[int, typer.Option(help="The run's seed.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Print what a dataset or a run is; with --window, its tokens, segments, targets and masks with raw ids."""
+    from streamfeat.config import StreamConfig
+    from streamfeat.errors import storage_errors
+    from streamfeat.store.layout import MANIFEST
+    from streamfeat.store.manifest import load_manifest
+
+    with storage_errors(path):
+        is_run, is_dataset = (path / "config.json").exists(), (path / MANIFEST).exists()
+    if is_run:
+        if window is not None:
+            raise ConfigError(f"{path}: is a run; --window belongs to a dataset")
+        _inspect_run(path, as_json)
+        return
+    if not is_dataset:
+        raise ConfigError(f"{path}: {_what_lies_there(path)}; give the folder of a dataset or of a run")
+    manifest = load_manifest(path)
+    if window is None:
+        summary = dataset_summary(manifest, path)
+        show(as_json, summary, lambda: print_summary(summary))
+        return
+    from streamfeat.stream.one_window import look_at_window
+
+    config = validated(StreamConfig, {"objective": objective, "mask_policy": mask_policy, "split": split,
+                                      "seed": seed, "batch_windows": 1}, "inspect")  # fmt: skip
+    tokens = look_at_window(path, window, config, epoch=epoch)
+    title = f"{path}: {split} window {window}, {objective}" + (f" ({mask_policy})" if objective == "masked" else "")
+    show(as_json, {"dataset": str(path), "window": window, "tokens": tokens}, lambda: _print_rows(title, tokens))
+
+
+def _what_lies_there(path: Path) -> str:
+    if not path.exists():
+        return "no such folder"
+    if not path.is_dir():
+        return "is a file"
+    if (path / "tmp" / "plan.json").exists():
+        return "holds a build that is not finished; run its build-shards again, then inspect it"
+    return "holds neither a finished dataset (dataset.json is missing) nor a run (config.json is missing)"
+
+
+def _inspect_run(path: Path, as_json: bool) -> None:
+    """What a run is, and how far it got."""
+    from train.runs.metrics import read_metrics
+    from train.runs.record import read_record
+
+    record = read_record(path)
+    lines = read_metrics(path)
+    last = {kind: next((line for line in reversed(lines) if line["kind"] == kind), None)
+            for kind in ("train", "validation")}  # fmt: skip
+    summary = {
+        "run": str(path),
+        **record.model_dump(mode="json"),
+        "last_step": last["train"],
+        "validation": last["validation"],
+    }
+    show(as_json, summary, lambda: print_summary(summary))
+
+
+def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
+    """Rows of texts as aligned columns; plain text, so that it can be searched and cut."""
+    widths = {name: min(max(len(name), *(len(row[name]) for row in rows)), 32) for name in rows[0]}
+    lines = [{name: name for name in rows[0]}, *rows]
+    sys.stdout.write(harmless(title) + "\n")
+    for row in lines:
+        cells = (harmless(row[name][:width], lines=False).ljust(width) for name, width in widths.items())
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
+    training, validation = manifest.splits["training"], manifest.splits["validation"]
+    window_bytes = sum(file.size for file in manifest.files() if file.path.startswith("windows.zarr/training/0/"))
+    num_tokens = max(training.windows * manifest.schema_.window_len, 1)
+    rejected = {name.removeprefix("rejected_"): number for name, number in manifest.cleaning.items()
+                if name.startswith("rejected_")}  # fmt: skip
+    left_out = {name: number for name, number in manifest.cleaning.items()
+                if number and name != "rows" and not name.startswith(("rejected_", "odd_"))}  # fmt: skip
+    odd_times = {name.removeprefix("odd_"): number for name, number in manifest.cleaning.items()
+                 if number and name.startswith("odd_")}  # fmt: skip
+    return {
+        "dataset": str(root),
+        "fingerprint": manifest.fingerprint,
+        "format_version": manifest.format_version,
+        "users": manifest.num_users,
+        "training_users": training.users,
+        "validation_users": validation.users,
+        "users_with_too_few_targets": manifest.users_with_too_few_targets
+        if manifest.validation_targets == "last"
+        else None,  # last:2: they train whole
+        "items": {scale.medium: scale.items for scale in manifest.scales},
+        "events": manifest.num_events,
+        "rows_read": manifest.cleaning.get("rows", 0),
+        "rejected_rows": rejected,
+        "rejected_file": str(root / "rejected.csv") if rejected else None,
+        "left_out": left_out,
+        "odd_times": odd_times,  # kept, but likely of another unit or a wrong clock
+        "tied_timestamps": manifest.tied_events,
+        "tie_rule": manifest.tie_rule,
+        "repeat_share": manifest.repeat_share,
+        "window_len": manifest.schema_.window_len,
+        "packings": training.packings,
+        "training_windows": training.windows,
+        "validation_windows": validation.windows,
+        "chunk_windows": training.chunk_windows,
+        "shard_windows": training.shard_windows,
+        "fill_rate": training.tokens / num_tokens,
+        "bytes_per_token": window_bytes / num_tokens,
+    }

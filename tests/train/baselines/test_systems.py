@@ -1,0 +1,273 @@
+"""Every rival against its definition, written as plain loops over lists."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamfeat.kernels.factors import descend
+from streamfeat.store.histories import Histories
+from train.baselines.pairs import HALF_LIFE, SMOOTHING, WINDOW, ItemNeighbours, MarkovChain
+from train.baselines.popularity import Popularity, RecentPopularity
+from train.baselines.ratings import BiasedSVD, MeanRating, Units, UserItemBias
+from train.baselines.watched import Watched
+
+DAY = 86_400
+OFFSETS = (0, 5, 8)  # two media
+Event = tuple[int, int, float]  # item, time, rating
+
+EVENTS = st.tuples(st.integers(0, 7), st.integers(0, 60 * DAY), st.sampled_from([math.nan, 1.0, 2.0, 4.0, 5.0]))
+HISTORY = st.lists(EVENTS, max_size=14).map(lambda events: sorted(events, key=lambda event: event[1]))
+USERS = st.lists(HISTORY, min_size=1, max_size=6)
+
+
+def watched(users: list[list[Event]]) -> Watched:
+    flat = [event for history in users for event in history]
+    return Watched(
+        np.append(0, np.cumsum([len(history) for history in users])).astype(np.int64),
+        np.array([event[0] for event in flat], np.int64),
+        np.array([event[1] for event in flat], np.int64),
+        np.array([event[2] for event in flat], np.float32),
+    )
+
+
+def in_batches(users: list[list[Event]]) -> Iterator[Watched]:
+    """As the recipe reads them: some users at a time."""
+    for first in range(0, len(users), 2):
+        yield watched(users[first : first + 2])
+
+
+def counts_of(users: list[list[Event]]) -> Counter[int]:
+    return Counter(item for history in users for item, _, _ in history)
+
+
+def decay(num: int) -> list[float]:
+    weights = [0.5 ** ((num - 1 - place) / HALF_LIFE) for place in range(num)]
+    return [weight / sum(weights) for weight in weights]
+
+
+@settings(max_examples=30)
+@given(users=USERS, past=USERS)
+def test_popularity_counts_training_events(users: list[list[Event]], past: list[list[Event]]) -> None:
+    """The same for every history."""
+    rival = Popularity(OFFSETS)
+    rival.fit(lambda: in_batches(users))
+    counts = counts_of(users)
+    for medium in (0, 1):
+        expected = [counts[item] for item in range(OFFSETS[medium], OFFSETS[medium + 1])]
+        assert rival.scores(watched(past), None, medium).tolist() == [expected] * len(past)
+
+
+@settings(max_examples=50)
+@given(
+    users=USERS,
+    time=st.integers(-DAY, 200 * DAY),
+    given_time=st.booleans(),
+    bucket_days=st.sampled_from([1, 7]),
+)
+def test_recent_popularity_counts_the_thirty_days_before_the_targets_day(
+    users: list[list[Event]], time: int, given_time: bool, bucket_days: int
+) -> None:
+    """Nothing of the target's own day or later counts; with its time hidden, the last thirty days of training."""
+    times = [event[1] for history in users for event in history] or [0]
+    low, num_days = min(times), (max(times) - min(times)) // DAY + 1
+    rival = RecentPopularity(OFFSETS, low, max(times), max_table=-(-num_days * 8 // bucket_days))
+    rival.fit(lambda: in_batches(users))
+    width = math.ceil(num_days * 8 / -(-num_days * 8 // bucket_days))
+    last = (time - low) // DAY // width if given_time else math.ceil(num_days / width)
+    recent: Counter[int] = Counter()
+    for history in users:
+        for item, at, _ in history:
+            if last - math.ceil(30 / width) <= (at - low) // DAY // width < last:
+                recent[item] += 1
+    counts = counts_of(users)
+    scores = rival.scores(watched([[]]), np.array([time]) if given_time else None, 0)[0]
+    assert scores == pytest.approx([recent[i] + counts[i] / (sum(counts.values()) + 1) for i in range(5)])
+
+
+@settings(max_examples=50)
+@given(users=USERS, past=USERS, max_items=st.sampled_from([3, 100]))
+def test_the_markov_chain_is_smoothed_counts_of_nearby_pairs(
+    users: list[list[Event]], past: list[list[Event]], max_items: int
+) -> None:
+    """T, P and the decayed mean, pair by pair; beyond `max_items` an item has no pairs and is left to popularity."""
+    counts = counts_of(users)
+    total = max(1, sum(counts.values()))
+    kept = sorted(range(8), key=lambda item: (-counts[item], item))[:max_items]
+    table: dict[tuple[int, int], float] = defaultdict(float)
+    for history in users:
+        for later in range(len(history)):
+            for earlier in range(max(0, later - WINDOW), later):
+                first, second = history[earlier][0], history[later][0]
+                if first in kept and second in kept:
+                    table[first, second] += 1 / (later - earlier)
+                    table[second, first] += 1 / (later - earlier)
+    sums = [sum(table[i, j] for j in range(8)) for i in range(8)]
+    rival = MarkovChain(OFFSETS, max_items=max_items)
+    rival.fit(lambda: in_batches(users))
+    for medium in (0, 1):
+        found = rival.scores(watched(past), None, medium)
+        for history, row in zip(past, found, strict=True):
+            for item, score in enumerate(row, start=OFFSETS[medium]):
+                popularity = counts[item] / total
+                expected = sum(
+                    weight * (table[i, item] + SMOOTHING * popularity) / (sums[i] + SMOOTHING)
+                    for weight, (i, _, _) in zip(decay(len(history)), history, strict=True)
+                )
+                assert score == pytest.approx(expected if history else popularity, rel=1e-5, abs=1e-9)
+
+
+@settings(max_examples=50)
+@given(users=USERS, past=USERS, max_items=st.sampled_from([3, 100]))
+def test_item_neighbours_are_cosines_that_add_up_to_one(
+    users: list[list[Event]], past: list[list[Event]], max_items: int
+) -> None:
+    """Columns of users that weigh 1 / (their number of items), each user's item counted once."""
+    counts = counts_of(users)
+    total = max(1, sum(counts.values()))
+    kept = sorted(range(8), key=lambda item: (-counts[item], item))[:max_items]
+    dots: dict[tuple[int, int], float] = defaultdict(float)
+    for history in users:
+        items = {item for item, _, _ in history}
+        for i in items & set(kept):
+            for j in items & set(kept):
+                dots[i, j] += 1 / len(items)
+    cosine = {(i, j): dot / math.sqrt(dots[i, i] * dots[j, j]) for (i, j), dot in list(dots.items()) if i != j}
+    sums: dict[int, float] = defaultdict(float)
+    for (i, _), similarity in cosine.items():
+        sums[i] += similarity
+    rival = ItemNeighbours(OFFSETS, max_items=max_items)
+    rival.fit(lambda: in_batches(users))
+    for medium in (0, 1):
+        found = rival.scores(watched(past), None, medium)
+        for history, row in zip(past, found, strict=True):
+            for item, score in enumerate(row, start=OFFSETS[medium]):
+                expected = 1e-9 * counts[item] / total + sum(
+                    weight * cosine[i, item] / sums[i]
+                    for weight, (i, _, _) in zip(decay(len(history)), history, strict=True)
+                    if (i, item) in cosine
+                )
+                assert score == pytest.approx(expected, rel=1e-5, abs=1e-12)
+
+
+def test_only_recent_events_score_and_few_of_a_long_history_are_counted_as_neighbours() -> None:
+    """What lies 64 events back weighs nothing; of 1,500 events the last 1,000 are pairs: linear time at any length."""
+    long = [(0, 0, math.nan)] * 500 + [(1, 1, math.nan)] * 999 + [(2, 2, math.nan)]
+    rival = ItemNeighbours(OFFSETS)
+    rival.fit(lambda: iter([watched([long])]))
+    scores = rival.scores(watched([[(1, 0, math.nan)], [(0, 0, math.nan)]]), None, 0)
+    assert scores[0, 2] == pytest.approx(1.0)
+    assert scores[0, 0] < 1e-8
+    assert scores[1].max() < 1e-8
+
+
+UNITS = Units(np.repeat([3.0, 2.0], (5, 3)), np.repeat([2.0, 0.5], (5, 3)))
+
+
+@settings(max_examples=40)
+@given(users=USERS, past=USERS, item=st.integers(0, 7))
+def test_biases_are_damped_means_of_what_the_other_leaves_over(
+    users: list[list[Event]], past: list[list[Event]], item: int
+) -> None:
+    """Five sweeps, user biases from 0; the user's bias at the end comes from the history that is shown."""
+
+    def deviation(event: Event) -> float:
+        return (event[2] - UNITS.mean[event[0]]) / UNITS.std[event[0]]
+
+    rated = [[event for event in history if not math.isnan(event[2])] for history in users]
+    item_bias = [0.0] * 8
+
+    def user_bias(history: list[Event]) -> float:
+        return sum(deviation(event) - item_bias[event[0]] for event in history) / (len(history) + 5)
+
+    for sweep in range(5):
+        biases = [user_bias(history) if sweep else 0.0 for history in rated]
+        left_over: dict[int, list[float]] = defaultdict(list)
+        for bias, history in zip(biases, rated, strict=True):
+            for event in history:
+                left_over[event[0]].append(deviation(event) - bias)
+        item_bias = [sum(left_over[i]) / (len(left_over[i]) + 5) for i in range(8)]
+    rival = UserItemBias(UNITS)
+    rival.fit(lambda: in_batches(users))
+    found = rival.predict(watched(past), np.full(len(past), item))
+    for history, rating in zip(past, found, strict=True):
+        bias = user_bias([event for event in history if not math.isnan(event[2])])
+        assert rating == pytest.approx(UNITS.mean[item] + UNITS.std[item] * (item_bias[item] + bias))
+
+
+def test_one_pass_of_descent_equals_its_formulas() -> None:
+    """Rating by rating, biases and factors moved together from their values before."""
+    rng = np.random.default_rng(0)
+    offsets, item = np.array([0, 3, 3, 5]), np.array([0, 2, 0, 1, 2])
+    rating = rng.standard_normal(5).astype(np.float32)
+    ub, ib = rng.random(3, np.float32), rng.random(3, np.float32)
+    uf, itf = rng.random((3, 4), np.float32), rng.random((3, 4), np.float32)
+    expected = [array.astype(np.float64) for array in (ub, uf, ib, itf)]
+    nub, nuf, nib, nif = expected
+    for user in range(3):
+        for e in range(offsets[user], offsets[user + 1]):
+            i = item[e]
+            error = rating[e] - nub[user] - nib[i] - nuf[user] @ nif[i]
+            nub[user] += 0.05 * (error - 0.1 * nub[user])
+            nib[i] += 0.05 * (error - 0.1 * nib[i])
+            of_user, of_item = nuf[user].copy(), nif[i].copy()
+            nuf[user] += 0.05 * (error * of_item - 0.1 * of_user)
+            nif[i] += 0.05 * (error * of_user - 0.1 * of_item)
+    descend(offsets, item, rating, 0.05, 0.1, ub, uf, ib, itf)
+    for found, array in zip((ub, uf, ib, itf), expected, strict=True):
+        assert found == pytest.approx(array, rel=1e-5, abs=1e-6)
+
+
+def rank_one_ratings(seed: int, num_users: int) -> list[list[Event]]:
+    """Ratings of medium 0 that only factors explain: taste times character, ±1 each."""
+    rng = np.random.default_rng(seed)
+    character = np.array([1, -1, 1, -1, 1])
+    users = []
+    for _ in range(num_users):
+        taste = rng.choice([-1, 1])
+        users.append([(int(item), 0, float(3 + taste * character[item])) for item in rng.permutation(5)[:4]])
+    return users
+
+
+def test_biased_svd_finds_tastes_of_users_that_it_was_not_fitted_on() -> None:
+    """Means and biases say nothing of such ratings; factors say most, from the history that is shown."""
+    units = Units(np.full(8, 3.0), np.ones(8))
+    users, others = rank_one_ratings(0, 300), rank_one_ratings(1, 50)
+    past, item = watched([history[:3] for history in others]), np.array([history[3][0] for history in others])
+    rating = np.array([history[3][2] for history in others])
+    errors = {}
+    for rival in (MeanRating(units), UserItemBias(units), BiasedSVD(units, len(users), seed=0)):
+        rival.fit(lambda: in_batches(users))
+        errors[rival.name] = float(np.sqrt(((rival.predict(past, item) - rating) ** 2).mean()))
+    assert errors["mean_rating"] == pytest.approx(1.0)
+    assert errors["user_item_bias"] > 0.9
+    assert errors["biased_svd"] < 0.5
+
+
+def test_a_user_without_ratings_gets_the_items_mean() -> None:
+    """No history is shown: nothing is known of the user."""
+    rival = BiasedSVD(UNITS, 2, seed=0)
+    rival.fit(lambda: in_batches([[(0, 0, 5.0), (1, 0, 4.0)], [(0, 1, 5.0)]]))
+    empty, other = rival.predict(watched([[], [(1, 0, math.nan)]]), np.array([0, 0]))
+    assert empty == other
+    assert 3.0 < empty < 5.0
+
+
+def test_planned_events_and_those_after_the_stop_are_not_watched() -> None:
+    """Status 0 is planned; a user may have nothing left."""
+    histories = Histories(
+        np.array([0, 3, 5, 5]), np.arange(5), np.arange(5) * 10, np.array([1, 2, 3, np.nan, 5], np.float32),
+        np.array([2, 0, 1, 0, 4], np.uint8), np.full(5, np.nan, np.float32),
+    )  # fmt: skip
+    found = Watched.of(histories, np.array([3, 1, 0]))
+    assert found.offsets.tolist() == [0, 2, 2, 2]
+    assert found.item.tolist() == [0, 2]
+    picked = Watched.of(histories, np.array([9, 9, 9])).take(np.array([1, 2, 0, 1]))
+    assert picked.offsets.tolist() == [0, 1, 1, 3, 4]
+    assert picked.item.tolist() == [4, 0, 2, 4]
+    assert picked.last(1).item.tolist() == [4, 2, 4]
+    assert Watched.of(histories, np.array([9, 9, 9])).rated().offsets.tolist() == [0, 2, 3, 3]

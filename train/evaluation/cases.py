@@ -1,0 +1,96 @@
+"""The questions of an evaluation, read from a dataset some users at a time: a history, and the event after it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.schema import PLANNED
+from streamfeat.store.histories import HeldOut, Histories, HistoryReader
+from train.baselines.watched import Watched
+from train.inference.queries import History
+
+_READ_USERS = 4096  # histories that are held at a time
+
+
+@dataclass(frozen=True)
+class Cases:
+    """One target for each of n users, and what came before it."""
+
+    user: NDArray[np.int64]  # (n,) dense ids
+    item: NDArray[np.int64]  # (n,) dense id of the target
+    time: NDArray[np.int64]  # (n,) seconds since time_origin
+    rating: NDArray[np.float32]  # (n,) NaN: none
+    tied: NDArray[np.bool_]  # (n,) whether an event next to it has the same timestamp
+    histories: list[History]  # all events before the target, planned ones too
+    past: Watched  # those of them that have an item target
+
+    def take(self, rows: NDArray[np.int64]) -> "Cases":
+        """The users `rows`, in that order."""
+        return Cases(
+            self.user[rows], self.item[rows], self.time[rows], self.rating[rows], self.tied[rows],
+            [self.histories[row] for row in rows], self.past.take(rows),
+        )  # fmt: skip
+
+    def of_items(self, low: int, high: int) -> "Cases":
+        """The users whose target is an item of `low` to `high` - 1."""
+        return self.take(np.flatnonzero((self.item >= low) & (self.item < high)))
+
+    def rated_rows(self) -> NDArray[np.int64]:
+        """The users whose target has a rating."""
+        return np.flatnonzero(~np.isnan(self.rating))
+
+
+def read_cases(reader: HistoryReader, held_out: HeldOut, batch_users: int) -> Iterator[tuple[Cases, int]]:
+    """At most `batch_users` users with held-out events at a time: cases, and how many users were looked at for them.
+
+    The target is a user's last event with an item target; users without one are no cases.
+    """
+    chosen = np.flatnonzero(held_out.validation_events > 0)
+    for first in range(0, len(held_out.validation_events), _READ_USERS):
+        users = chosen[(chosen >= first) & (chosen < first + _READ_USERS)]
+        if not len(users):
+            continue
+        start = int(users[0])
+        stored = reader.read(start, int(users[-1]) + 1)
+        for batch in np.split(users, range(batch_users, len(users), batch_users)):
+            yield _cases(stored, start, batch - start), len(batch)
+
+
+def read_training(reader: HistoryReader, held_out: HeldOut) -> Iterator[Watched]:
+    """The training events with an item target, of all users in order; a user that is held out has none."""
+    num_users = len(held_out.training_events)
+    for first in range(0, num_users, _READ_USERS):
+        users = slice(first, min(first + _READ_USERS, num_users))
+        yield Watched.of(reader.read(users.start, users.stop), held_out.training_events[users])
+
+
+def _cases(stored: Histories, first_user: int, rows: NDArray[np.int64]) -> Cases:
+    has_target = stored.status != PLANNED
+    # (events + 1,): the number of events with a target before each place.
+    before = np.append(0, np.cumsum(has_target))
+    rows = rows[before[stored.offsets[rows + 1]] > before[stored.offsets[rows]]]
+    starts, stops = stored.offsets[rows], stored.offsets[rows + 1]
+    place = np.flatnonzero(has_target)[before[stops] - 1]
+    # A neighbour outside the history is the event itself moved by a second: never a tie.
+    previous = np.where(place > starts, stored.time[place - 1], stored.time[place] - 1)
+    following = np.where(place + 1 < stops, stored.time[np.minimum(place + 1, stops - 1)], stored.time[place] + 1)
+    counts = np.zeros(len(stored.offsets) - 1, np.int64)  # events before the target; none of users that are no case
+    counts[rows] = place - starts
+    return Cases(
+        user=first_user + rows,
+        item=stored.item[place],
+        time=stored.time[place],
+        rating=stored.rating[place],
+        tied=(previous == stored.time[place]) | (following == stored.time[place]),
+        histories=[_history(stored, slice(*bounds)) for bounds in zip(starts.tolist(), place.tolist(), strict=True)],
+        past=Watched.of(stored, counts).take(rows),
+    )
+
+
+def _history(stored: Histories, events: slice) -> History:
+    return History(
+        stored.item[events], stored.time[events], stored.rating[events], stored.status[events],
+        stored.completion[events],
+    )  # fmt: skip

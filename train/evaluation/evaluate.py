@@ -1,0 +1,118 @@
+"""Evaluate a run: rank the whole catalogue for each held-out event, beside what any model has to beat."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from streamfeat.errors import ConfigError, DataError
+from streamfeat.store.histories import HeldOut, HistoryReader, read_held_out
+from streamfeat.store.layout import USERS
+from streamfeat.store.tables import check_table
+from train.baselines.systems import Ranker, Rater, all_rankers, all_raters
+from train.baselines.watched import Batches
+from train.evaluation.cases import Cases, read_cases, read_training
+from train.evaluation.figures import MODEL, EvaluationProgress, Fitting, Scored, Time
+from train.evaluation.report import Outcome, evaluation
+from train.inference.scorer import Scorer
+from train.runs.record import dataset_of
+
+KS = (1, 5, 10, 20, 100)
+
+_Asked = tuple[Time, NDArray[np.int64] | None]  # whether the target's time is given, and the times (n,) if so
+
+
+def evaluate(
+    run: str | Path,
+    dataset: str | Path | None = None,
+    *,
+    checkpoint: str = "best",
+    ks: Sequence[int] = KS,
+    seed: int = 0,
+    num_bootstrap: int = 1000,
+    batch_users: int = 256,
+) -> Iterator[EvaluationProgress]:
+    """Yields progress and, at last, an `Evaluation` of the run folder `run` on the events that its dataset holds out.
+
+    `dataset` is where the run's dataset lies now (default: where it lay when the run began). Each user with held-out
+    events is asked for the last event with an item target, given all before it, the validation event included; the
+    whole catalogue of the target's medium is ranked. `seed` decides resamples and the rivals' first weights. Memory
+    holds `batch_users` rows of scores at a time, and one number per user and figure.
+
+    Raises ConfigError where the dataset is another than the run's or an option is wrong, DataError where no user has
+    a held-out target, and what `Scorer.of_run` and `HistoryReader` raise.
+    """
+    _check_options(ks, num_bootstrap, batch_users)
+    dataset, manifest = dataset_of(run, dataset)
+    scorer = Scorer.of_run(run, checkpoint=checkpoint)
+    check_table(dataset, USERS, manifest.digests_of(USERS))
+    held_out = read_held_out(dataset)
+    num_held_out = int(np.count_nonzero(held_out.validation_events))
+    outcome = Outcome(
+        manifest, scorer.config, checkpoint=scorer.checkpoint.name, exclude_seen=scorer.exclude_seen,
+        ks=tuple(sorted(ks)), resamples=num_bootstrap, seed=seed,
+    )  # fmt: skip
+    with HistoryReader(dataset, manifest) as reader:
+        rankers, raters = all_rankers(manifest), all_raters(manifest, seed)
+        rivals: list[Ranker | Rater] = [*rankers, *raters]
+        for rival in rivals:
+            yield Fitting(rival.name)
+            rival.fit(_training(reader, held_out))
+        done = 0
+        for cases, looked_at in read_cases(reader, held_out, batch_users):
+            for medium, (low, high) in enumerate(itertools.pairwise(manifest.schema_.medium_offsets)):
+                of_medium = cases.of_items(low, high)
+                if len(of_medium.item):
+                    _score(outcome, scorer, rankers, raters, of_medium, medium)
+            done += looked_at
+            yield Scored(done, num_held_out)
+    if not outcome.num_users:
+        raise DataError(
+            f"{dataset}: no user has a held-out event with an item target ({manifest.config.split}); build with "
+            "--split last:2, or hold out more users"
+        )
+    # Split by users, only the held-out ones can have a target; else everyone can.
+    asked = manifest.num_users if manifest.validation_targets == "last" else num_held_out
+    yield evaluation(outcome, users_without_target=asked - outcome.num_users)
+
+
+def _check_options(ks: Sequence[int], num_bootstrap: int, batch_users: int) -> None:
+    if not ks or min(ks) < 1 or len(set(ks)) < len(ks):
+        raise ConfigError(f"ks: cut-offs are different numbers from 1 on, for instance 1, 10, 100; got {list(ks)}")
+    for name, value in (("num_bootstrap", num_bootstrap), ("batch_users", batch_users)):
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1; got {value}")
+
+
+def _training(reader: HistoryReader, held_out: HeldOut) -> Batches:
+    return lambda: read_training(reader, held_out)
+
+
+def _score(
+    outcome: Outcome, scorer: Scorer, rankers: Sequence[Ranker], raters: Sequence[Rater], cases: Cases, medium: int
+) -> None:
+    """Let the model and every rival answer cases whose targets are of `medium`."""
+    outcome.add_cases(cases, medium)
+    rows = cases.rated_rows()
+    rated = cases.take(rows)
+    told_or_not: list[_Asked] = [("given", cases.time), ("hidden", None)]
+    unasked: list[_Asked] = [("not used", None)]
+    for time, times in told_or_not:
+        told = [None] * len(cases.item) if times is None else times.tolist()
+        states = scorer.states(cases.histories, told, medium)
+        log_probs = scorer.log_probs(states, medium, cases.histories, exclude_seen=False).cpu().numpy()
+        outcome.add_scores(MODEL, time, cases, medium, log_probs)
+        outcome.add_confidence(time, cases, medium, log_probs)
+        items = torch.from_numpy(rated.item - outcome.medium_offsets[medium])[:, None]
+        told_rated = [told[row] for row in rows]
+        states = states[torch.from_numpy(rows).to(states.device)]
+        predicted = scorer.ratings(rated.histories, told_rated, states, medium, items)[:, 0]
+        outcome.add_ratings(MODEL, time, predicted.cpu().numpy().astype(np.float64))
+    for ranker in rankers:
+        for time, times in told_or_not if ranker.uses_time else unasked:
+            outcome.add_scores(ranker.name, time, cases, medium, ranker.scores(cases.past, times, medium))
+    for rater in raters:
+        outcome.add_ratings(rater.name, "not used", rater.predict(rated.past, rated.item))

@@ -1,0 +1,279 @@
+"""From scores to lines: ranks are kept, one number per user, and turned into figures once all users are done.
+
+Axes: N users with one target each, V items of the medium, C users over all batches, F figures, R resamples.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.store.manifest import Manifest
+from train.config import TrainConfig
+from train.evaluation.bootstrap import bootstrap_means, with_intervals
+from train.evaluation.calibration import calibrate
+from train.evaluation.cases import Cases
+from train.evaluation.figures import (
+    ALL_MEDIA,
+    MODEL,
+    CalibrationLine,
+    DifferenceLine,
+    Evaluation,
+    Protocol,
+    RankingLine,
+    RatingLine,
+    Seen,
+    Time,
+)
+from train.evaluation.ranking import TIE_RULE, Coverage, figure_names, figure_values, target_ranks
+
+_Parts = list[NDArray[Any]]
+_System = tuple[str, Time]
+_SEEN: tuple[Literal["removed", "kept"], ...] = ("removed", "kept")
+_COMPARED = 10  # the k of ndcg@10, by which the model is compared with rivals
+
+
+class Outcome:
+    """What all systems answered so far: every one is told of the same cases in the same order."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        config: TrainConfig,
+        *,
+        checkpoint: str,
+        exclude_seen: bool,  # whether the model recommends only what was not seen
+        ks: tuple[int, ...],
+        resamples: int,
+        seed: int,
+    ) -> None:
+        self.manifest, self.config, self.checkpoint, self.exclude_seen = manifest, config, checkpoint, exclude_seen
+        self.ks, self.resamples, self.seed = ks, resamples, seed
+        self.medium_offsets = manifest.schema_.medium_offsets
+        self.num_users = 0
+        self.user: _Parts = []
+        self.medium: _Parts = []
+        self.tied: _Parts = []
+        self.rated: _Parts = []  # whether a target has a rating
+        self.rating: _Parts = []  # of rated targets
+        self.ranks: dict[tuple[_System, Seen], _Parts] = defaultdict(list)
+        self.coverage: dict[tuple[_System, Seen], list[Coverage]] = {}
+        self.predicted: dict[_System, _Parts] = defaultdict(list)  # of rated targets
+        self.confidence: dict[Time, _Parts] = defaultdict(list)
+        self.correct: dict[Time, _Parts] = defaultdict(list)
+
+    def add_cases(self, cases: Cases, medium: int) -> None:
+        """The users that are scored next; their targets are of `medium`."""
+        self.num_users += len(cases.item)
+        self.user.append(cases.user)
+        self.medium.append(np.full(len(cases.item), medium))
+        self.tied.append(cases.tied)
+        self.rated.append(~np.isnan(cases.rating))
+        self.rating.append(cases.rating[cases.rated_rows()])
+
+    def add_scores(self, system: str, time: Time, cases: Cases, medium: int, scores_NV: NDArray[np.floating]) -> None:
+        """What a system, told the time or not, makes of the items of `medium`."""
+        target = cases.item - self.medium_offsets[medium]
+        self._add_ranks(((system, time), "kept"), medium, scores_NV, scores_NV, target)
+        left_NV = without_seen(scores_NV, cases, self.medium_offsets[medium])
+        self._add_ranks(((system, time), "removed"), medium, left_NV, scores_NV, target)
+
+    def _add_ranks(
+        self,
+        key: tuple[_System, Seen],
+        medium: int,
+        shown_NV: NDArray[np.floating],
+        scores_NV: NDArray[np.floating],
+        target_N: NDArray[np.int64],
+    ) -> None:
+        if key not in self.coverage:
+            sizes = np.diff(self.medium_offsets)
+            self.coverage[key] = [Coverage(int(size), self.ks) for size in sizes]
+        self.coverage[key][medium].add(shown_NV)
+        # A target that was seen before has its score all the same: it is never left out.
+        target_N1 = target_N[:, None]
+        np.put_along_axis(shown_NV, target_N1, np.take_along_axis(scores_NV, target_N1, 1), 1)
+        self.ranks[key].append(target_ranks(shown_NV, target_N))
+
+    def add_confidence(self, time: Time, cases: Cases, medium: int, log_probs_NV: NDArray[np.float32]) -> None:
+        """The model's probability of its likeliest item, as it recommends: over the items that were not seen, where
+        it was trained so."""
+        low = self.medium_offsets[medium]
+        left_NV = without_seen(log_probs_NV, cases, low) if self.exclude_seen else log_probs_NV
+        probs_NV = np.exp(left_NV.astype(np.float64))
+        total_N = probs_NV.sum(1)
+        top_N = probs_NV.argmax(1)
+        top_prob_N = np.take_along_axis(probs_NV, top_N[:, None], 1)[:, 0]
+        # A user that has seen everything is recommended nothing, with probability 0.
+        confidence_N = np.divide(top_prob_N, total_N, out=np.zeros_like(total_N), where=total_N > 0)
+        self.confidence[time].append(confidence_N)
+        self.correct[time].append((top_N == cases.item - low) & (total_N > 0))
+
+    def add_ratings(self, system: str, time: Time, predicted: NDArray[np.float64]) -> None:
+        """The ratings that a system predicts for those of the cases that have one."""
+        self.predicted[system, time].append(predicted)
+
+
+def without_seen(scores_NV: NDArray[np.floating], cases: Cases, low: int) -> NDArray[np.floating]:
+    """A copy with -inf for the items of the users' past; `low` is the first item of the medium."""
+    left_NV = scores_NV.copy()
+    inside = cases.past.item - low
+    of_medium = (inside >= 0) & (inside < scores_NV.shape[1])
+    left_NV[cases.past.user()[of_medium], inside[of_medium]] = -np.inf
+    return left_NV
+
+
+def evaluation(outcome: Outcome, users_without_target: int) -> Evaluation:
+    """The lines of all systems, over all media and, where there are several, of each."""
+    lines = _Lines(outcome, users_without_target)
+    populations = list(lines.populations())
+    return Evaluation(
+        ranking=tuple(line for of in populations for line in lines.ranking(*of)),
+        ratings=tuple(line for of in populations for line in lines.ratings(*of)),
+        differences=tuple(line for of in populations for line in lines.differences(*of)),
+        calibration=tuple(line for of in populations for line in lines.calibration(*of)),
+    )
+
+
+class _Lines:
+    """An outcome with its parts joined, over all cases."""
+
+    def __init__(self, outcome: Outcome, users_without_target: int) -> None:
+        self._outcome = outcome
+        self._users_without_target = users_without_target
+        # In the order of users, whatever the batches were: which users a resample draws goes by place.
+        order = np.argsort(np.concatenate(outcome.user))
+        rated_C = np.concatenate(outcome.rated)
+        order_rated = np.argsort(np.concatenate(outcome.user)[rated_C])
+        self._medium_C = np.concatenate(outcome.medium)[order]
+        self._tied_C = np.concatenate(outcome.tied)[order]
+        self._rated_C = rated_C[order]
+        self._rating = np.concatenate(outcome.rating)[order_rated].astype(np.float64)
+        self._ranks = {key: np.concatenate(parts)[order] for key, parts in outcome.ranks.items()}
+        self._predicted = {key: np.concatenate(parts)[order_rated] for key, parts in outcome.predicted.items()}
+        self._confidence = {time: np.concatenate(parts)[order] for time, parts in outcome.confidence.items()}
+        self._correct = {time: np.concatenate(parts)[order] for time, parts in outcome.correct.items()}
+
+    def populations(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """(name, (C,) whether a case belongs to it), those without a case left out."""
+        yield ALL_MEDIA, np.ones(len(self._medium_C), np.bool_)
+        media = self._outcome.manifest.schema_.media
+        for medium, name in enumerate(media):
+            chosen_C = self._medium_C == medium
+            if len(media) > 1 and chosen_C.any():
+                yield name, chosen_C
+
+    def ranking(self, name: str, chosen_C: NDArray[np.bool_]) -> Iterator[RankingLine]:
+        ks = self._outcome.ks
+        for ((system, time), seen), rank_C in self._ranks.items():
+            values = figure_values(rank_C[chosen_C], ks)
+            figures = with_intervals(values.mean(0), self._resampled(values))
+            yield RankingLine(
+                self._protocol(name, chosen_C, seen=seen, time=time, ks=ks),
+                system,
+                dict(zip(figure_names(ks), figures, strict=True)),
+                self._coverage(self._outcome.coverage[(system, time), seen], name),
+            )
+
+    def ratings(self, name: str, chosen_C: NDArray[np.bool_]) -> Iterator[RatingLine]:
+        if not (chosen_C & self._rated_C).any():
+            return
+        for (system, time), error in self._errors(chosen_C).items():
+            values = np.stack((error**2, np.abs(error)), axis=1)
+            means, resampled = values.mean(0), self._resampled(values)
+            for array in (means, resampled):
+                array[..., 0] = np.sqrt(array[..., 0])
+            rmse, mae = with_intervals(means, resampled)
+            yield RatingLine(
+                self._protocol(name, chosen_C & self._rated_C, time=time), system, {"rmse": rmse, "mae": mae}
+            )
+
+    def differences(self, name: str, chosen_C: NDArray[np.bool_]) -> Iterator[DifferenceLine]:
+        times: tuple[Time, ...] = ("given", "hidden")
+        for seen in _SEEN:
+            gains = {
+                system: figure_values(rank_C[chosen_C], (_COMPARED,))[:, 1]
+                for (system, of), rank_C in self._ranks.items()
+                if of == seen
+            }
+            for time in times:
+                rival = max(_rivals(gains, time), key=lambda system: gains[system].mean())
+                both = np.stack((gains[MODEL, time], gains[rival]), axis=1)
+                model, best = self._resampled(both).T
+                difference = with_intervals(np.array([both[:, 0].mean() - both[:, 1].mean()]), (model - best)[:, None])
+                protocol = self._protocol(name, chosen_C, seen=seen, time=time, ks=(_COMPARED,))
+                yield DifferenceLine(protocol, "ndcg@10", rival[0], difference[0])
+        rated_C = chosen_C & self._rated_C
+        if not rated_C.any():
+            return
+        squares = {system: error**2 for system, error in self._errors(chosen_C).items()}
+        for time in times:
+            rival = min(_rivals(squares, time), key=lambda system: squares[system].mean())
+            both = np.stack((squares[MODEL, time], squares[rival]), axis=1)
+            value = np.sqrt(both[:, 0].mean()) - np.sqrt(both[:, 1].mean())
+            model, best = np.sqrt(self._resampled(both)).T
+            difference = with_intervals(np.array([value]), (model - best)[:, None])
+            yield DifferenceLine(self._protocol(name, rated_C, time=time), "rmse", rival[0], difference[0])
+
+    def calibration(self, name: str, chosen_C: NDArray[np.bool_]) -> Iterator[CalibrationLine]:
+        seen: Seen = "removed" if self._outcome.exclude_seen else "kept"
+        for time, confidence_C in self._confidence.items():
+            found = calibrate(confidence_C[chosen_C], self._correct[time][chosen_C], seed=self._outcome.seed)
+            yield CalibrationLine(self._protocol(name, chosen_C, seen=seen, time=time), found)
+
+    def _errors(self, chosen_C: NDArray[np.bool_]) -> dict[_System, NDArray[np.float64]]:
+        """System → predicted minus given rating of the chosen cases that have one."""
+        chosen = chosen_C[self._rated_C]
+        return {system: (predicted - self._rating)[chosen] for system, predicted in self._predicted.items()}
+
+    def _resampled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return bootstrap_means(values, self._outcome.resamples, self._outcome.seed)
+
+    def _coverage(self, by_medium: Sequence[Coverage], name: str) -> dict[str, float]:
+        media = self._outcome.manifest.schema_.media
+        chosen = by_medium if name == ALL_MEDIA else [by_medium[media.index(name)]]
+        covered_KV = np.concatenate([coverage.covered_KV for coverage in chosen], axis=1)
+        return {f"coverage@{k}": float(share) for k, share in zip(self._outcome.ks, covered_KV.mean(1), strict=True)}
+
+    def _protocol(
+        self,
+        name: str,
+        chosen_C: NDArray[np.bool_],
+        *,
+        time: Time,
+        seen: Seen = "not used",
+        ks: tuple[int, ...] = (),
+    ) -> Protocol:
+        manifest, config = self._outcome.manifest, self._outcome.config
+        sizes = {scale.medium: scale.items for scale in manifest.scales}
+        return Protocol(
+            fingerprint=manifest.fingerprint,
+            split=manifest.config.split,
+            target="last event with an item target",
+            medium=name,
+            catalogue=sizes if name == ALL_MEDIA else {name: sizes[name]},
+            users=int(np.count_nonzero(chosen_C)),
+            users_without_target=self._users_without_target,
+            tied_share=float(self._tied_C[chosen_C].mean()),
+            tie_rule=manifest.tie_rule,
+            rank_ties=TIE_RULE,
+            seen=seen,
+            time=time,
+            ks=ks,
+            min_item_events=manifest.config.min_item_events,
+            min_user_events=manifest.config.min_user_events,
+            keep_planned=manifest.config.keep_planned,
+            window_len=manifest.schema_.window_len,
+            objective=config.objective,
+            mask_policy=config.mask_policy if config.objective == "masked" else None,
+            checkpoint=self._outcome.checkpoint,
+            resamples=self._outcome.resamples,
+            seed=self._outcome.seed,
+        )
+
+
+def _rivals(systems: dict[_System, NDArray[np.float64]], time: Time) -> list[_System]:
+    """Those that know no more of the target's time than the model does when it is told `time`."""
+    return [(system, told) for system, told in systems if system != MODEL and told in (time, "not used")]

@@ -1,0 +1,4 @@
+"""A trained model, asked: states, probabilities, ratings, lists.
+
+Reads runs; `training` and `evaluation` may import it.
+"""

@@ -1,0 +1,69 @@
+"""The likeliest items of a medium for many histories, with P(watch at t) and predicted ratings.
+
+Axes: N histories, K items.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from streamfeat.store.manifest import Manifest
+from train.inference.queries import History
+from train.inference.scorer import Scorer
+
+_MOST_USERS = 256
+_MOST_LOGITS = 2**24  # 64 MB
+
+
+@dataclass(frozen=True)
+class Best:
+    """The likeliest items first; among equally likely ones the smaller id."""
+
+    items: NDArray[np.int64]  # (N, K) dense ids; -1 at the end of a row where no item is left
+    probabilities: NDArray[np.float32]  # (N, K)
+    ratings: NDArray[np.float32] | None  # (N, K); None where training saw no rating of the medium
+
+
+def best_items(
+    scorer: Scorer,
+    histories: Sequence[History],
+    times: Sequence[int],
+    medium: int,
+    k: int,
+    *,
+    seen: bool,
+    chosen: NDArray[np.int64] | None = None,
+) -> Best:
+    """The `k` likeliest items of a medium, or all where there are fewer, for each history at its time (seconds since
+    time_origin).
+
+    `chosen` (ids inside the medium, ascending) are the only ones to rank; what each gets hangs on no other. `seen`
+    keeps items that the history's events are about: P is then over all items of the medium, otherwise as trained.
+    """
+    low, high = scorer.manifest.schema_.medium_offsets[medium : medium + 2]
+    states = scorer.states(histories, times, medium)
+    log_probs = scorer.log_probs(states, medium, histories, exclude_seen=False if seen else None)
+    if not seen:
+        log_probs[scorer.seen(histories, medium)] = -torch.inf
+    ids = torch.arange(high - low) if chosen is None else torch.from_numpy(chosen)
+    if chosen is not None:
+        log_probs = log_probs[:, ids.to(scorer.device)]
+    value, place = log_probs.topk(min(k, len(ids)))
+    items, probabilities, left = ids[place.cpu()], value.exp().cpu().numpy(), ~value.isneginf().cpu().numpy()
+    order = np.lexsort((items.numpy(), -probabilities, ~left))
+    items = items.gather(1, torch.from_numpy(order))
+    rated = scorer.manifest.scales[medium].ratings > 0
+    return Best(
+        items=np.where(np.take_along_axis(left, order, 1), items.numpy() + low, -1),
+        probabilities=np.take_along_axis(probabilities, order, 1),
+        ratings=scorer.ratings(histories, times, states, medium, items).cpu().numpy() if rated else None,
+    )
+
+
+def batch_users(manifest: Manifest) -> int:
+    """How many users to ask for at once: a bound on the memory of their logits."""
+    largest = max(1, *np.diff(manifest.schema_.medium_offsets).tolist())
+    return max(1, min(_MOST_USERS, _MOST_LOGITS // largest))

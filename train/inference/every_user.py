@@ -1,0 +1,157 @@
+"""Lists for every user of a dataset, in one Parquet file, in memory that does not grow with the users."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamfeat.errors import ConfigError, storage_errors
+from streamfeat.progress import Note
+from streamfeat.store.histories import HistoryReader
+from streamfeat.store.layout import USERS
+from streamfeat.store.tables import check_table, read_user_columns
+from train.inference.ask_time import AskTime
+from train.inference.best_items import batch_users, best_items
+from train.inference.queries import History, stored_histories
+from train.inference.recommend import DEFAULT_K, check_k
+from train.inference.scorer import Scorer
+from train.runs.checkpoint import BEST
+from train.runs.record import dataset_of
+
+RECOMMENDATIONS_SCHEMA = pa.schema([
+    pa.field("user", pa.string(), nullable=False),  # raw id
+    pa.field("at", pa.timestamp("s", "UTC"), nullable=False),  # t
+    pa.field("medium", pa.string(), nullable=False),
+    pa.field("rank", pa.int32(), nullable=False),  # from 1
+    pa.field("item", pa.string(), nullable=False),  # raw id
+    pa.field("title", pa.string()),
+    pa.field("probability", pa.float32(), nullable=False),  # P(watch at t), among the items of the medium
+    pa.field("rating", pa.float32()),  # predicted; null where training saw no rating of the medium
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How far it has come."""
+
+    users: int
+    num_users: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """The file is there, whole."""
+
+    path: Path
+    users: int
+    rows: int
+
+
+def recommend_all(
+    run: str | Path,
+    dataset: str | Path | None,
+    out: str | Path,
+    *,
+    k: int = DEFAULT_K,
+    at: datetime | int | None = None,
+    seen: bool = False,
+    checkpoint: str = BEST,
+    overwrite: bool = False,
+) -> Iterator[Note | Scored | Written]:
+    """Write the `k` likeliest items of each medium for every user of `dataset`, all of whose events are its history,
+    to the Parquet file `out`: rows by user (in the order of dense ids), medium and rank.
+
+    Arguments as those of `recommend`. The file appears under its name when it is whole. Raises ConfigError where it
+    exists (unless `overwrite`) or the run was trained on another dataset, StorageError where the disk refuses.
+    """
+    check_k(k)
+    out = Path(out)
+    with storage_errors(out):
+        if out.exists() and not out.is_file():
+            raise ConfigError(f"{out}: is no ordinary file; give the name of another one")
+        if out.exists() and not overwrite:
+            raise ConfigError(f"{out}: exists; give another file, or --overwrite")
+    scorer = Scorer.of_run(run, checkpoint=checkpoint)
+    dataset, manifest = dataset_of(run, dataset)
+    check_table(dataset, USERS, manifest.digests_of(USERS))
+    ask_time = AskTime.of(at, manifest)
+    yield Note(ask_time.text)
+    rows, num_users, step = 0, manifest.num_users, batch_users(manifest)
+    with (
+        HistoryReader(dataset, manifest) as reader,
+        _written_whole(out) as file,
+        pq.ParquetWriter(file, RECOMMENDATIONS_SCHEMA) as writer,
+    ):
+        for first in range(0, num_users, step):
+            last = min(first + step, num_users)
+            names = read_user_columns(dataset, ["raw_id"], first, last)["raw_id"].combine_chunks()
+            table = _table(scorer, names, stored_histories(reader.read(first, last)), ask_time, k, seen=seen)
+            writer.write_table(table)
+            rows += len(table)
+            yield Scored(last, num_users)
+    yield Written(out, num_users, rows)
+
+
+def _table(
+    scorer: Scorer, names: pa.StringArray, histories: Sequence[History], ask_time: AskTime, k: int, *, seen: bool
+) -> pa.Table:
+    """The lists of some users as rows."""
+    schema = scorer.manifest.schema_
+    asked = np.array([ask_time.of_history(schema.time_origin + int(h.time[-1])) for h in histories], np.int64)
+    times = (asked - schema.time_origin).tolist()
+    shape = len(histories), len(schema.media), min(k, int(np.diff(schema.medium_offsets).max()))
+    items = np.full(shape, -1, np.int64)
+    probabilities, ratings = np.zeros(shape, np.float32), np.full(shape, np.nan, np.float32)
+    for medium in range(len(schema.media)):
+        best = best_items(scorer, histories, times, medium, k, seen=seen)
+        places = slice(best.items.shape[1])
+        items[:, medium, places], probabilities[:, medium, places] = best.items, best.probabilities
+        if best.ratings is not None:
+            ratings[:, medium, places] = best.ratings
+    listed = items >= 0
+    user, medium_of, place = np.nonzero(listed)
+    item = items[listed].tolist()
+    columns = {
+        "user": names.take(pa.array(user)),
+        "at": pa.array(asked[user], pa.timestamp("s", "UTC")),
+        "medium": pa.array(schema.media, pa.string()).take(pa.array(medium_of)),
+        "rank": (place + 1).astype(np.int32),
+        "item": pa.array([scorer.items.raw_id[i] for i in item], pa.string()),
+        "title": pa.array([scorer.items.title[i] for i in item], pa.string()),
+        "probability": probabilities[listed],
+        "rating": pa.array(ratings[listed], pa.float32(), from_pandas=True),  # NaN as null
+    }
+    return pa.table(columns, schema=RECOMMENDATIONS_SCHEMA)
+
+
+@contextlib.contextmanager
+def _written_whole(out: Path) -> Iterator[Any]:
+    """A file under a temporary name beside `out`, which takes its place, durably, unless something is raised."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    with storage_errors(out):
+        try:
+            file = temporary.open("xb")
+        except (FileNotFoundError, NotADirectoryError):
+            raise ConfigError(f"{out}: no file can be made here; its folder does not exist") from None
+    try:
+        with storage_errors(out):
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(out)
+            folder = os.open(out.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)

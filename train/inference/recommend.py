@@ -1,0 +1,218 @@
+"""What to watch next: the likeliest items of each medium for any history, from the folder of a run alone."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.config import BuildConfig
+from streamfeat.errors import ConfigError
+from streamfeat.events.item_lists import read_item_list
+from streamfeat.events.user_histories import UserHistories, read_histories
+from streamfeat.progress import Note
+from train.inference.ask_time import AskTime, TimeSource
+from train.inference.best_items import Best, batch_users, best_items
+from train.inference.catalogue import Catalogue
+from train.inference.queries import History
+from train.inference.scorer import Scorer
+from train.runs.checkpoint import BEST
+
+DEFAULT_K = 10
+
+_NAMED = 5  # ids or rows in a note
+
+
+@dataclass(frozen=True)
+class RecommendedItem:
+    """One item of a list."""
+
+    rank: int  # from 1
+    item: str  # raw id
+    title: str | None
+    probability: float  # P(watch at t), among the items of the medium
+    rating: float | None  # predicted, on the scale of the data; None where training saw no rating of the medium
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What one user is recommended."""
+
+    user: str  # raw id
+    at: int  # Unix seconds: t
+    time_source: TimeSource
+    events: int  # of the history, without those skipped
+    skipped: int  # events whose item the run does not know
+    unknown_items: tuple[str, ...]  # these items, with their medium where the run has several
+    media: dict[str, tuple[RecommendedItem, ...]]  # by medium, the likeliest first
+
+
+def recommend(
+    run: str | Path,
+    history: str | Path,
+    *,
+    k: int | None = None,
+    at: datetime | int | None = None,
+    candidates: str | Path | None = None,
+    seen: bool = False,
+    checkpoint: str = BEST,
+    reading: BuildConfig | None = None,
+) -> Iterator[Note | Recommendation]:
+    """The `k` likeliest items of each medium for each user of the event file `history` (`-`: standard input), and
+    notes on what was read, what was left out and which time was taken.
+
+    `at` is when they would be watched (see `AskTime`). `candidates` is a file that lists the only items to rank; all
+    of them come then, but for `k`, which is 10 otherwise. `seen` keeps items that the user has had. `reading` says
+    how the event file is read: its format, columns and time unit. Raises ConfigError, DataError, DamagedError.
+    """
+    check_k(k)
+    scorer = Scorer.of_run(run, checkpoint=checkpoint)
+    manifest, schema = scorer.manifest, scorer.manifest.schema_
+    ask_time = AskTime.of(at, manifest)
+    config = (reading or BuildConfig()).model_copy(update={"keep_planned": manifest.config.keep_planned})
+    found = read_histories(history, config, medium=schema.media[0] if len(schema.media) == 1 else None)
+    yield Note(f"{history}: {found.recognised}")
+    if untrained := [scale.medium for scale in manifest.scales if not scale.targets]:
+        yield Note(f"{', '.join(untrained)}: training had no target there, so P says nothing", warning=True)
+    catalogue = Catalogue(scorer.items, schema)
+    known = _Known(found, catalogue.dense(found.items), schema.time_origin)
+    yield from _notes(found, known, catalogue, schema.rating_max, ask_time)
+    chosen = None
+    if candidates is not None:
+        chosen, unknown = catalogue.chosen(read_item_list(candidates, schema.media))
+        if unknown:
+            yield Note(f"{candidates}: items unknown to the run: {len(unknown):,}, skipped: {_few(unknown)}", True)
+        if not any(map(len, chosen)):
+            raise ConfigError(
+                f"{candidates}: the run knows none of its items; write raw ids as in the event files, one a line"
+            )
+    k = k or (DEFAULT_K if chosen is None else max(map(len, chosen)))
+    step = batch_users(manifest)
+    for first in range(0, len(found.users), step):
+        users = range(first, min(first + step, len(found.users)))
+        histories = [known.history(user) for user in users]
+        asked = [ask_time.of_history(known.last_event(user)) for user in users]
+        times = [at - schema.time_origin for at in asked]
+        best = [
+            best_items(scorer, histories, times, medium, k, seen=seen, chosen=chosen[medium] if chosen else None)
+            for medium in range(len(schema.media))
+        ]
+        for row, user in enumerate(users):
+            yield Recommendation(
+                user=found.users[user],
+                at=asked[row],
+                time_source=ask_time.source,
+                events=len(histories[row]),
+                skipped=known.num_skipped(user),
+                unknown_items=tuple(catalogue.name(*item) for item in known.unknown_items(user)),
+                media={name: _listed(catalogue, best[medium], row) for medium, name in enumerate(schema.media)},
+            )
+
+
+def check_k(k: int | None) -> None:
+    """Raise ConfigError where no list can have `k` items."""
+    if k is not None and k < 1:
+        raise ConfigError(f"k {k}: a list has at least 1 item")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The histories of a file as the run knows them."""
+
+    found: UserHistories
+    dense: NDArray[np.int64]  # (items of the file,): -1 where the run does not know it
+    time_origin: int
+
+    def _events(self, user: int) -> slice:
+        return slice(*self.found.offsets[user : user + 2].tolist())
+
+    def history(self, user: int) -> History:
+        """The events whose item is known."""
+        found, events = self.found, self._events(user)
+        item = self.dense[found.item[events]]
+        keep = item >= 0
+        return History(
+            item=item[keep],
+            time=found.time[events][keep] - self.time_origin,
+            rating=found.rating[events][keep],
+            status=found.status[events][keep],
+            completion=found.completion[events][keep],
+        )
+
+    def last_event(self, user: int) -> int:
+        """Unix seconds of the last event, its item known or not; now where planned ones, left out, were all."""
+        events = self._events(user)
+        return int(self.found.time[events.stop - 1]) if events.stop > events.start else int(time.time())
+
+    def num_skipped(self, user: int) -> int:
+        """Events whose item is not known."""
+        return int((self.dense[self.found.item[self._events(user)]] < 0).sum())
+
+    def unknown_items(self, user: int) -> list[tuple[str, str]]:
+        """(medium, raw id) of the items that are not known, in the order of events."""
+        item = self.found.item[self._events(user)]
+        return [self.found.items[i] for i in dict.fromkeys(item[self.dense[item] < 0].tolist())]
+
+    def users_without_history(self) -> list[str]:
+        """Raw ids of those none of whose items is known."""
+        known = np.concatenate([[0], np.cumsum(self.dense[self.found.item] >= 0)])
+        counts = np.diff(known[self.found.offsets])
+        return [self.found.users[user] for user in np.flatnonzero(counts == 0).tolist()]
+
+
+def _notes(
+    found: UserHistories, known: _Known, catalogue: Catalogue, rating_max: float, ask_time: AskTime
+) -> Iterator[Note]:
+    if found.rejected:
+        reasons = Counter(reject.reason for reject in found.rejected)
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
+        rows = _few([f"row {reject.row} ({reject.value!r})" for reject in found.rejected])
+        yield Note(f"{len(found.rejected):,} of {found.num_rows:,} rows are no event: {counts}; {rows}", warning=True)
+    if found.duplicates:
+        yield Note(f"{found.duplicates:,} duplicate events (same user, item and time): the last one of each counts")
+    unknown = known.dense < 0
+    if unknown.any():
+        names = [catalogue.name(*found.items[item]) for item in np.flatnonzero(unknown).tolist()]
+        skipped = int(unknown[found.item].sum())
+        yield Note(
+            f"items unknown to the run: {len(names):,}, with {skipped:,} of {len(found.item):,} events, skipped: "
+            f"{_few(names)}",
+            warning=True,
+        )
+    if empty := known.users_without_history():
+        yield Note(
+            f"users without any event that the run knows: {len(empty):,}; they get what anyone would ({_few(empty)})",
+            warning=True,
+        )
+    rated = found.rating[~np.isnan(found.rating)]
+    if rating_max and len(rated) and rated.max() > rating_max:
+        yield Note(
+            f"ratings up to {rated.max():g}, where the run has seen at most {rating_max:g}: give them on its scale",
+            warning=True,
+        )
+    yield Note(ask_time.text)
+    if ask_time.at is not None and len(found.time) and (late := int((found.time > ask_time.at).sum())):
+        yield Note(f"{late:,} events lie after that time; they are read as part of the history", warning=True)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(name[:60] for name in names[:_NAMED]) + more
+
+
+def _listed(catalogue: Catalogue, best: Best, row: int) -> tuple[RecommendedItem, ...]:
+    return tuple(
+        RecommendedItem(
+            rank=place + 1,
+            item=catalogue.raw_id(item),
+            title=catalogue.title(item),
+            probability=float(best.probabilities[row, place]),
+            rating=None if best.ratings is None else float(best.ratings[row, place]),
+        )
+        for place, item in enumerate(best.items[row].tolist())
+        if item >= 0
+    )

@@ -1,0 +1,209 @@
+"""From the stream's arrays to the model's tensors: whatever would vary, or make the device wait, is worked out
+here on the host.
+
+Axes: B windows of a micro-batch, T tokens of a window, N targets of a task.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamfeat.config import MaskPolicy, SplitName
+from streamfeat.schema import Schema
+from streamfeat.store.manifest import Manifest
+from train.config import TrainConfig
+from train.dataset import WindowDataset as WindowDataset  # the loader's side of the same batches, named here too
+from train.model.cpu_attention import SegmentLayout, lay_out_segments, segment_starts
+from train.model.dropout import dropout_keys
+from train.model.targets import Arrays, Targets, gather_targets
+
+# Gaps in seconds: 0 for a tie, 1 + floor(log2 s), the last for a first event or an unknown time.
+UNKNOWN_GAP = 41  # 2^40 seconds are 35,000 years
+NUM_GAPS = UNKNOWN_GAP + 1
+
+# Below this share of repeated items a user practically never returns to one, and seen items are left out.
+_FEW_REPEATS = 0.01
+
+# About which share of events a mask policy picks for a task; only sizes of buffers hang on it.
+_PICKED: dict[MaskPolicy, float] = {"disjoint": 0.10, "seed": 0.15}
+
+DataT = TypeVar("DataT")
+
+
+@dataclass(frozen=True)
+class BatchFacts:
+    """What of a dataset and a run decides how arrays become tensors."""
+
+    schema: Schema
+    time_min: int  # seconds since time_origin, over training events
+    time_max: int
+    rating_mean: float  # of training ratings, over all media
+    rating_std: float
+    causal: bool
+    relative: bool  # order and time through gaps and attention bias; else through `position`
+    exclude_seen: bool
+    seed: int  # the run's: of dropout
+    target_shares: Mapping[str, float]  # by task: about which share of training tokens has its target
+
+    @classmethod
+    def of(cls, manifest: Manifest, config: TrainConfig) -> "BatchFacts":
+        """The facts of training `config` on the dataset of `manifest`."""
+        mean, std = _pooled_ratings(manifest)
+        return cls(
+            schema=manifest.schema_,
+            time_min=manifest.time_min,
+            time_max=manifest.time_max,
+            rating_mean=mean,
+            rating_std=std,
+            causal=config.objective == "causal",
+            # The `seed` policy masks time and position: bias and gaps would give them away.
+            relative=config.objective == "causal" or config.mask_policy != "seed",
+            exclude_seen=manifest.repeat_share < _FEW_REPEATS,
+            seed=config.seed,
+            target_shares=_target_shares(manifest, config),
+        )
+
+    @property
+    def num_values(self) -> int:
+        """Values of a token that are numbers: rating, completion, time and, causal, the time it is told."""
+        return 4 if self.causal else 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch on its device. On a CPU it borrows the stream's arrays: valid as long as they are."""
+
+    item_BT: Tensor  # int32, as medium, status and position: ordinary values, then special tokens
+    medium_BT: Tensor
+    status_BT: Tensor
+    position_BT: Tensor
+    segment_BT: Tensor  # int32, -1 on PAD
+    value_BTC: Tensor  # float32: the values, 0 where unknown, then as many flags, 1 where known
+    gap_BT: Tensor  # int32: bucket of the time since the event before
+    told_gap_BT: Tensor  # int32: bucket of the time until the told time; UNKNOWN_GAP where it is hidden
+    time_BT: Tensor  # int64: own time, seconds
+    time_known_BT: Tensor  # bool
+    targets: dict[str, Targets]  # by task
+    layout: SegmentLayout | None  # None: attention by the kernels of CUDA
+    dropout_keys: NDArray[np.uint64] | None  # (B,), on the host; None: native dropout
+
+
+def to_batch(
+    arrays: Arrays,
+    rows: slice,
+    facts: BatchFacts,
+    device: torch.device,
+    *,
+    step: int = 0,
+    split: SplitName = "training",
+    for_gpu: bool | None = None,
+) -> Batch:
+    """The windows `rows` of a stream's batch as tensors on `device`, for optimizer step `step`.
+
+    `for_gpu` chooses the kernels of CUDA, native dropout and, in training, targets of a fixed capacity; by default on
+    CUDA.
+    """
+    arrays = {name: array[rows] for name, array in arrays.items()}
+    for_gpu = device.type == "cuda" if for_gpu is None else for_gpu
+    time, known = arrays["time"], arrays["time_known"]
+    told, told_known = arrays["told_time"], arrays["told_time_known"]
+    layout = None
+    if not for_gpu:
+        layout = lay_out_segments(
+            arrays["segment"], time, known, causal=facts.causal, relative=facts.relative, device=device
+        )
+    batch = Batch(
+        **{f"{name}_BT": _tensor(arrays[name]) for name in ("item", "medium", "status", "position", "segment")},
+        value_BTC=_tensor(_values(arrays, facts)),
+        gap_BT=_tensor(_gaps_before(arrays["segment"], time, known)),
+        told_gap_BT=_tensor(gap_buckets(told - time, known & told_known)),
+        time_BT=_tensor(time),
+        time_known_BT=_tensor(known),
+        targets=gather_targets(
+            arrays,
+            facts.schema,
+            causal=facts.causal,
+            exclude_seen=facts.exclude_seen,
+            expected=facts.target_shares if for_gpu and split == "training" else None,
+        ),
+        layout=None,
+        dropout_keys=None if for_gpu else dropout_keys(facts.seed, step, arrays["slot"].astype(np.int64)),
+    )
+    return replace(_moved(batch, device), layout=layout)
+
+
+def gap_buckets(seconds: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The bucket of each gap, a negative one counted as a tie."""
+    # frexp's exponent of s >= 1 is 1 + floor(log2 s), exact below 2^53.
+    bucket = np.frexp(np.maximum(seconds, 0).astype(np.float64))[1]
+    return np.where(known, np.minimum(bucket, UNKNOWN_GAP - 1), UNKNOWN_GAP).astype(np.int32)
+
+
+def _gaps_before(segment: NDArray[np.int32], time: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.int32]:
+    seconds, both = np.zeros_like(time), np.zeros_like(known)
+    seconds[:, 1:] = time[:, 1:] - time[:, :-1]
+    both[:, 1:] = known[:, 1:] & known[:, :-1]
+    return gap_buckets(seconds, both & ~segment_starts(segment).reshape(segment.shape))
+
+
+def _values(arrays: Arrays, facts: BatchFacts) -> NDArray[np.float32]:
+    """(B, T, 2 * num_values): ratings standardised, times as shares of the training range."""
+    span = facts.time_max - facts.time_min
+    columns: list[tuple[NDArray[Any], NDArray[np.bool_]]] = [
+        ((arrays["rating"] - facts.rating_mean) / facts.rating_std, arrays["rating_known"]),
+        (arrays["completion"], arrays["completion_known"]),
+    ]
+    for name in ("time", "told_time")[: facts.num_values - 2]:
+        share = (arrays[name] - facts.time_min) / span if span else np.zeros(arrays[name].shape)
+        columns.append((share, arrays[f"{name}_known"]))
+    flags = [known.astype(np.float32) for _, known in columns]
+    values = [np.where(known, value, 0).astype(np.float32) for value, known in columns]
+    return np.stack(values + flags, axis=-1)
+
+
+def _pooled_ratings(manifest: Manifest) -> tuple[float, float]:
+    """Mean and standard deviation of training ratings over all media; 0 and 1 where there is nothing to scale."""
+    counts = np.array([scale.ratings for scale in manifest.scales], np.float64)
+    if not counts.sum():
+        return 0.0, 1.0
+    means = np.array([scale.rating_mean for scale in manifest.scales])
+    variances = np.array([scale.rating_variance for scale in manifest.scales])
+    mean = float(counts @ means / counts.sum())
+    variance = float(counts @ (variances + (means - mean) ** 2) / counts.sum())
+    return mean, variance**0.5 or 1.0
+
+
+def _target_shares(manifest: Manifest, config: TrainConfig) -> dict[str, float]:
+    picked = 1.0 if config.objective == "causal" else _PICKED[config.mask_policy]
+    tokens = max(1, manifest.splits["training"].tokens)
+    shares = {}
+    for scale in manifest.scales:
+        shares[f"{scale.medium}_watch"] = picked * scale.targets / tokens
+        shares[f"{scale.medium}_rating"] = picked * scale.ratings / tokens
+    return shares
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _moved(value: DataT, device: torch.device) -> DataT:
+    """`value` with every tensor in it on `device`.
+
+    A copy to CUDA goes through memory that torch pins and keeps until the copy is done: the stream's own
+    buffers, pinned or not, may be written again before the device has come to read them.
+    """
+    if isinstance(value, Tensor):
+        pinned = value.pin_memory() if device.type == "cuda" else value
+        return pinned.to(device, non_blocking=True)  # type: ignore[return-value]
+    if isinstance(value, dict):
+        return {key: _moved(part, device) for key, part in value.items()}  # type: ignore[return-value]
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: _moved(getattr(value, field.name), device) for field in fields(value)}
+        return replace(value, **parts)
+    return value

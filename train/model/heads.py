@@ -1,0 +1,82 @@
+"""What is asked of a state: the next item of a medium, or the rating of a given item.
+
+Axes: N targets, D width, V items of the medium.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from streamfeat.schema import Schema
+from streamfeat.store.manifest import MediumScales
+from train.model.inputs import TokenInputs
+from train.model.loss import watch_loss_sum, watch_losses
+from train.model.targets import Targets
+
+
+class WatchHead(nn.Module):
+    """A softmax over the items of a medium, its table tied to the input's, its bias started at popularity."""
+
+    def __init__(self, schema: Schema, item_targets: NDArray[np.int64]) -> None:
+        super().__init__()
+        self.medium_offsets = schema.medium_offsets
+        self.bias_V = nn.Parameter(_centred_log_counts(item_targets, schema.medium_offsets))
+
+    def loss_sum(self, state_ND: Tensor, inputs: TokenInputs, medium: int, targets: Targets) -> Tensor:
+        """() float32: Σ weight · nats."""
+        table, bias = self._of_medium(inputs, medium)
+        return watch_loss_sum(state_ND, table, bias, targets.item_N, targets.weight_N, targets.seen)
+
+    def losses(self, state_ND: Tensor, inputs: TokenInputs, medium: int, targets: Targets) -> Tensor:
+        """(N,) float32: nats, without gradients."""
+        table, bias = self._of_medium(inputs, medium)
+        return watch_losses(state_ND, table, bias, targets.item_N, targets.seen)
+
+    def logits(self, state_ND: Tensor, inputs: TokenInputs, medium: int) -> Tensor:
+        """(N, V) float32: what the softmax of a medium is taken over, no item left out."""
+        table, bias = self._of_medium(inputs, medium)
+        return torch.addmm(bias, state_ND, table.T)
+
+    def _of_medium(self, inputs: TokenInputs, medium: int) -> tuple[Tensor, Tensor]:
+        low, high = self.medium_offsets[medium : medium + 2]
+        return inputs.item.weight[low:high], self.bias_V[low:high]
+
+
+class RatingHead(nn.Module):
+    """The rating that a user gives an item, from the state and the item's embedding.
+
+    What is learned is the deviation from the medium's mean in its standard deviations.
+    """
+
+    def __init__(self, schema: Schema, scales: Sequence[MediumScales], width: int) -> None:
+        super().__init__()
+        self.medium_offsets = schema.medium_offsets
+        self.means = [scale.rating_mean for scale in scales]
+        self.stds = [scale.rating_variance**0.5 or 1.0 for scale in scales]
+        self.hidden = nn.Linear(2 * width, 2 * width, bias=False)
+        self.out = nn.Linear(width, 1, bias=False)
+        self.bias_V = nn.Parameter(torch.zeros(schema.num_items))
+
+    def forward(self, state_ND: Tensor, inputs: TokenInputs, medium: int, item_N: Tensor) -> Tensor:
+        """(N,) float32: predicted ratings of the items `item_N`, ids inside the medium."""
+        item_N = item_N + self.medium_offsets[medium]
+        gate, value = self.hidden(torch.cat((state_ND, inputs.embed_items(item_N)), -1)).chunk(2, -1)
+        deviation: Tensor = self.out(nn.functional.silu(gate) * value)[:, 0].float() + self.bias_V[item_N]
+        return self.means[medium] + self.stds[medium] * deviation
+
+    def losses(self, state_ND: Tensor, inputs: TokenInputs, medium: int, targets: Targets) -> Tensor:
+        """(N,) float32: squared errors."""
+        predicted_N: Tensor = self(state_ND, inputs, medium, targets.item_N)
+        return (predicted_N - targets.rating_N).square()
+
+
+def _centred_log_counts(item_targets: NDArray[np.int64], medium_offsets: tuple[int, ...]) -> Tensor:
+    """(V,) float32: log(count + .5) of training targets, centred inside each medium."""
+    logs = np.log(item_targets + 0.5)
+    for low, high in itertools.pairwise(medium_offsets):
+        logs[low:high] -= logs[low:high].mean()
+    return torch.from_numpy(logs.astype(np.float32))

@@ -1,0 +1,158 @@
+"""The targets of a micro-batch: which tokens have one, gathered on the host so that the device never waits.
+
+Task `<medium>_watch` asks for an item of its medium, task `<medium>_rating` for the rating of a given item.
+Axes: B windows, T tokens, N targets of a task.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamfeat.schema import PLANNED, Schema
+from train.model.cpu_attention import segment_starts
+from train.model.loss import SeenItems
+
+Arrays = Mapping[str, NDArray[Any]]
+
+# Where shapes must not vary, targets are padded to their expected number times the first of these that holds
+# them, else to one for each token: nearly always one size, so that nearly always one graph is compiled.
+_ROOM = (1.2, 2.0)
+_CAPACITY_STEP = 128
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets of one task. Where they are padded, the padding has weight 0 and reads token 0."""
+
+    token_N: Tensor  # int64: flat token whose state predicts
+    item_N: Tensor  # int64: id inside the medium; of a rating task the item that is rated
+    rating_N: Tensor  # float32: 0 in a watch task
+    weight_N: Tensor  # float32
+    seen: SeenItems | None  # watch tasks only: what the softmax leaves out
+    user: NDArray[np.int32]  # (targets without padding,), on the host
+
+
+def task_names(media: tuple[str, ...]) -> tuple[str, ...]:
+    """`<medium>_watch` and `<medium>_rating`, medium by medium."""
+    return tuple(f"{medium}_{task}" for medium in media for task in ("watch", "rating"))
+
+
+def find_targets(arrays: Arrays, schema: Schema) -> dict[str, NDArray[np.int64]]:
+    """Task → flat tokens that have its target, ascending; for any number of rows of a batch."""
+    item = rated_items(arrays)
+    found = {}
+    for medium, name in enumerate(schema.media):
+        low, high = schema.medium_offsets[medium : medium + 2]
+        of_medium = (item >= low) & (item < high)
+        for task in ("watch", "rating"):
+            weight = arrays["weight_item" if task == "watch" else "weight_rating"]
+            found[f"{name}_{task}"] = np.flatnonzero((weight > 0) & of_medium)
+    return found
+
+
+def rated_items(arrays: Arrays) -> NDArray[np.int32]:
+    """(B, T): the dense id of the item that a token's target is about. A token asked only for a rating
+    (masked objective) shows that item itself."""
+    items: NDArray[np.int32] = np.where(arrays["weight_item"] > 0, arrays["target_item"], arrays["item"])
+    return items
+
+
+def weight_sums(arrays: Arrays, schema: Schema) -> dict[str, float]:
+    """Task → sum of its weights, in float64: what loss sums of a whole global batch are divided by."""
+    return {
+        task: float(_weights(arrays, task).reshape(-1)[tokens].sum(dtype=np.float64))
+        for task, tokens in find_targets(arrays, schema).items()
+    }
+
+
+def gather_targets(
+    arrays: Arrays, schema: Schema, *, causal: bool, exclude_seen: bool, expected: Mapping[str, float] | None
+) -> dict[str, Targets]:
+    """Task → its targets, as CPU tensors. With `expected`, each task's share of tokens with its target, they are
+    padded to a size that does not follow their number; none is ever dropped."""
+    item = rated_items(arrays).reshape(-1)
+    visible = _visible_events(arrays, causal=causal)
+    bounds = _segment_bounds(arrays["segment"])
+    gathered = {}
+    for task, tokens in find_targets(arrays, schema).items():
+        medium = schema.media.index(task.rpartition("_")[0])
+        low, high = schema.medium_offsets[medium : medium + 2]
+        padding = _capacity(len(tokens), item.size, expected[task]) - len(tokens) if expected else 0
+        seen = None
+        if exclude_seen and task.endswith("_watch"):
+            shown = arrays["item"].reshape(-1)
+            events = np.flatnonzero(visible & (shown >= low) & (shown < high))
+            longest = arrays["item"].shape[1] if expected else 0
+            seen = _seen_items(events, shown[events] - low, tokens, bounds, causal, padding, longest, item.size)
+        rating = arrays["target_rating"].reshape(-1)[tokens]
+        if task.endswith("_watch"):
+            rating = np.zeros_like(rating)
+        gathered[task] = Targets(
+            token_N=_padded(tokens, padding),
+            item_N=_padded(item[tokens].astype(np.int64) - low, padding),
+            rating_N=_padded(rating, padding),
+            weight_N=_padded(_weights(arrays, task).reshape(-1)[tokens], padding),
+            seen=seen,
+            user=arrays["user"].reshape(-1)[tokens],
+        )
+    return gathered
+
+
+def _weights(arrays: Arrays, task: str) -> NDArray[np.float32]:
+    return arrays["weight_item" if task.endswith("_watch") else "weight_rating"]
+
+
+def _capacity(count: int, num_tokens: int, share: float) -> int:
+    for room in _ROOM:
+        size = math.ceil(room * share * num_tokens / _CAPACITY_STEP) * _CAPACITY_STEP
+        if count <= size < num_tokens:
+            return size
+    return num_tokens
+
+
+def _padded(values: NDArray[Any], padding: int) -> Tensor:
+    return torch.from_numpy(np.pad(values, (0, padding)))
+
+
+def _visible_events(arrays: Arrays, *, causal: bool) -> NDArray[np.bool_]:
+    """(B * T,) bool: events that can leave their item out of a softmax. A planned event never does; under
+    the masked objective one whose item is asked for does not either."""
+    visible: NDArray[np.bool_] = arrays["status"] != PLANNED
+    if not causal:
+        visible = visible & (arrays["weight_item"] == 0)
+    return visible.reshape(-1)
+
+
+def _segment_bounds(segment_BT: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(B * T,) each: the first flat token of a token's segment, and the one after its last."""
+    edges = np.append(np.flatnonzero(segment_starts(segment_BT)), segment_BT.size)
+    lengths = np.diff(edges)
+    return np.repeat(edges[:-1], lengths), np.repeat(edges[1:], lengths)
+
+
+def _seen_items(
+    events: NDArray[np.int64],
+    items: NDArray[np.int32],
+    tokens: NDArray[np.int64],
+    bounds: tuple[NDArray[np.int64], NDArray[np.int64]],
+    causal: bool,
+    padding: int,
+    longest: int,
+    num_tokens: int,
+) -> SeenItems:
+    """Events of one medium, each target reading a run of them: its segment's, up to its own token if causal."""
+    first, end = bounds
+    start = np.searchsorted(events, first[tokens])
+    stop = np.searchsorted(events, tokens + 1 if causal else end[tokens])
+    if longest == 0:  # shapes may vary: no longer than needed
+        longest = int((stop - start).max(initial=0))
+        num_tokens = len(items)
+    listed = np.zeros(num_tokens + longest, np.int64)
+    listed[: len(items)] = items
+    return SeenItems(torch.from_numpy(listed), _padded(start, padding), _padded(stop, padding), torch.arange(longest))

@@ -1,0 +1,278 @@
+"""The folder of a run: what it was asked, on which data, and who may go on with it.
+
+RUN/
+  config.json      see record.py; written before the first step
+  dataset/         dataset.json (without receipts) and items.parquet: with a checkpoint, all that the model needs
+  metrics.jsonl    see metrics.py
+  checkpoints/ latest best    see checkpoint.py
+  bad-steps.jsonl  see training/bad_steps.py; only where there was one
+  tensorboard/     only where it was asked for
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamfeat.errors import ConfigError, RankError, StreamfeatError
+from streamfeat.records import is_recordable, validated
+from streamfeat.store.files import LOCK, locked, remove
+from streamfeat.errors import storage_errors
+from streamfeat.store.manifest import Manifest, load_manifest
+from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path
+from train.config import FREE_ON_RESUME, TrainConfig, new_config
+from train.devices.ranks import World
+from train.runs.metrics import METRICS
+from train.runs.record import RUN_CONFIG, RUN_DATASET, RunRecord, read_items_file, read_record, write_record
+
+TENSORBOARD = "tensorboard"
+BAD_STEPS = "bad-steps.jsonl"
+
+# In the order in which --overwrite deletes them: config.json last, so that a kill in between leaves a run.
+_OURS = (CHECKPOINTS, LATEST, BEST, METRICS, BAD_STEPS, TENSORBOARD, RUN_DATASET, RUN_CONFIG)
+
+
+def _nothing() -> None:
+    """What begins where nothing is written."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that this process holds the lock of."""
+
+    path: Path
+    dataset: Path
+    manifest: Manifest
+    config: TrainConfig
+    resumed: bool
+    begin: Callable[[], None] = _nothing  # on rank 0: what `--overwrite` replaces goes, `config.json` comes
+    trial: bool = False  # a dry run
+
+    def checkpoint_path(self, step: int) -> Path:
+        """The folder of a step's checkpoint."""
+        return checkpoint_path(self.path, step)
+
+
+@contextlib.contextmanager
+def open_run(
+    dataset: str | Path, path: str | Path, given: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
+) -> Iterator[Run]:
+    """Make `path` a run on `dataset`, or take up the one that is there, and hold its lock.
+
+    Nothing in the folder changes before `Run.begin` is called: what cannot start destroys and leaves nothing.
+    `given` are the options that were given explicitly: fields of `TrainConfig` and `ModelConfig` by name.
+    Raises ConfigError where `path` holds a run and neither `resume` nor `overwrite` is set, where it holds
+    something else, and where a resumed run was asked something else or saw other data; LockedError where
+    another process trains there.
+    """
+    dataset, path = Path(dataset), Path(path)
+    if resume and overwrite:
+        raise ConfigError("--resume goes on with a run and --overwrite deletes it: give one of them")
+    manifest = load_manifest(dataset)
+    if not is_recordable(str(dataset.resolve())):
+        raise ConfigError(f"{str(dataset)!r}: a path that is no UTF-8 cannot be recorded; rename the folder")
+    with storage_errors(path):
+        _check_ours(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, NotADirectoryError, FileExistsError):
+            raise ConfigError(f"{path}: no folder can be made here; give another one for the run") from None
+    with locked(path, "trains"):
+        resumed = (path / RUN_CONFIG).exists()
+        if resumed and not resume and not overwrite:
+            raise ConfigError(
+                f"{path}: holds a run already; "
+                "go on with it (--resume), start anew (--overwrite), or give another folder"
+            )
+        if resumed and resume:
+            record = read_record(path)
+            _check_same_data(path, record, dataset, manifest)
+            config = resumed_config(path, record.train, given)
+        else:
+            resumed = False
+            config = new_config(given)
+        _check_live(config, given)
+        read_items_file(dataset, manifest)
+        has_begun = False
+
+        def begin() -> None:
+            nonlocal has_begun
+            has_begun = True
+            if not resumed:
+                _clear(path)
+            write_record(path, dataset, manifest, config)
+
+        try:
+            yield Run(path, dataset, manifest, config, resumed, begin)
+        except StreamfeatError:
+            # What made no step leaves no run behind: the corrected command is not another run's.
+            if has_begun and not resumed and not _has_stepped(path):
+                _clear(path)
+            raise
+
+
+@contextlib.contextmanager
+def open_run_together(
+    world: World,
+    dataset: str | Path,
+    path: str | Path,
+    given: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Iterator[Run]:
+    """`open_run` on rank 0, whose answer, or failure, is every rank's."""
+    with contextlib.ExitStack() as held:
+        mine: list[Run] = []  # rank 0's
+
+        def opened() -> dict[str, Any]:
+            run = held.enter_context(open_run(dataset, path, given, resume=resume, overwrite=overwrite))
+            mine.append(run)
+            return {
+                "config": run.config.model_dump(mode="json"), "resumed": run.resumed, "data": _identity(run.manifest)
+            }  # fmt: skip
+
+        facts = world.from_first(opened)
+        if mine:
+            yield mine[0]
+        else:
+            config = validated(TrainConfig, facts["config"], "train")
+            manifest = _same_manifest(dataset, facts["data"])
+            yield Run(Path(path), Path(dataset), manifest, config, facts["resumed"])
+
+
+def _identity(manifest: Manifest) -> str:
+    return f"fingerprint {manifest.fingerprint}, {manifest.splits['training'].packings} packings"
+
+
+def _same_manifest(dataset: str | Path, identity: str) -> Manifest:
+    """The manifest of this rank's dataset. RankError where that is not rank 0's: each machine may have a copy."""
+    try:
+        manifest = load_manifest(dataset)
+    except StreamfeatError as error:
+        raise RankError(str(error)) from error
+    if _identity(manifest) != identity:
+        raise RankError(
+            f"{dataset}: is another dataset ({_identity(manifest)}) than rank 0's ({identity}); "
+            "give every rank the same"
+        )
+    return manifest
+
+
+def resumed_config(path: Path, saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """The saved configuration, with what was `given` of `FREE_ON_RESUME`.
+
+    Raises ConfigError, with both values, for anything else that was given and differs.
+    """
+    flat = _flat(saved)
+    if saved.steps and "epochs" in given:
+        raise ConfigError(
+            f"{path}: the run was started with --steps {saved.steps}; leave epochs, typed or in --config, out to go on"
+        )
+    differing = [name for name, value in given.items() if name not in FREE_ON_RESUME and value != flat[name]]
+    if differing:
+        lines = [f"  {_option(name)}: saved {flat[name]}, given {given[name]}" for name in differing]
+        raise ConfigError(
+            f"{path}: the run was started with other options:\n" + "\n".join(lines)
+            + "\nleave them out to go on with the saved ones, or start anew (--overwrite, or another folder)"
+        )  # fmt: skip
+    free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
+    return validated(TrainConfig, {**saved.model_dump(), **free}, "train")
+
+
+def check_checkpoint(run: Run, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint of another configuration or other data than its run's, with a table of differences."""
+    state = checkpoint.state
+    here, there = _flat(run.config), _flat(state.config)
+    lines = [
+        f"  {_option(name)}: config.json {value}, checkpoint {there[name]}"
+        for name, value in here.items()
+        if name not in FREE_ON_RESUME and value != there[name]
+    ]
+    if state.fingerprint != run.manifest.fingerprint:
+        lines.append(f"  dataset: config.json {run.manifest.fingerprint}, checkpoint {state.fingerprint}")
+    if lines:
+        raise ConfigError(
+            f"{checkpoint.path}: is of another run:\n" + "\n".join(lines)
+            + "\nput the checkpoints and config.json that belong together back, or start anew (--overwrite)"
+        )  # fmt: skip
+
+
+def _has_stepped(path: Path) -> bool:
+    """Whether the run made a step."""
+    return (path / METRICS).exists() and (path / METRICS).stat().st_size > 0
+
+
+def _check_live(config: TrainConfig, given: Mapping[str, Any]) -> None:
+    """Refuse options of live training without it: a forgotten --live would train on stored packings."""
+    if not config.live and (names := sorted(name for name in given if name.startswith("live_"))):
+        raise ConfigError(f"{', '.join(map(_option, names))}: belongs to live training; add --live, or leave it out")
+
+
+def _check_ours(path: Path) -> None:
+    """Refuse a folder that holds something and no run: nothing of the user's is ever written over."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ConfigError(f"{path}: is a file; give a folder for the run")
+    names = {entry.name for entry in path.iterdir() if not (entry.name.startswith(".") and entry.name.endswith(".tmp"))}
+    if RUN_CONFIG in names:
+        return
+    if foreign := sorted(names - {LOCK, RUN_DATASET}):
+        raise ConfigError(
+            f"{path}: is not empty and holds no run ({RUN_CONFIG} is missing, {foreign[0]} is there); "
+            "give an empty or new folder (nothing was changed)"
+        )
+
+
+def _clear(path: Path) -> None:
+    """Delete what a run wrote, and nothing else."""
+    with storage_errors(path):
+        for name in _OURS:
+            remove(path / name)
+
+
+def _check_same_data(path: Path, record: RunRecord, dataset: Path, manifest: Manifest) -> None:
+    if record.fingerprint == manifest.fingerprint:
+        return
+    here = _facts(manifest)
+    try:
+        there = _facts(load_manifest(path / RUN_DATASET))
+    except StreamfeatError:  # a killed --overwrite has deleted it: the fingerprints remain
+        there = here
+    lines = [
+        f"  {name}: saved {there.get(name)}, now {here.get(name)}\n"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+    raise ConfigError(
+        f"{path}: the run saw other data than {dataset} holds now:\n"
+        f"  fingerprint: saved {record.fingerprint}, now {manifest.fingerprint}\n" + "".join(lines[:20])
+        + "give the dataset that the run was started on, or start anew (--overwrite, or another folder)"
+    )  # fmt: skip
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    """What a user can understand of a dataset, by dotted name; not where its files lay, nor what follows from that."""
+    derived = {"fingerprint", "plan", "receipts", "sources", "special_tokens", "event_chunk", "event_shard"}
+    return _leaves(manifest.model_dump(mode="json", exclude=derived))
+
+
+def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix.removesuffix("."): values}
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= _leaves(value, f"{prefix}{key}.")
+    return leaves
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    values = config.model_dump()
+    model = values.pop("model")
+    return {**values, **model}
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,122 @@
+"""`metrics.jsonl`: a line per step and per validation, appended at once, every digit kept.
+
+A resumed run appends. Where a step occurs twice, its later line counts.
+"""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from streamfeat.errors import DamagedError
+from streamfeat.store.files import check_ordinary, open_below
+from streamfeat.errors import storage_errors
+from train.runs.tensorboard import ScalarWriter, write_scalars
+
+METRICS = "metrics.jsonl"
+
+Kind = Literal["train", "validation"]
+Line = dict[str, Any]
+
+
+class MetricsLog:
+    """The metrics of a run, open for appending. Raises as `open_lines`."""
+
+    def __init__(self, run: Path, scalars: ScalarWriter | None = None) -> None:
+        self.path = run / METRICS
+        self._scalars = scalars  # told the same
+        self._file = open_lines(self.path)
+
+    def append(self, kind: Kind, step: int, values: Mapping[str, float | None]) -> None:
+        """One line: `kind`, `step`, then `values`; a value that is not finite becomes null.
+
+        Raises StorageError where the disk refuses; no half line stays.
+        """
+        line: Line = {"kind": kind, "step": step}
+        line |= {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
+        append_line(self._file, self.path, line)
+        if self._scalars is not None:
+            write_scalars(self._scalars, kind, step, values)
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def read_metrics(run: str | Path) -> list[Line]:
+    """The lines of a run that count, by step, the training line of a step before its validation.
+
+    Empty where the run has none. Raises DamagedError for a line that is no metrics line, and where anything but an
+    ordinary file has the name.
+    """
+    path = Path(run) / METRICS
+    try:
+        with storage_errors(path), os.fdopen(open_below(Path(run), METRICS), "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return []
+    lines: dict[tuple[int, str], Line] = {}
+    *whole, torn = content.split(b"\n")
+    del torn  # empty, or cut off by a kill
+    for number, text in enumerate(whole, start=1):
+        try:
+            line = json.loads(text, parse_constant=_refuse)
+            lines[int(line["step"]), str(line["kind"])] = line
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            raise DamagedError(f"{path}: line {number} is no metrics line ({text[:60]!r}); delete that line") from None
+    return [lines[key] for key in sorted(lines)]
+
+
+def _refuse(constant: str) -> None:
+    """NaN and infinity are no JSON, and no line of ours has them."""
+    raise ValueError(constant)
+
+
+def open_lines(path: Path) -> FileIO:
+    """The file of JSON lines at `path`, made where it is missing; what is written goes straight to its end.
+
+    Nothing is held back in a buffer: what a full disk refused would be written again when the file is closed.
+    Raises StorageError where the disk refuses, DamagedError where a link or anything but an ordinary file is there.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with storage_errors(path):
+        file = FileIO(os.open(path, flags, 0o666), "a+")
+        try:
+            check_ordinary(file.fileno(), path, "run the same command again")
+            _drop_torn_line(file)
+        except BaseException:
+            file.close()
+            raise
+    return file
+
+
+def append_line(file: FileIO, path: Path, line: Line) -> None:
+    """Write `line` to the end of `file`, which lies at `path`, or nothing: StorageError where the disk refuses."""
+    left = (json.dumps(line, allow_nan=False) + "\n").encode()
+    with storage_errors(path):
+        end = os.fstat(file.fileno()).st_size
+        try:
+            while left:  # a disk that fills up takes a part first, and says why at the next call
+                left = left[file.write(left) :]
+        except OSError:
+            with contextlib.suppress(OSError):  # opening the file drops a half line, too
+                file.truncate(end)
+            raise
+
+
+def _drop_torn_line(file: FileIO) -> None:
+    """A kill in the middle of a write leaves a line without an end; the next one must not continue it."""
+    size = os.fstat(file.fileno()).st_size
+    if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+        file.seek(0)
+        file.truncate(file.readall().rfind(b"\n") + 1)
+        os.fsync(file.fileno())

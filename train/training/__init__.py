@@ -1,0 +1,4 @@
+"""The training loop and what it holds.
+
+Only `evaluation`, `train` itself and the command line import it.
+"""

@@ -1,0 +1,121 @@
+"""What a run would be, measured on its first steps: nothing of it is kept."""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from streamfeat.errors import StorageError
+from streamfeat.workers.process import peak_memory
+from train.devices.device import exact_arithmetic
+from train.devices.memory import Memory, told_what_to_lower
+from train.devices.ranks import joined
+from train.runs.folder import open_run_together
+from train.training.loop import never
+from train.training.progress import TrainingReport
+from train.training.session import Session
+
+_UNTIMED = 3  # steps: the first ones compile, and fill caches
+_TIMED = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The outline of a run."""
+
+    device: str
+    world_size: int
+    num_parameters: int
+    weight_bytes: int  # on each rank, as the next ones
+    gradient_bytes: int
+    optimizer_bytes: int
+    peak_bytes: int  # largest use so far: of the GPU, or of the process off it
+    memory: Memory  # what was expected before the first step
+    batch_windows: int
+    batch_tokens: int  # with PAD
+    micro_batch_windows: int
+    steps_per_epoch: int
+    num_steps: int
+    num_tokens: int  # that the whole run reads, without PAD
+    step_s: float  # median of the timed steps
+    timed_steps: int
+
+    @property
+    def training_s(self) -> float:
+        """Expected seconds of all steps; validation and checkpoints come on top."""
+        return self.step_s * self.num_steps
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="streamfeat-")
+    except OSError as error:
+        raise StorageError(f"no folder for temporary files ({error}); set TMPDIR to one that has space") from None
+    with folder as path:
+        yield path
+
+
+def dry_run(
+    dataset: str | Path,
+    given: Mapping[str, Any] | None = None,
+    *,
+    force: bool = False,
+    stop: Callable[[], bool] = never,
+) -> Iterator[TrainingReport | Estimate]:
+    """The first steps of what `train` would do with the same arguments, at last an `Estimate`, or `Stopped` where
+    `stop` said so before there was anything to measure. Raises as `train`."""
+    with (
+        exact_arithmetic(),
+        joined() as world,
+        _scratch() as folder,
+        open_run_together(world, dataset, world.from_first(lambda: f"{folder}/run"), given or {}) as opened,
+        told_what_to_lower(opened.config, opened.manifest.schema_.window_len, world),
+        Session(replace(opened, trial=True), world, force=force) as session,
+    ):
+        yield from session.open()
+        seconds: list[float] = []
+        last = min(_UNTIMED + _TIMED, session.num_steps)
+        while session.step < last and (yield from session.may_go_on(stop)):
+            started = time.perf_counter()
+            yield from session.advance()
+            seconds.append(time.perf_counter() - started)
+        if session.step < last:
+            yield session.ended()
+            return
+        timed = seconds[min(_UNTIMED, len(seconds) - 1) :]
+        training, parameters = session.manifest.splits["training"], list(session.updater.model.parameters())
+        yield Estimate(
+            device=world.device.type,
+            world_size=world.size,
+            num_parameters=session.num_parameters,
+            weight_bytes=_num_bytes(parameters),
+            gradient_bytes=_num_bytes([p.grad for p in parameters if p.grad is not None]),
+            optimizer_bytes=_num_bytes([v for s in session.updater.optimizer.state.values() for v in s.values()]),
+            peak_bytes=_peak_memory(world.device),
+            memory=session.memory,
+            batch_windows=session.batch_windows,
+            batch_tokens=session.batch_windows * session.manifest.schema_.window_len,
+            micro_batch_windows=session.updater.micro_windows,
+            steps_per_epoch=session.steps_per_epoch,
+            num_steps=session.num_steps,
+            num_tokens=round(training.tokens * session.num_steps / session.steps_per_epoch),
+            step_s=median(timed),
+            timed_steps=len(timed),
+        )
+
+
+def _num_bytes(tensors: list[Any]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return peak_memory()

@@ -1,0 +1,191 @@
+"""One optimizer update: the loss of a global batch, its gradient in micro-batches, and the step.
+
+Loss sums are divided by the weight sums of the whole global batch, which all ranks know before the first
+micro-batch, so that neither accumulation nor ranks change the number.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from streamfeat.kernels.draws import DROPOUT, draws
+from streamfeat.store.manifest import Manifest
+from train.config import TrainConfig
+from train.devices.device import autocast
+from train.devices.ranks import World, without_sync
+from train.model.batch import Batch, BatchFacts, to_batch
+from train.model.targets import Arrays, weight_sums
+from train.model.transformer import EventTransformer
+from train.training.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
+from train.training.progress import Losses
+
+
+@dataclass(frozen=True)
+class Update:
+    """What came of a batch."""
+
+    losses: Losses  # by task, unscaled
+    loss: float | None
+    learning_rate: float
+    gradient_norm: float | None = None  # before clipping; None without a target
+    not_finite: dict[str, str] = field(default_factory=dict)  # task or `gradient` → nan, inf or -inf
+
+    @property
+    def finite(self) -> bool:
+        """False: loss or gradient was not, and nothing was applied."""
+        return not self.not_finite
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """This rank's share of the global batch of a step, as far as the host can bring it before the step."""
+
+    step: int  # from 0
+    window: NDArray[np.int64]  # (rows,): which windows they are, -1 where a slot is empty
+    weights: list[float]  # by task: sum over this rank's targets
+    num_micro: int  # micro-batches; at least one
+    batches: Iterator[Batch]  # them, on the device: the first is made already, each other when it is asked for
+
+
+class Replica(nn.Module):
+    """What every rank runs on its micro-batches: the model, its loss sums made one number to be minimised."""
+
+    def __init__(self, model: EventTransformer, scales: dict[str, float], device: torch.device) -> None:
+        super().__init__()
+        self.model = model
+        # DistributedDataParallel looks for parameters without a gradient, and warns where there never is one.
+        self.unused = nn.Parameter(torch.zeros((), device=device))
+        self._scales = scales
+        self._loss_sums: Callable[[Batch], dict[str, Tensor]] = model.loss_sums
+        if device.type == "cuda":
+            self._loss_sums = torch.compile(model.loss_sums)
+
+    def forward(self, batch: Batch, divisors: dict[str, float]) -> tuple[Tensor, Tensor]:
+        """The scaled loss, (), and the loss sums, (tasks,) without gradient, of the tasks in `divisors` alone."""
+        sums = self._loss_sums(batch)
+        total = torch.stack([sums[task] / (divisor * self._scales[task]) for task, divisor in divisors.items()]).sum()
+        return total, torch.stack([sums[task].detach() for task in divisors])
+
+
+class Updater:
+    """A model under training with its optimizer."""
+
+    def __init__(
+        self, model: EventTransformer, manifest: Manifest, config: TrainConfig, num_steps: int, world: World
+    ) -> None:
+        self.model = model
+        self.optimizer = make_optimizer(model, config)
+        self.config = config
+        self.num_steps = num_steps
+        self.facts = BatchFacts.of(manifest, config)
+        self.scales = task_scales(manifest)
+        self.micro_windows = config.micro_batch_windows(manifest.schema_.window_len, world.size)
+        self.world, self.device = world, world.device
+        self._replica = world.replicated(Replica(model, self.scales, world.device))
+
+    def prepare(self, arrays: Arrays, step: int) -> Prepared:
+        """What update `step` (from 0) needs of the host, from this rank's share `arrays` of the global batch, which are
+        read until its last micro-batch is made."""
+        micro = micro_batches(arrays, self.micro_windows) or [slice(0, self.micro_windows)]
+        batches = (to_batch(arrays, rows, self.facts, self.device, step=step) for rows in micro)
+        return Prepared(
+            step=step,
+            window=arrays["window"].copy(),
+            weights=list(weight_sums(arrays, self.facts.schema).values()),
+            num_micro=len(micro),
+            batches=itertools.chain([next(batches)], batches),
+        )
+
+    def apply(self, prepared: Prepared, meanwhile: Callable[[], None] = lambda: None) -> Update:
+        """One update; a batch without any target changes nothing.
+
+        `meanwhile` is called once the device has all its work and nothing of the arrays is read any more: the
+        next batch's host work then costs no time.
+        """
+        rate = self.rate_of(prepared.step)
+        weights = self.world.sum(prepared.weights)
+        divisors = {task: total for task, total in zip(self.scales, weights, strict=True) if total}
+        losses: Losses = dict.fromkeys(self.scales)
+        if not divisors:
+            return Update(losses, None, rate)
+        self.optimizer.zero_grad()
+        if self.device.type == "cuda":
+            _seed_native_dropout(self.config.seed, prepared.step, self.world.rank)
+        batches = prepared.batches
+        with self.world.watched():
+            with without_sync(self._replica):
+                sums = [self._backward(next(batches), divisors) for _ in range(prepared.num_micro - 1)]
+            # Gradients are exchanged in every rank's last pass, also where a rank has no target at all.
+            sums.append(self._backward(next(batches), divisors))
+            norm = clip_gradients(self.model, self.config.clip)
+            meanwhile()
+            *totals, norm_value = self._on_host(sums, norm)
+        losses |= {task: total / divisors[task] for task, total in zip(divisors, self.world.sum(totals), strict=True)}
+        figures = {task: losses[task] for task in divisors} | {"gradient": norm_value}
+        not_finite = {name: str(x) for name, x in figures.items() if x is not None and not math.isfinite(x)}
+        if not_finite:
+            return Update(finite_or_none(losses), None, rate, norm_value, not_finite)
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        return Update(losses, scaled_sum(losses, self.scales), rate, norm_value)
+
+    def rate_of(self, step: int) -> float:
+        """The learning rate of update `step` (from 0)."""
+        return learning_rate(self.config, step, self.num_steps)
+
+    def _backward(self, batch: Batch, divisors: dict[str, float]) -> Tensor:
+        """Add the gradients of one micro-batch; returns its loss sums, (tasks,) in the order of `divisors`."""
+        with autocast(self.device):
+            total: Tensor
+            sums: Tensor
+            total, sums = self._replica(batch, divisors)
+        # Ranks average their gradients; the loss is a sum over them.
+        (total * self.world.size).backward()  # type: ignore[no-untyped-call]
+        return sums
+
+    def _on_host(self, sums: list[Tensor], norm: Tensor) -> list[float]:
+        """Loss sums added up in float64, then the norm: the one time in a step that the host waits."""
+        totals = torch.stack(sums).double().sum(0)
+        values: list[float] = torch.cat((totals, norm.double().reshape(1))).tolist()
+        return values
+
+
+def _seed_native_dropout(seed: int, step: int, rank: int) -> None:
+    """Native dropout draws from torch's generator: seeded per step and rank, a resumed run sees the same masks."""
+    torch.cuda.manual_seed(int(draws(seed, DROPOUT, step, first=rank, num=1)[0] >> np.uint64(1)))
+
+
+def task_scales(manifest: Manifest) -> dict[str, float]:
+    """Task → what its loss is divided by: entropy of popularity, variance of ratings; 1 in place of 0."""
+    scales = {}
+    for medium in manifest.scales:
+        scales[f"{medium.medium}_watch"] = medium.watch_entropy or 1.0
+        scales[f"{medium.medium}_rating"] = medium.rating_variance or 1.0
+    return scales
+
+
+def scaled_sum(losses: Losses, scales: dict[str, float]) -> float | None:
+    """Σ task loss / scale over the tasks that have a loss; None where none has, not finite where one is not."""
+    terms = [loss / scales[task] for task, loss in losses.items() if loss is not None]
+    return sum(terms) if terms else None
+
+
+def finite_or_none(losses: Losses) -> Losses:
+    """`losses` with None in place of what is not finite, as they are reported."""
+    return {task: loss if loss is not None and math.isfinite(loss) else None for task, loss in losses.items()}
+
+
+def micro_batches(arrays: Arrays, num_windows: int) -> list[slice]:
+    """The rows of a batch, `num_windows` at a time, leaving out those that hold no target."""
+    found = []
+    for first in range(0, len(arrays["window"]), num_windows):
+        rows = slice(first, min(first + num_windows, len(arrays["window"])))
+        if arrays["weight_item"][rows].any() or arrays["weight_rating"][rows].any():
+            found.append(rows)
+    return found
