@@ -23,7 +23,7 @@ from results import write_results
 from torch import nn
 
 from streamfeat import WindowStream, load_manifest
-from train import train
+from train import train_steps
 from train.config import PRESETS, new_config
 from train.devices.memory import estimate
 from train.model.transformer import EventTransformer
@@ -80,7 +80,7 @@ def measure(data: Path, run: Path, objective: str, steps: int, batch_tokens: int
     given = {"preset": "base", "objective": objective, "steps": steps, "batch_tokens": batch_tokens,
              "validate_every": steps, "checkpoint_every": steps, "threads": 4}  # fmt: skip
     times, waits, tokens = [], [], 0
-    for record in train(data, run, given, overwrite=True):
+    for record in train_steps(data, run, given, overwrite=True):
         if isinstance(record, Started):
             tokens = record.batch_windows * record.window_len
         if isinstance(record, Stepped):

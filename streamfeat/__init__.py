@@ -9,7 +9,7 @@ from streamfeat.config import BuildConfig
 from streamfeat.errors import StreamfeatError
 
 if TYPE_CHECKING:
-    from streamfeat.builder.coordinator import build_dataset, build_shards
+    from streamfeat.builder.coordinator import build_shards, build_steps
     from streamfeat.store.manifest import Manifest, load_manifest
     from streamfeat.stream.stream import WindowStream
 
@@ -18,15 +18,15 @@ __all__ = [
     "Manifest",
     "StreamfeatError",
     "WindowStream",
-    "build_dataset",
     "build_shards",
+    "build_steps",
     "load_manifest",
 ]
 
 _HOMES = {
     "Manifest": "streamfeat.store.manifest",
     "WindowStream": "streamfeat.stream.stream",
-    "build_dataset": "streamfeat.builder.coordinator",
+    "build_steps": "streamfeat.builder.coordinator",
     "build_shards": "streamfeat.builder.coordinator",
     "load_manifest": "streamfeat.store.manifest",
 }

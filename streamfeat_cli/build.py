@@ -48,7 +48,7 @@ def build_shards(
     as_json: Json = False,
 ) -> None:
     """Build a dataset of Zarr shards from event files: EVENTS... OUT. With --live, then serve a live training run."""
-    from streamfeat.builder.coordinator import build_dataset
+    from streamfeat.builder.coordinator import build_steps
 
     if len(paths) < 2:
         raise ConfigError(
@@ -65,7 +65,7 @@ def build_shards(
         "seed": seed, "packings": 0 if live else packings,
     }, "build-shards")  # fmt: skip
     num_workers = workers or len(os.sched_getaffinity(0))
-    steps = build_dataset(paths[:-1], paths[-1], config, workers=num_workers, overwrite=overwrite)
+    steps = build_steps(paths[:-1], paths[-1], config, workers=num_workers, overwrite=overwrite)
     with said_how_to_go_on("what is committed is kept; run the same command to go on"):
         finished = with_bars(steps)
         summary = dataset_summary(finished.manifest, Path(paths[-1])) | {

@@ -21,7 +21,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Rank the full catalogue for each user's held-out event, beside simple rivals on the same split."""
-    from train.evaluation.evaluate import evaluate as score
+    from train.evaluation.evaluate import evaluate_steps as score
     from train.evaluation.figures import Evaluation, Fitting, Scored
 
     bar = users_bar("{task.description}")

@@ -26,7 +26,7 @@ def export_features(
     as_json: Json = False,
 ) -> None:
     """Write what a model would see and be asked as plain arrays, under the names of the original notebook."""
-    from streamfeat.export import export_features as export
+    from streamfeat.export import export_steps as export
 
     steps = export(
         dataset, dest, objective=objective, mask_policy=mask_policy, split=split, epoch=epoch, seed=seed,

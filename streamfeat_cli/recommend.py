@@ -47,7 +47,7 @@ def recommend(
         show(as_json, written, lambda: out.print(f"{written['file']}: {written['rows']:,} rows", **PLAIN))
         return
     from streamfeat.progress import Note
-    from train.inference.recommend import recommend as rank
+    from train.inference.recommend import recommend_steps as rank
 
     assert history is not None
     reading = validated(
@@ -85,10 +85,10 @@ def time_of(text: str) -> datetime | int:
 def _for_everyone(
     run: Path, dataset: Path | None, file: Path, k: int | None, at: Any, seen: bool, checkpoint: str, overwrite: bool
 ) -> dict[str, Any]:
-    from train.inference.every_user import Scored, Written, recommend_all
+    from train.inference.every_user import Scored, Written, recommend_all_steps
     from train.inference.recommend import DEFAULT_K
 
-    records: Iterator[Any] = recommend_all(
+    records: Iterator[Any] = recommend_all_steps(
         run, dataset, file, k=DEFAULT_K if k is None else k, at=at, seen=seen, checkpoint=checkpoint,
         overwrite=overwrite,
     )  # fmt: skip

@@ -99,7 +99,7 @@ def train(
     last = "finishing the step" if dry_run else "finishing the step and saving"
     with stop_on_signals(last if is_first else "") as received:
         if dry_run:
-            from train.training.dry_run import dry_run as outline
+            from train.training.dry_run import dry_run_steps as outline
 
             steps_of_run = outline(dataset, given, force=force, stop=lambda: bool(received))
             estimate = follow_training(steps_of_run, show=is_first).get("estimate")
@@ -110,7 +110,7 @@ def train(
             return
         if run is None:
             raise ConfigError("train needs a folder for the run: --run RUN (or --dry-run, which keeps nothing)")
-        from train.training.loop import train as run_training
+        from train.training.loop import train_steps as run_training
 
         steps_of_run = run_training(
             dataset, run, given,

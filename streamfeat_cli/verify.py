@@ -27,7 +27,7 @@ def verify(
         _repair(path, as_json)
         return
     from streamfeat.store.verify import Problem
-    from streamfeat.store.verify import verify as check
+    from streamfeat.store.verify import verify_steps as check
 
     problems = [step for step in _with_bar(path, check(path)) if isinstance(step, Problem)]
     damaged = [problem for problem in problems if problem.kind != "foreign"]
@@ -45,10 +45,10 @@ def verify(
 
 def _repair(path: Path, as_json: bool) -> None:
     """Verify and repair; each problem and each repaired file is said when it is found."""
-    from streamfeat.builder.repair import Repaired, repair
+    from streamfeat.builder.repair import Repaired, repair_steps
 
     problems, repaired = [], []
-    for step in _with_bar(path, repair(path)):
+    for step in _with_bar(path, repair_steps(path)):
         if isinstance(step, Repaired):
             repaired.append(step.file)
             err.print(f"repaired: {step.file}", **PLAIN)

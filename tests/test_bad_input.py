@@ -20,7 +20,7 @@ import pytest
 from edited_manifests import edit_manifest
 
 import streamfeat_cli
-from train.training.loop import train
+from train.training.loop import train_steps
 
 HEADER = b"user,item,timestamp,rating\n"
 GOOD = b"".join(b"u%d,i%d,%d,%d\n" % (i % 7, i % 5, 1_300_000_000 + i * 86_400, i % 5) for i in range(60))
@@ -58,7 +58,7 @@ def expect(answer: tuple[int, str, str], code: int, message: str) -> None:
 def small_run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     """A run of two steps."""
     path = tmp_path_factory.mktemp("bad-input") / "run"
-    for _ in train(tiny_dataset, path, {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 64, "steps": 2}):
+    for _ in train_steps(tiny_dataset, path, {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 64, "steps": 2}):
         pass
     return path
 

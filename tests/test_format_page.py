@@ -553,7 +553,7 @@ def test_the_page_names_every_key_of_a_live_run() -> None:
 
 def test_the_page_names_every_array_and_attribute_of_an_export(datasets: dict[str, Path], tmp_path: Path) -> None:
     """Both objectives; what is named is there."""
-    from streamfeat.export import export_features
+    from streamfeat.export import export_steps
 
     text = section("Exported features")
     arrays = text.partition("| array |")[2].partition("\n\n")[0]
@@ -562,7 +562,7 @@ def test_the_page_names_every_array_and_attribute_of_an_export(datasets: dict[st
     of_group, of_array = (set(re.findall(r"`(\w+)`", part)) for part in attributes.split("Of an array:"))
     for objective in ("causal", "masked"):
         dest = tmp_path / objective
-        list(export_features(datasets["users"], dest, objective=objective))  # type: ignore[arg-type]
+        list(export_steps(datasets["users"], dest, objective=objective))  # type: ignore[arg-type]
         group = json.loads((dest / "zarr.json").read_text("utf-8"))["attributes"]
         assert of_group - group.keys() == ({"mask_policy"} if objective == "causal" else set())
         assert group.keys() <= of_group

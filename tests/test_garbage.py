@@ -31,7 +31,7 @@ from train.config import read_config
 from train.runs.checkpoint import read_checkpoint
 from train.runs.metrics import read_metrics
 from train.runs.record import read_record
-from train.training.loop import train
+from train.training.loop import train_steps
 
 FEW = settings(max_examples=30, suppress_health_check=list(HealthCheck))
 EXAMPLES = [4, pytest.param(120, marks=pytest.mark.slow)]  # of what takes DuckDB a tenth of a second
@@ -126,7 +126,7 @@ SOUND = {"a.csv": CSV, "ratings.dat": DAT, "a.inter": RECBOLE, "q.csv": QUOTED, 
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     """A run of two steps."""
     path = tmp_path_factory.mktemp("garbage") / "run"
-    for _ in train(tiny_dataset, path, {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 64, "steps": 2}):
+    for _ in train_steps(tiny_dataset, path, {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 64, "steps": 2}):
         pass
     return path
 

@@ -19,17 +19,17 @@ from edited_manifests import edit_manifest
 
 import streamfeat_cli
 from streamfeat import WindowStream, build_shards
-from streamfeat.builder.repair import repair
+from streamfeat.builder.repair import repair_steps
 from streamfeat.errors import DamagedError, StreamfeatError
 from streamfeat.events.batches import no_formula
 from streamfeat.store.histories import HistoryReader
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
-from streamfeat.store.verify import Problem, verify
+from streamfeat.store.verify import Problem, verify_steps
 from streamfeat.store.writer import is_committed, read_receipt
 from train.inference.scorer import Scorer
 from train.runs.checkpoint import read_checkpoint
-from train.training.loop import train
+from train.training.loop import train_steps
 
 TINY: dict[str, Any] = {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 64, "steps": 2}
 
@@ -61,7 +61,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     path = tmp_path_factory.mktemp("security") / "run"
-    for _ in train(tiny_dataset, path, TINY):
+    for _ in train_steps(tiny_dataset, path, TINY):
         pass
     return path
 
@@ -176,7 +176,7 @@ def test_a_name_in_a_manifest_or_receipt_never_leads_outside(tmp_path: Path, tin
     (tmp_path / "outside").write_bytes(b"secret")
     record = {"path": name, "size": 6, "sha256": hashlib.sha256(b"secret").hexdigest()}
     edit_manifest(data, lambda values: values["receipts"][0]["files"].append(record))
-    problems = [step for step in verify(data) if isinstance(step, Problem) and step.file == name]
+    problems = [step for step in verify_steps(data) if isinstance(step, Problem) and step.file == name]
     assert [problem.kind for problem in problems] == ["altered"]
     task = load_manifest(data).receipts[0].task
     file = data / f"receipts/{task}.json"
@@ -205,7 +205,7 @@ def test_a_link_in_a_dataset_is_named_and_not_followed(tmp_path: Path, tiny_data
     shutil.copytree(tiny_dataset, data)
     (data / name).rename(tmp_path / "elsewhere")
     (data / name).symlink_to(tmp_path / "elsewhere")
-    problems = [str(step) for step in verify(data) if isinstance(step, Problem) and step.kind != "foreign"]
+    problems = [str(step) for step in verify_steps(data) if isinstance(step, Problem) and step.kind != "foreign"]
     assert any("link" in problem or name in problem for problem in problems), problems
     if name == "items.parquet":
         with pytest.raises(DamagedError, match="link"):
@@ -242,8 +242,10 @@ def test_what_stands_in_place_of_a_lock_a_manifest_or_a_live_folder_is_refused(
         shutil.copy(tiny_dataset / "dataset.json", victim / ".lock")
         (data / name).symlink_to(victim if name == "live" else victim / ".lock")
     if name in (".lock", "live") and kind == "link":
-        assert [step.file for step in verify(data) if isinstance(step, Problem)] == [name]
-    steps = train(data, tmp_path / "run", {**TINY, "live": True}) if name.startswith("live") else repair(data)
+        assert [step.file for step in verify_steps(data) if isinstance(step, Problem)] == [name]
+    steps = (
+        train_steps(data, tmp_path / "run", {**TINY, "live": True}) if name.startswith("live") else repair_steps(data)
+    )
     with pytest.raises(DamagedError, match=r"a symbolic link|no ordinary file"):
         list(steps)
     if kind == "link":
@@ -281,7 +283,7 @@ def test_a_link_in_place_of_checkpoints_is_not_followed(
     with pytest.raises(DamagedError, match="is a symbolic link, which is not followed"):
         read_checkpoint(run / "checkpoints/step-00000002")
     with pytest.raises(DamagedError, match="is a symbolic link, which is not followed"):
-        list(train(tiny_dataset, run, {"threads": 2}, resume=True))
+        list(train_steps(tiny_dataset, run, {"threads": 2}, resume=True))
     assert sorted(elsewhere.rglob("*")) == before
 
 
@@ -295,7 +297,7 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
               for i, (user, item) in enumerate((user, item) for user in names for item in names * 3)]  # fmt: skip
     (folder / "events.csv").write_text("\n".join(lines) + "\n")
     build_shards([str(folder / "events.csv")], folder / "data", window_len=16, split="users:0.2")
-    for _ in train(folder / "data", folder / "run", TINY):
+    for _ in train_steps(folder / "data", folder / "run", TINY):
         pass
     return folder
 
@@ -371,7 +373,7 @@ def test_a_pipe_in_place_of_a_manifest_holds_up_no_build(tmp_path: Path, tiny_da
     data = tmp_path / "data"
     shutil.copytree(tiny_dataset, data)
     for name, call in (
-        ("items.parquet", lambda: list(train(data, tmp_path / "run", TINY))),
+        ("items.parquet", lambda: list(train_steps(data, tmp_path / "run", TINY))),
         ("dataset.json", lambda: build_shards([str(tiny_dataset.parent / "events.csv")], data, window_len=32)),
     ):
         (data / name).unlink()

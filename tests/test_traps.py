@@ -31,7 +31,7 @@ from train.model.targets import find_targets, weight_sums
 from train.model.transformer import EventTransformer
 from train.runs.checkpoint import Checkpoint, Checkpoints
 from train.runs.metrics import read_metrics
-from train.training.loop import train
+from train.training.loop import train_steps
 from train.training.optim import make_optimizer
 from train.training.progress import Stepped, TrainingReport
 
@@ -262,7 +262,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) ->
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         run = tmp_path_factory.mktemp("undisturbed") / "run"
-        assert steps_made(train(tiny_dataset, run, GIVEN)) == list(range(1, 13))
+        assert steps_made(train_steps(tiny_dataset, run, GIVEN)) == list(range(1, 13))
         torch.set_num_threads(before)
     return run
 
@@ -270,8 +270,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) ->
 def restarted(dataset: Path, run: Path, step: int) -> Path:
     """A run stopped after `step` and taken up again."""
     asked: list[bool] = []
-    assert steps_made(train(dataset, run, GIVEN, stop=lambda: bool(asked)), step, asked)[-1] == step
-    assert steps_made(train(dataset, run, resume=True)) == list(range(step + 1, 13))
+    assert steps_made(train_steps(dataset, run, GIVEN, stop=lambda: bool(asked)), step, asked)[-1] == step
+    assert steps_made(train_steps(dataset, run, resume=True)) == list(range(step + 1, 13))
     return run
 
 
@@ -309,9 +309,9 @@ def test_a_restart_that_loses_one_of_them_is_seen(
 ) -> None:
     """The comparison above notices each of the original's three losses by itself."""
     asked: list[bool] = []
-    steps_made(train(tiny_dataset, tmp_path / "run", GIVEN, stop=lambda: bool(asked)), step, asked)
+    steps_made(train_steps(tiny_dataset, tmp_path / "run", GIVEN, stop=lambda: bool(asked)), step, asked)
     lose(monkeypatch, step)
-    steps_made(train(tiny_dataset, tmp_path / "run", resume=True))
+    steps_made(train_steps(tiny_dataset, tmp_path / "run", resume=True))
     assert not same(tmp_path / "run", undisturbed)
 
 

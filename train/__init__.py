@@ -5,28 +5,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from train.config import ModelConfig, TrainConfig
     from train.dataset import WindowDataset
-    from train.evaluation import evaluate
-    from train.inference import recommend
-    from train.inference.every_user import recommend_all
+    from train.evaluation.evaluate import evaluate_steps
+    from train.inference.every_user import recommend_all_steps
+    from train.inference.recommend import recommend_steps
     from train.inference.scorer import Scorer
     from train.model.transformer import EventTransformer
     from train.runs.checkpoint import read_checkpoint
     from train.runs.metrics import read_metrics
-    from train.training.loop import train
-
-__all__ = [
-    "EventTransformer",
-    "ModelConfig",
-    "Scorer",
-    "TrainConfig",
-    "WindowDataset",
-    "evaluate",
-    "read_checkpoint",
-    "read_metrics",
-    "recommend",
-    "recommend_all",
-    "train",
-]
+    from train.training.loop import train_steps
 
 _HOMES = {
     "EventTransformer": "train.model.transformer",
@@ -34,22 +20,32 @@ _HOMES = {
     "Scorer": "train.inference.scorer",
     "TrainConfig": "train.config",
     "WindowDataset": "train.dataset",
+    "evaluate_steps": "train.evaluation.evaluate",
     "read_checkpoint": "train.runs.checkpoint",
     "read_metrics": "train.runs.metrics",
-    "recommend_all": "train.inference.every_user",
-    "train": "train.training.loop",
+    "recommend_all_steps": "train.inference.every_user",
+    "recommend_steps": "train.inference.recommend",
+    "train_steps": "train.training.loop",
 }
-_MODULES = {
-    "evaluate": "train.evaluation.evaluate",
-    "recommend": "train.inference.recommend",
-}  # recipes of the same name as their module: train.inference.recommend.recommend(…)
+
+__all__ = [
+    "EventTransformer",
+    "ModelConfig",
+    "Scorer",
+    "TrainConfig",
+    "WindowDataset",
+    "evaluate_steps",
+    "read_checkpoint",
+    "read_metrics",
+    "recommend_all_steps",
+    "recommend_steps",
+    "train_steps",
+]
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name in _MODULES:
-        return import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'train' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOMES[name]), name)

@@ -65,7 +65,7 @@ class Finished:
 Step = Generator[Progress | Note, None, list[Receipt]]
 
 
-def build_dataset(
+def build_steps(
     events: Sequence[str], out: str | Path, config: BuildConfig, *, workers: int = 1, overwrite: bool = False
 ) -> Generator[Note | Progress | Finished]:
     """Build, or finish building, the dataset `out` from event files; yields progress, at last a `Finished`.
@@ -101,12 +101,12 @@ def build_dataset(
 
 
 def build_shards(events: Sequence[str], out: str | Path, *, workers: int = 1, **options: Any) -> Manifest:
-    """`build_dataset` without progress: builds the dataset `out` and returns its manifest.
+    """`build_steps` without progress: builds the dataset `out` and returns its manifest.
 
     `options` are the fields of `BuildConfig`. Raises the errors of `streamfeat.errors`.
     """
     config = validated(BuildConfig, options, "build_shards")
-    *_, finished = build_dataset(events, out, config, workers=workers)
+    *_, finished = build_steps(events, out, config, workers=workers)
     assert isinstance(finished, Finished)
     return finished.manifest
 

@@ -16,7 +16,7 @@ from streamfeat.store.dataset_folder import check_temporary
 from streamfeat.store.files import locked, remove, sweep_temporaries
 from streamfeat.store.layout import HISTORIES, LIVE, TEMPORARY, USERS, WINDOWS
 from streamfeat.store.manifest import FileRecord, Manifest, Receipt, SplitCounts, load_manifest
-from streamfeat.store.verify import Checked, Problem, check_arrays, verify
+from streamfeat.store.verify import Checked, Problem, check_arrays, verify_steps
 from streamfeat.store.writer import commit_receipt, receipt_file, record_of, write_shard, write_whole
 
 SCRATCH = f"{TEMPORARY}/repair"
@@ -30,7 +30,7 @@ class Repaired:
     file: str
 
 
-def repair(path: str | Path) -> Iterator[Checked | Problem | Repaired]:
+def repair_steps(path: str | Path) -> Iterator[Checked | Problem | Repaired]:
     """Verify the dataset at `path`, then make anew what of `windows.zarr` and of the receipts is damaged or missing.
 
     Yields what `verify` yields, then a `Repaired` for each file; when it ends, the dataset is sound. May be killed at
@@ -44,7 +44,7 @@ def repair(path: str | Path) -> Iterator[Checked | Problem | Repaired]:
     with locked(root, "repairs or builds"):
         sweep_temporaries(root, LIVE)
         damage: dict[str, Problem] = {}
-        for found in verify(root):
+        for found in verify_steps(root):
             if isinstance(found, Problem) and found.kind != "foreign":
                 damage.setdefault(found.file, found)
             yield found

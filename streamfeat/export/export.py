@@ -49,7 +49,7 @@ class Finished:
     peak_memory: int  # bytes, summed over processes
 
 
-def export_features(
+def export_steps(
     dataset: str | Path,
     dest: str | Path,
     *,

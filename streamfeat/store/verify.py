@@ -51,7 +51,7 @@ class Problem:
         return f"{self.kind}: {where}{self.file}{chunk}: {self.what}"
 
 
-def verify(path: str | Path) -> Iterator[Checked | Problem]:
+def verify_steps(path: str | Path) -> Iterator[Checked | Problem]:
     """Check the dataset at `path` against its manifest: every file, every array, every receipt, every name.
 
     Yields a `Checked` after each file of the manifest (`load_manifest(path).files()`, in order), and a `Problem` for

@@ -11,7 +11,7 @@ import reference_build as reference
 import zarr
 from invented_events import invent_events, write_csv
 
-from streamfeat import BuildConfig, build_dataset, build_shards
+from streamfeat import BuildConfig, build_shards, build_steps
 from streamfeat.builder import plan
 from streamfeat.builder.coordinator import Progress
 from streamfeat.errors import ConfigError, DataError
@@ -19,7 +19,7 @@ from streamfeat.packings.plan_windows import Extent, SplitLabel, count_splits, c
 from streamfeat.schema import EVENT_FIELDS
 from streamfeat.store.manifest import Manifest, load_manifest
 from streamfeat.store.reader import ArrayReader
-from streamfeat.store.verify import Problem, verify
+from streamfeat.store.verify import Problem, verify_steps
 
 SEED = 20221221
 MEDIA_SETS = [{"movie": 40}, {"anime": 30, "manga": 20}, {"a": 5, "b": 50, "c": 9}]
@@ -246,7 +246,7 @@ def test_bad_rows_are_listed_and_too_many_stop_the_build(tmp_path: Path) -> None
     rows = (tmp_path / "out" / "rejected.csv").read_text().splitlines()[1:]
     assert [row.split(",")[1:3] for row in rows] == [["52", "missing_user"], ["203", "unparsable_time"]]
     assert manifest.num_events == 200
-    assert not [found for found in verify(tmp_path / "out") if isinstance(found, Problem)]  # its receipt, too
+    assert not [found for found in verify_steps(tmp_path / "out") if isinstance(found, Problem)]  # its receipt, too
     with pytest.raises(DataError, match=r"2 of 202 rows are bad(.|\n)*e.csv:52: missing_user(.|\n)*--max-rejected"):
         build_shards([str(path)], tmp_path / "strict", max_rejected=0.001)
 
@@ -322,7 +322,7 @@ def test_an_event_file_that_changes_while_it_is_read_makes_no_dataset(
 ) -> None:
     """What was read of it before and after belongs to no version of the file."""
     source = write_csv(tmp_path / "e.csv", tiny_events)
-    steps = build_dataset([str(source)], tmp_path / "out", BuildConfig(window_len=32))
+    steps = build_steps([str(source)], tmp_path / "out", BuildConfig(window_len=32))
     next(step for step in steps if isinstance(step, Progress) and step.done == step.total)
     if change == "gone":
         source.unlink()

@@ -9,7 +9,7 @@ from invented_events import write_csv
 from reference_build import Event
 from whole_builds import digests
 
-from streamfeat import BuildConfig, build_dataset, build_shards
+from streamfeat import BuildConfig, build_shards, build_steps
 from streamfeat.errors import ConfigError, DamagedError, LockedError
 
 
@@ -19,13 +19,13 @@ def events(tmp_path: Path, tiny_events: list[Event]) -> str:
 
 
 def overwrite(events: str, out: Path) -> None:
-    for _ in build_dataset([events], out, BuildConfig(window_len=64), overwrite=True):
+    for _ in build_steps([events], out, BuildConfig(window_len=64), overwrite=True):
         pass
 
 
 def leave_unfinished(events: list[str], out: Path, stage: str = "windows") -> None:
     """A build of the default configuration that is stopped when this stage begins."""
-    steps = build_dataset(events, out, BuildConfig())
+    steps = build_steps(events, out, BuildConfig())
     next(step for step in steps if getattr(step, "stage", "") == stage)
     steps.close()
 
@@ -68,7 +68,7 @@ def test_a_rerun_notices_a_lost_shard(tmp_path: Path, events: str) -> None:
 def test_a_second_build_into_one_folder_is_refused(tmp_path: Path, events: str) -> None:
     """It names the first one; when that is gone, the folder is free."""
     out = tmp_path / "out"
-    first = build_dataset([events], out, BuildConfig())
+    first = build_steps([events], out, BuildConfig())
     next(step for step in first if type(step).__name__ == "Progress")
     with pytest.raises(LockedError, match=r"process \d+ on .* builds here"):
         build_shards([events], out)
@@ -134,7 +134,7 @@ def test_a_damaged_plan_is_an_error_with_the_remedy(tmp_path: Path, events: str,
     with pytest.raises(DamagedError, match=r"(?s)tmp/plan\.json: .*; build with --overwrite$"):
         build_shards([events], out)
     assert (out / "tmp/plan.json").read_text("latin-1") == text
-    plan = next(step for step in build_dataset([events], out, BuildConfig(), overwrite=True) if hasattr(step, "stage"))
+    plan = next(step for step in build_steps([events], out, BuildConfig(), overwrite=True) if hasattr(step, "stage"))
     assert plan.stage == "reading"
 
 

@@ -16,7 +16,7 @@ from invented_events import invent_events, write_csv
 from processes import assert_session_ends
 from whole_builds import digests, undisturbed
 
-from streamfeat import BuildConfig, build_dataset, build_shards
+from streamfeat import BuildConfig, build_shards, build_steps
 
 HOUSE = Path(__file__).parents[2]
 OPTIONS = {"window_len": 16, "chunk_windows": 1, "shard_windows": 4, "packings": 2}
@@ -65,7 +65,7 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Unfinished:
     folder = tmp_path_factory.mktemp("unfinished")
     events, options, whole = undisturbed(folder, min_item_events=2)
     out = folder / "out"
-    with contextlib.closing(build_dataset([events], out, BuildConfig(**options))) as steps:
+    with contextlib.closing(build_steps([events], out, BuildConfig(**options))) as steps:
         next(step for step in steps if getattr(step, "stage", "") == "windows" and step.done > step.total / 2)
     return events, options, whole, out
 
@@ -85,7 +85,7 @@ def test_what_is_committed_is_not_done_again(tmp_path: Path, unfinished: Unfinis
     }
     assert {task.partition("-")[0] for task in tasks} >= {"split", "partition", "history", "window"}
     inodes = {file: (out / file).stat().st_ino for files in tasks.values() for file in files}
-    with contextlib.closing(build_dataset([events], out, BuildConfig(**options))) as steps:
+    with contextlib.closing(build_steps([events], out, BuildConfig(**options))) as steps:
         next(step for step in steps if getattr(step, "stage", "") == "windows" and step.done == step.total)
         assert {file: (out / file).stat().st_ino for file in inodes} == inodes
     build_shards([events], out, **options)
@@ -187,7 +187,7 @@ if sys.argv[3] == "emptying":
     shutil.rmtree = kill
 else:
     coordinator.run_window = kill
-list(coordinator.build_dataset([sys.argv[1]], sys.argv[2], BuildConfig(window_len=64), overwrite=True))
+list(coordinator.build_steps([sys.argv[1]], sys.argv[2], BuildConfig(window_len=64), overwrite=True))
 """
 
 
@@ -210,7 +210,7 @@ def test_an_overwrite_that_was_killed_while_it_emptied_the_folder_empties_it_to_
     events, out = kill_an_overwrite(tmp_path, "emptying")
     assert (out / "histories.zarr").exists()
     assert not (out / "dataset.json").exists()
-    list(build_dataset(events, out, BuildConfig(window_len=64), overwrite=overwrite))
+    list(build_steps(events, out, BuildConfig(window_len=64), overwrite=overwrite))
     assert digests(out) == digests(tmp_path / "whole")
 
 
@@ -221,11 +221,11 @@ def test_an_overwrite_that_was_killed_while_it_built_goes_on(tmp_path: Path) -> 
     inodes = {path: path.stat().st_ino for path in (out / "histories.zarr").glob("*/c/0")}
     assert len(inodes) >= 5
     del inodes[out / "histories.zarr/offsets/c/0"], inodes[out / "histories.zarr/partition_offsets/c/0"]
-    with contextlib.closing(build_dataset(events, out, BuildConfig(window_len=64), overwrite=True)) as steps:
+    with contextlib.closing(build_steps(events, out, BuildConfig(window_len=64), overwrite=True)) as steps:
         next(step for step in steps if getattr(step, "stage", "") == "windows")
         assert {path: path.stat().st_ino for path in inodes} == inodes
         list(steps)
     assert digests(out) == digests(tmp_path / "whole")
-    with contextlib.closing(build_dataset(events, out, BuildConfig(window_len=64), overwrite=True)) as steps:
+    with contextlib.closing(build_steps(events, out, BuildConfig(window_len=64), overwrite=True)) as steps:
         next(step for step in steps if getattr(step, "stage", "") == "reading")
         assert not (out / "histories.zarr").exists()

@@ -11,7 +11,7 @@ import pytest
 import reference_build as reference
 from invented_events import invent_events, write_csv
 
-from streamfeat import BuildConfig, WindowStream, build_dataset, build_shards, load_manifest
+from streamfeat import BuildConfig, WindowStream, build_shards, build_steps, load_manifest
 from streamfeat.builder import plan
 from streamfeat.config import StreamConfig
 from streamfeat.live.folder import start_run
@@ -19,7 +19,7 @@ from streamfeat.live.producer import Held, produce
 from streamfeat.store.histories import HistoryReader, read_held_out
 from streamfeat.store.manifest import Manifest
 from streamfeat.store.reader import ArrayReader
-from streamfeat.store.verify import Problem, verify
+from streamfeat.store.verify import Problem, verify_steps
 from streamfeat.stream.one_window import look_at_window
 
 SEED = 20221221
@@ -148,7 +148,7 @@ def test_the_user_table_says_what_is_held_out_and_the_manifest_counts_it(built: 
     assert manifest.splits["training"].users == 90
     assert manifest.splits["training"].events == sum(users["training_events"])
     assert manifest.splits["validation"].events == sum(users["validation_events"])
-    assert not [found for found in verify(built) if isinstance(found, Problem)]
+    assert not [found for found in verify_steps(built) if isinstance(found, Problem)]
 
 
 def test_no_window_holds_a_test_event_and_no_training_window_a_validation_target(built: Path) -> None:
@@ -251,7 +251,7 @@ def test_the_same_bytes_come_from_any_number_of_workers_from_a_stopped_build_and
 ) -> None:
     """Two workers; a build stopped at its first shard of windows and taken up again; --overwrite; packings added."""
     build_shards([csv], tmp_path / "two", workers=2, **OPTIONS)
-    steps = build_dataset([csv], tmp_path / "stopped", BuildConfig(**OPTIONS))
+    steps = build_steps([csv], tmp_path / "stopped", BuildConfig(**OPTIONS))
     for step in steps:
         if getattr(step, "stage", "") == "windows" and getattr(step, "done", 0):
             break
@@ -259,7 +259,7 @@ def test_the_same_bytes_come_from_any_number_of_workers_from_a_stopped_build_and
     assert not (tmp_path / "stopped" / "dataset.json").exists()
     build_shards([csv], tmp_path / "stopped", **OPTIONS)
     build_shards([csv], tmp_path / "over", window_len=32)
-    list(build_dataset([csv], tmp_path / "over", BuildConfig(**OPTIONS), overwrite=True))
+    list(build_steps([csv], tmp_path / "over", BuildConfig(**OPTIONS), overwrite=True))
     build_shards([csv], tmp_path / "added", **{**OPTIONS, "packings": 0})
     build_shards([csv], tmp_path / "added", **OPTIONS)
     for name in ("two", "stopped", "over", "added"):
@@ -297,7 +297,7 @@ def test_where_no_user_has_three_targets_nothing_is_held_out(tmp_path: Path) -> 
     assert manifest.splits["training"].events == 10
     stream = WindowStream(tmp_path / "out", objective="causal", batch_windows=2, split="validation")
     assert list(stream) == []
-    assert not [found for found in verify(tmp_path / "out") if isinstance(found, Problem)]
+    assert not [found for found in verify_steps(tmp_path / "out") if isinstance(found, Problem)]
 
 
 @pytest.mark.parametrize("split", ["last:3", "last", "last:2.0", "users:0", "2"])

@@ -7,11 +7,11 @@ import pytest
 from invented_events import write_csv
 from reference_build import Event
 
-from streamfeat import BuildConfig, WindowStream, build_dataset, build_shards
+from streamfeat import BuildConfig, WindowStream, build_shards, build_steps
 from streamfeat.config import StreamConfig
 from streamfeat.errors import ConfigError, LockedError
 from streamfeat.live.folder import start_run
-from streamfeat.store.verify import Problem, verify
+from streamfeat.store.verify import Problem, verify_steps
 from streamfeat.stream.one_window import look_at_window
 
 RUN = {"seed": 3, "batch_windows": 8, "world_size": 1, "start": 0, "stop": 9, "disk_bytes": 10**9, "producers": 1}
@@ -36,7 +36,7 @@ def test_a_dataset_without_packings_is_sound_and_a_later_build_adds_them(tmp_pat
     manifest = build_shards([events], out, window_len=32, packings=0, split="users:0.2")
     assert manifest.splits["training"].packings == 0
     assert manifest.splits["training"].windows > 0
-    assert not [found for found in verify(out) if isinstance(found, Problem)]
+    assert not [found for found in verify_steps(out) if isinstance(found, Problem)]
     assert len(list(WindowStream(out, objective="causal", batch_windows=8, split="validation"))) > 0
     assert build_shards([events], out, window_len=32, packings=0, split="users:0.2") == manifest
     build_shards([events], out, window_len=32, split="users:0.2")
@@ -63,13 +63,13 @@ def test_a_build_leaves_live_runs_alone_and_overwrites_none(tmp_path: Path, even
     manifest = build_shards([events], out, window_len=32, packings=0)
 
     def overwrite() -> None:
-        for _ in build_dataset([events], out, BuildConfig(window_len=64), overwrite=True):
+        for _ in build_steps([events], out, BuildConfig(window_len=64), overwrite=True):
             pass
 
     with start_run(out, manifest, **RUN) as folder:  # type: ignore[arg-type]
         left = folder / f".0.1.{'0' * 32}.tmp"
         left.write_bytes(b"half a shard")
-        assert not [found for found in verify(out) if isinstance(found, Problem)]
+        assert not [found for found in verify_steps(out) if isinstance(found, Problem)]
         build_shards([events], out, window_len=32)
         assert left.exists()
         with pytest.raises(LockedError, match=f"live run {folder.name} trains here"):

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from whole_builds import build_command, digests, undisturbed
 
-from streamfeat import BuildConfig, build_dataset, build_shards
+from streamfeat import BuildConfig, build_shards, build_steps
 from streamfeat.errors import StorageError
-from streamfeat.store.verify import Problem, verify
+from streamfeat.store.verify import Problem, verify_steps
 
 KIB = 1024
 
@@ -71,7 +71,7 @@ def test_a_read_only_folder_is_an_error_with_the_remedy(tmp_path: Path) -> None:
     events, options, whole = undisturbed(tmp_path)
     disk = tmp_path / "disk"
     disk.mkdir()
-    with contextlib.closing(build_dataset([events], disk / "half", BuildConfig(**options))) as steps:
+    with contextlib.closing(build_steps([events], disk / "half", BuildConfig(**options))) as steps:
         for step in steps:
             if getattr(step, "stage", "") == "windows":
                 break
@@ -88,7 +88,7 @@ def test_a_folder_that_becomes_unwritable_is_an_error_and_nothing_committed_is_l
     """`chattr +i` in the middle of the windows."""
     events, options, whole = undisturbed(tmp_path)
     out = tmp_path / "out"
-    steps = build_dataset([events], out, BuildConfig(**options))
+    steps = build_steps([events], out, BuildConfig(**options))
     for step in steps:
         if getattr(step, "stage", "") == "windows":
             break
@@ -106,7 +106,7 @@ def test_a_folder_that_becomes_unwritable_is_an_error_and_nothing_committed_is_l
 def build_without(events: str, out: Path, options: dict, workers: int, removed: str, when: int) -> int:
     """A build of which `removed` is removed at its step number `when`; returns the number of its steps."""
     number = 0
-    for step in build_dataset([events], out, BuildConfig(**options), workers=workers):
+    for step in build_steps([events], out, BuildConfig(**options), workers=workers):
         if type(step).__name__ == "Progress":
             if number == when:
                 shutil.rmtree(out / removed)
@@ -142,4 +142,4 @@ def test_a_temporary_folder_that_is_needed_no_more_may_go(tmp_path: Path) -> Non
     num_steps = build_without(events, tmp_path / "out", options, 1, "tmp", 8)
     assert num_steps > 8
     assert digests(tmp_path / "out") == whole
-    assert [found for found in verify(tmp_path / "out") if isinstance(found, Problem)] == []
+    assert [found for found in verify_steps(tmp_path / "out") if isinstance(found, Problem)] == []

@@ -16,10 +16,10 @@ from whole_builds import digests, undisturbed
 
 import streamfeat_cli
 from streamfeat import WindowStream
-from streamfeat.builder.repair import Repaired, repair
+from streamfeat.builder.repair import Repaired, repair_steps
 from streamfeat.errors import DamagedError, LockedError
 from streamfeat.store.files import locked
-from streamfeat.store.verify import Checked, Problem, verify
+from streamfeat.store.verify import Checked, Problem, verify_steps
 
 SHARD = "windows.zarr/training/1/time/c/2/0"
 
@@ -37,7 +37,7 @@ def dataset(built: Path, tmp_path: Path) -> Path:
 
 
 def repaired_files(root: Path) -> set[str]:
-    return {step.file for step in repair(root) if isinstance(step, Repaired)}
+    return {step.file for step in repair_steps(root) if isinstance(step, Repaired)}
 
 
 def append(file: Path) -> None:
@@ -95,7 +95,7 @@ def test_just_the_damaged_files_come_back_byte_for_byte(built: Path, dataset: Pa
     changed = {str(path.relative_to(dataset)) for path, inode in inodes.items() if path.stat().st_ino != inode}
     assert changed <= files
     assert {path.name for path in dataset.iterdir()} == {path.name for path in built.iterdir()}
-    assert all(isinstance(step, Checked) for step in repair(dataset))
+    assert all(isinstance(step, Checked) for step in repair_steps(dataset))
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def test_a_killed_repair_is_finished_by_the_next(built: Path, dataset: Path, tmp
         "    left -= 1\n"
         "    return write(*args)\n"
         "repair.write_whole = killed\n"
-        "list(repair.repair(sys.argv[1]))\n"
+        "list(repair.repair_steps(sys.argv[1]))\n"
     )
     for path in lost:
         path.unlink()
@@ -225,7 +225,7 @@ def test_a_killed_repair_is_finished_by_the_next(built: Path, dataset: Path, tmp
     assert done.returncode == -signal.SIGKILL
     still = {str(path.relative_to(dataset)) for path in lost if not path.exists()}
     assert len(still) == 3 - number
-    assert {p.kind for p in verify(dataset) if isinstance(p, Problem)} <= {"missing", "foreign"}
+    assert {p.kind for p in verify_steps(dataset) if isinstance(p, Problem)} <= {"missing", "foreign"}
     assert repaired_files(dataset) == still
     assert digests(dataset) == digests(built)
 

@@ -17,7 +17,7 @@ import streamfeat_cli.evaluate
 from streamfeat import build_shards
 from streamfeat.errors import ConfigError
 from streamfeat_cli.recommend import time_of
-from train.training.loop import train
+from train.training.loop import train_steps
 
 GIVEN: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "batch_tokens": 128, "steps": 12, "validate_every": 6}
 
@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     folder = tmp_path_factory.mktemp("asked")
     events = tiny_dataset.parent / "events.csv"
     build_shards([str(events)], folder / "data", window_len=32, split="last:2", chunk_windows=2, shard_windows=8)
-    for _ in train(folder / "data", folder / "run", GIVEN):
+    for _ in train_steps(folder / "data", folder / "run", GIVEN):
         pass
     return folder / "run"
 

@@ -19,7 +19,7 @@ import streamfeat_cli
 from streamfeat import WindowStream
 from train.runs.checkpoint import Checkpoints
 from train.runs.metrics import read_metrics
-from train.training.loop import train
+from train.training.loop import train_steps
 
 ROOT = Path(__file__).parents[2]
 # Six steps an epoch: epochs end at 6 and 12, validations too; the checkpoint at 8 is none's neighbour.
@@ -144,7 +144,7 @@ def test_a_run_killed_while_it_saves_goes_on_to_the_bit(
     where, number, when, _ = moment
     done = killed(tiny_dataset, run, where, number, when)
     assert done.returncode == -signal.SIGKILL, (done.returncode, done.stderr)
-    list(train(tiny_dataset, run, resume=True))
+    list(train_steps(tiny_dataset, run, resume=True))
     assert_same(run, undisturbed)
 
 
@@ -155,7 +155,7 @@ def test_a_run_killed_exactly_at_the_end_of_an_epoch_goes_on_to_the_bit(
 ) -> None:
     """No epoch is skipped or repeated, whichever of step, log, validation and checkpoint was the last."""
     hurt_and_resumed(tiny_dataset, tmp_path / "run", moment)
-    list(train(tiny_dataset, tmp_path / "run", resume=True))
+    list(train_steps(tiny_dataset, tmp_path / "run", resume=True))
     assert_same(tmp_path / "run", undisturbed)
 
 
@@ -166,7 +166,7 @@ def test_a_run_killed_while_it_validates_goes_on_to_the_bit(
 ) -> None:
     """The validation is made again."""
     hurt_and_resumed(tiny_dataset, tmp_path / "run", moment)
-    list(train(tiny_dataset, tmp_path / "run", resume=True))
+    list(train_steps(tiny_dataset, tmp_path / "run", resume=True))
     assert_same(tmp_path / "run", undisturbed)
 
 
@@ -182,7 +182,7 @@ def test_a_signal_inside_a_step_saves_that_step_and_the_run_goes_on_to_the_bit(
     assert (run / "latest").read_text() == "checkpoints/step-00000005\n"
     assert [line["step"] for line in read_metrics(run) if line["kind"] == "train"] == [1, 2, 3, 4, 5]
     assert "stopped after step 5; go on with: " in done.stderr
-    list(train(tiny_dataset, run, resume=True))
+    list(train_steps(tiny_dataset, run, resume=True))
     assert_same(run, undisturbed)
 
 

@@ -22,7 +22,7 @@ from reference_build import draw
 from streamfeat import WindowStream, build_shards, load_manifest
 from streamfeat.builder.coordinator import Progress
 from streamfeat.errors import ConfigError, DamagedError, LockedError, MissingExtraError, StorageError
-from streamfeat.export import Finished, export_features
+from streamfeat.export import Finished, export_steps
 from streamfeat.store.files import locked
 
 Arrays = dict[str, NDArray[Any]]
@@ -58,7 +58,7 @@ def exported(dataset: Path) -> Path:
 
 
 def export(dataset: Path, dest: Path, **options: Any) -> Finished:
-    *_, finished = export_features(dataset, dest, **({"objective": "causal", "seed": 3} | options))
+    *_, finished = export_steps(dataset, dest, **({"objective": "causal", "seed": 3} | options))
     assert isinstance(finished, Finished)
     return finished
 
@@ -197,7 +197,7 @@ def test_the_naive_features_meet_every_code(dataset: Path) -> None:
 def test_two_workers_write_what_one_writes(dataset: Path, tmp_path: Path) -> None:
     """Byte for byte; the processes are spawned. Progress counts windows, and nothing is left beside the features."""
     export(dataset, tmp_path / "one")
-    steps = list(export_features(dataset, tmp_path / "two", objective="causal", seed=3, workers=2))
+    steps = list(export_steps(dataset, tmp_path / "two", objective="causal", seed=3, workers=2))
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     progress = [step for step in steps if isinstance(step, Progress)]
     windows = load_manifest(dataset).splits["training"].windows
@@ -211,10 +211,10 @@ def test_two_workers_write_what_one_writes(dataset: Path, tmp_path: Path) -> Non
 KILLED = """
 import os, signal, sys
 from streamfeat.builder.coordinator import Progress
-from streamfeat.export import export_features
+from streamfeat.export import export_steps
 if __name__ == "__main__":
     done = 0
-    for step in export_features(sys.argv[1], sys.argv[2], objective="masked", workers=int(sys.argv[4]),
+    for step in export_steps(sys.argv[1], sys.argv[2], objective="masked", workers=int(sys.argv[4]),
                                 hdf5=sys.argv[5] == "True"):
         done += isinstance(step, Progress)
         if done > int(sys.argv[3]):
@@ -239,7 +239,7 @@ def test_a_killed_export_is_finished_by_the_same_call(
     assert not dest.exists()
     (tmp_path / ".OUT.export" / "features" / f".0.1.{'0' * 32}.tmp").write_bytes(b"half")
     options: dict[str, Any] = {"objective": "masked", "seed": 0, "hdf5": hdf5}
-    steps = list(export_features(dataset, dest, **options))
+    steps = list(export_steps(dataset, dest, **options))
     assert isinstance(steps[0], Progress)
     assert bool(steps[0].done) == bool(num_shards)
     export(dataset, tmp_path / "undisturbed", **options)
@@ -249,7 +249,7 @@ def test_a_killed_export_is_finished_by_the_same_call(
 
 def test_a_shard_whose_receipt_does_not_match_is_written_again(dataset: Path, tmp_path: Path) -> None:
     """A truncated file voids its receipt, a flipped bit too, and so in a killed export."""
-    steps = export_features(dataset, tmp_path / "out", objective="causal", seed=3)
+    steps = export_steps(dataset, tmp_path / "out", objective="causal", seed=3)
     for _ in range(4):
         next(steps)
     steps.close()
@@ -259,7 +259,7 @@ def test_a_shard_whose_receipt_does_not_match_is_written_again(dataset: Path, tm
     content = bytearray(flipped.read_bytes())
     content[len(content) // 3] ^= 1
     flipped.write_bytes(content)
-    assert next(s for s in export_features(dataset, tmp_path / "out", objective="causal", seed=3)).done == 65
+    assert next(s for s in export_steps(dataset, tmp_path / "out", objective="causal", seed=3)).done == 65
     export(dataset, tmp_path / "out")
     export(dataset, tmp_path / "whole")
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
@@ -292,7 +292,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(dataset: P
     with pytest.raises(ConfigError, match="is a file"):
         export(dataset, dataset.parent / "events.csv")
     assert digests(tmp_path) == before
-    steps = export_features(dataset, tmp_path / "other", objective="causal")
+    steps = export_steps(dataset, tmp_path / "other", objective="causal")
     next(steps)
     steps.close()
     with pytest.raises(ConfigError, match=r"unfinished export,(.|\n)*epoch: there 0, now 1"):
@@ -398,7 +398,7 @@ def test_a_hidden_folder_that_somebody_removes_is_an_error_and_the_same_call_fin
         (hidden, StorageError, "was removed meanwhile.*run the same command again"),
         (hidden / "features", DamagedError, rf"missing; remove {hidden} and export again"),
     ):
-        steps = export_features(dataset, tmp_path / "out", objective="causal", seed=3)
+        steps = export_steps(dataset, tmp_path / "out", objective="causal", seed=3)
         next(steps)
         next(steps)
         shutil.rmtree(removed)
@@ -429,7 +429,7 @@ def test_a_place_where_no_folder_can_be_is_an_error_with_the_remedy(dataset: Pat
 def test_what_a_lost_worker_left_is_not_published(dataset: Path, exported: Path, tmp_path: Path) -> None:
     """The temporary file of a write that ended in its middle, in this very call."""
     dest = tmp_path / "out"
-    steps = export_features(dataset, dest, objective="causal", seed=3)
+    steps = export_steps(dataset, dest, objective="causal", seed=3)
     next(steps)
     next(steps)
     (tmp_path / ".out.export/features/user/c/1").mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ from stored_arrays import edit_shard, write_dataset
 
 from streamfeat.errors import DamagedError
 from streamfeat.store.reader import ArrayReader
-from streamfeat.store.verify import Problem, verify
+from streamfeat.store.verify import Problem, verify_steps
 
 ARRAY = "windows.zarr/training/0/time"
 SHARD = f"{ARRAY}/c/1/0"  # windows 8 to 15, chunks 4 to 7
@@ -34,7 +34,7 @@ def swap_entries(file: Path, first: int, second: int) -> None:
 def test_exchanged_entries_of_an_index_are_named_by_verify(dataset: Path, first: int, second: int) -> None:
     """Both chunks, with array and file; the others are not accused."""
     swap_entries(dataset / SHARD, first, second)
-    found = [problem for problem in verify(dataset) if isinstance(problem, Problem)]
+    found = [problem for problem in verify_steps(dataset) if isinstance(problem, Problem)]
     assert {(problem.array, problem.file, problem.chunk) for problem in found} == {
         (ARRAY, SHARD, 4 + first), (ARRAY, SHARD, 4 + second)
     }  # fmt: skip

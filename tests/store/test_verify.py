@@ -10,7 +10,7 @@ from stored_arrays import flip, truncate, write_dataset
 
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, StorageError
 from streamfeat.store.manifest import load_manifest
-from streamfeat.store.verify import Checked, Problem, verify
+from streamfeat.store.verify import Checked, Problem, verify_steps
 from streamfeat.store.writer import receipt_file
 
 ARRAY = "windows.zarr/training/0/time"
@@ -31,7 +31,7 @@ def dataset(sound: Path, tmp_path: Path) -> Path:
 
 
 def problems(root: Path) -> list[Problem]:
-    return [found for found in verify(root) if isinstance(found, Problem)]
+    return [found for found in verify_steps(root) if isinstance(found, Problem)]
 
 
 def places(root: Path) -> set[tuple[str, str, str, int | None]]:
@@ -40,7 +40,7 @@ def places(root: Path) -> set[tuple[str, str, str, int | None]]:
 
 def test_a_sound_dataset_has_no_problem_and_every_file_is_checked(sound: Path) -> None:
     """Each file of the manifest is reported once as checked, with its size: what a progress bar needs."""
-    found = list(verify(sound))
+    found = list(verify_steps(sound))
     assert all(isinstance(each, Checked) for each in found)
     expected = [Checked(record.path, record.size) for record in load_manifest(sound).files()]
     assert found == expected
@@ -203,7 +203,7 @@ def test_a_missing_receipt_is_named(dataset: Path) -> None:
 
 def test_a_dataset_that_is_moved_meanwhile_is_an_error_with_the_remedy(dataset: Path) -> None:
     """No file of it is called missing for that once its names are looked at."""
-    checking = verify(dataset)
+    checking = verify_steps(dataset)
     num_files = len(load_manifest(dataset).files())
     for _ in range(num_files):
         next(checking)
@@ -218,13 +218,13 @@ def test_no_manifest_a_damaged_one_and_a_newer_one_are_told_apart(dataset: Path)
     text = manifest.read_text()
     edit_manifest(dataset, lambda values: values.update(format_version=99))
     with pytest.raises(FormatVersionError, match="99"):
-        list(verify(dataset))
+        list(verify_steps(dataset))
     manifest.write_text(text[: len(text) // 2])
     with pytest.raises(DamagedError):
-        list(verify(dataset))
+        list(verify_steps(dataset))
     manifest.unlink()
     with pytest.raises(ConfigError, match="build-shards"):
-        list(verify(dataset))
+        list(verify_steps(dataset))
 
 
 def test_an_edited_manifest_is_found(dataset: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamfeat import WindowStream, build_shards, load_manifest
 from streamfeat.errors import DamagedError, FormatVersionError
 from streamfeat.store.codecs import crc32c
-from streamfeat.store.verify import Problem, verify
+from streamfeat.store.verify import Problem, verify_steps
 
 ARRAY = "windows.zarr/training/0/time"
 SHARD = f"{ARRAY}/c/2/0"
@@ -108,7 +108,7 @@ def test_no_wrong_batch_is_delivered_and_verify_names_the_damage(
     for got, expected in zip(delivered, stream_of(dataset), strict=False):
         for name, values in expected.items():
             np.testing.assert_array_equal(got[name], values)
-    found = [problem for problem in verify(damageable) if isinstance(problem, Problem)]
+    found = [problem for problem in verify_steps(damageable) if isinstance(problem, Problem)]
     assert file in {problem.file for problem in found} | {problem.array for problem in found}
     assert {problem.array for problem in found} <= {ARRAY, ""}
 
@@ -146,7 +146,7 @@ def test_shards_of_equal_size_in_each_others_place_are_noticed(tmp_path: Path) -
         delivered.extend(stream_of(root))
     for mine, theirs in zip(delivered, undisturbed, strict=False):
         assert all(np.array_equal(mine[name], theirs[name]) for name in theirs)
-    found = [problem for problem in verify(root) if isinstance(problem, Problem)]
+    found = [problem for problem in verify_steps(root) if isinstance(problem, Problem)]
     assert {problem.file for problem in found} == {SHARD, OTHER}
     assert all("holds what belongs into" in problem.what for problem in found)
 
@@ -164,7 +164,7 @@ def test_chunks_of_equal_size_in_each_others_place_are_noticed(tmp_path: Path) -
     edit(root / SHARD, change)
     with pytest.raises(DamagedError, match=r"the shard's chunks are not the committed ones"):
         list(stream_of(root))
-    assert {problem.file for problem in verify(root) if isinstance(problem, Problem)} == {SHARD}
+    assert {problem.file for problem in verify_steps(root) if isinstance(problem, Problem)} == {SHARD}
 
 
 def test_histories_of_another_dataset_make_no_windows(tmp_path: Path) -> None:
@@ -199,5 +199,5 @@ def test_a_foreign_file_harms_no_stream(damageable: Path) -> None:
     (damageable / f"{ARRAY}/c/99").mkdir()
     (damageable / f"{ARRAY}/c/99/0").write_bytes(b"x")
     assert len(list(stream_of(damageable))) == stream_of(damageable).steps_per_epoch
-    assert {problem.kind for problem in verify(damageable) if isinstance(problem, Problem)} == {"foreign"}
+    assert {problem.kind for problem in verify_steps(damageable) if isinstance(problem, Problem)} == {"foreign"}
     assert load_manifest(damageable).splits["training"].windows

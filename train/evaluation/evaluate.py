@@ -25,7 +25,7 @@ KS = (1, 5, 10, 20, 100)
 _Asked = tuple[Time, NDArray[np.int64] | None]  # whether the target's time is given, and the times (n,) if so
 
 
-def evaluate(
+def evaluate_steps(
     run: str | Path,
     dataset: str | Path | None = None,
     *,

@@ -55,7 +55,7 @@ class Written:
     rows: int
 
 
-def recommend_all(
+def recommend_all_steps(
     run: str | Path,
     dataset: str | Path | None,
     out: str | Path,

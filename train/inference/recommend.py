@@ -51,7 +51,7 @@ class Recommendation:
     media: dict[str, tuple[RecommendedItem, ...]]  # by medium, the likeliest first
 
 
-def recommend(
+def recommend_steps(
     run: str | Path,
     history: str | Path,
     *,

@@ -62,7 +62,7 @@ def _scratch() -> Iterator[str]:
         yield path
 
 
-def dry_run(
+def dry_run_steps(
     dataset: str | Path,
     given: Mapping[str, Any] | None = None,
     *,

@@ -19,7 +19,7 @@ def never() -> bool:
     return False
 
 
-def train(
+def train_steps(
     dataset: str | Path,
     run: str | Path,
     given: Mapping[str, Any] | None = None,

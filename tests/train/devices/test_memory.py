@@ -24,8 +24,8 @@ from train.devices.launch import Launch
 from train.devices.memory import check_memory, estimate, num_parameters, remedy
 from train.devices.ranks import World
 from train.model.transformer import EventTransformer
-from train.training.dry_run import Estimate, dry_run
-from train.training.loop import train
+from train.training.dry_run import Estimate, dry_run_steps
+from train.training.loop import train_steps
 from train.training.progress import Stepped
 
 ROOT = Path(__file__).parents[3]
@@ -220,7 +220,7 @@ def test_lack_of_memory_outside_a_step_says_what_to_lower_too(
 
     monkeypatch.setattr(where, lack)
     with pytest.raises(ConfigError, match=r"out of memory, with 3 windows .*--micro-batch-tokens \(now 96\) to 32"):
-        list(train(tiny_dataset, tmp_path / "run", SMALL))
+        list(train_steps(tiny_dataset, tmp_path / "run", SMALL))
 
 
 def test_force_starts_what_seems_not_to_fit(
@@ -229,16 +229,16 @@ def test_force_starts_what_seems_not_to_fit(
     """Nothing is left where it is refused; with `force`, a warning with the numbers, and it trains."""
     monkeypatch.setattr("train.devices.memory.available_bytes", lambda device: 10**6)
     with pytest.raises(ConfigError, match="--force"):
-        list(train(tiny_dataset, tmp_path / "run", SMALL))
+        list(train_steps(tiny_dataset, tmp_path / "run", SMALL))
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
-    records = list(train(tiny_dataset, tmp_path / "run", SMALL, force=True))
+    records = list(train_steps(tiny_dataset, tmp_path / "run", SMALL, force=True))
     assert any(isinstance(r, Note) and r.warning and "going on, as --force says" in r.text for r in records)
     assert sum(isinstance(record, Stepped) for record in records) == 2
 
 
 def test_a_dry_run_tells_the_estimate_beside_what_it_measured(tiny_dataset: Path) -> None:
     """Of the same run: weights, gradients and the optimizer's moments are the tensors' own sizes."""
-    measured = list(dry_run(tiny_dataset, SMALL))[-1]
+    measured = list(dry_run_steps(tiny_dataset, SMALL))[-1]
     assert isinstance(measured, Estimate)
     needed = measured.memory.needed
     assert measured.memory.fits
@@ -291,11 +291,11 @@ def test_memory_is_what_machine_and_container_leave(tmp_path: Path, monkeypatch:
 STARVED = """
 import resource, sys, torch
 torch.set_num_threads(1)
-from train.training.loop import train
+from train.training.loop import train_steps
 from train.training.progress import Stepped
 from streamfeat.errors import StreamfeatError
 used = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmSize"))
-records = train(sys.argv[1], sys.argv[2], {"layers": 2, "width": 512, "batch_tokens": 4096, "steps": 3}, force=True)
+records = train_steps(sys.argv[1], sys.argv[2], {"layers": 2, "width": 512, "batch_tokens": 4096, "steps": 3}, force=True)
 try:
     for record in records:
         if type(record).__name__ == "Started":

@@ -20,11 +20,11 @@ from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items, read_user_ids
 from train.evaluation.bootstrap import Figure
 from train.evaluation.cases import read_cases
-from train.evaluation.evaluate import evaluate
+from train.evaluation.evaluate import evaluate_steps
 from train.evaluation.figures import Evaluation, Fitting, Protocol, RankingLine, Scored
 from train.inference.queries import History
 from train.inference.scorer import Scorer
-from train.training.loop import train
+from train.training.loop import train_steps
 
 KS = (1, 5, 10)
 STEPS: dict[str, Any] = {"steps": 6, "layers": 1, "width": 16, "batch_tokens": 256}
@@ -91,9 +91,9 @@ def done(
     run = tmp_path_factory.mktemp("run") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.cuda.is_available", lambda: False)
-        for _ in train(dataset, run, STEPS | {"objective": request.param.split()[1]}):
+        for _ in train_steps(dataset, run, STEPS | {"objective": request.param.split()[1]}):
             pass
-        return Done(run, dataset, result(evaluate(run, ks=KS, num_bootstrap=50)))
+        return Done(run, dataset, result(evaluate_steps(run, ks=KS, num_bootstrap=50)))
 
 
 def result(steps: Iterator[Any]) -> Evaluation:
@@ -205,7 +205,7 @@ def test_every_line_says_under_which_protocol_it_was_reached(done: Done, tiny_ev
 
 def test_batches_change_no_figure(done: Done) -> None:
     """Users are scored some at a time; how many are held decides nothing but rounding."""
-    *progress, found = evaluate(done.run, ks=KS, num_bootstrap=50, batch_users=3)
+    *progress, found = evaluate_steps(done.run, ks=KS, num_bootstrap=50, batch_users=3)
     assert isinstance(found, Evaluation)
     assert [p.rival for p in progress if isinstance(p, Fitting)][:2] == ["popularity", "popularity_30_days"]
     scored = [p for p in progress if isinstance(p, Scored)]
@@ -273,7 +273,7 @@ def test_another_dataset_is_refused_with_both_fingerprints(done: Done, last_two:
     """Figures of a model on data that it was not trained for would mean nothing."""
     other = tiny_dataset if done.dataset == last_two else last_two
     with pytest.raises(ConfigError) as refused:
-        next(iter(evaluate(done.run, other)))
+        next(iter(evaluate_steps(done.run, other)))
     for dataset in (done.dataset, other):
         assert load_manifest(dataset).fingerprint in str(refused.value)
 
@@ -286,15 +286,15 @@ def test_a_dataset_that_moved_is_named_and_can_be_given(done: Done, tmp_path: Pa
     config = json.loads((run / "config.json").read_text("utf-8"))
     (run / "config.json").write_text(json.dumps(config | {"dataset": str(tmp_path / "gone")}), "utf-8")
     with pytest.raises(ConfigError, match=r"gone, which is not there"):
-        next(iter(evaluate(run)))
-    assert result(evaluate(run, moved, ks=KS, num_bootstrap=50)) == done.found
+        next(iter(evaluate_steps(run)))
+    assert result(evaluate_steps(run, moved, ks=KS, num_bootstrap=50)) == done.found
 
 
 @pytest.mark.parametrize("wrong", [{"ks": ()}, {"ks": (5, 5)}, {"ks": (0,)}, {"num_bootstrap": 0}, {"batch_users": 0}])
 def test_options_out_of_range_are_refused(done: Done, wrong: dict[str, Any]) -> None:
     """Before anything is read."""
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        next(iter(evaluate(done.run, **wrong)))
+        next(iter(evaluate_steps(done.run, **wrong)))
 
 
 def test_a_dataset_without_a_target_says_what_to_build(tmp_path: Path) -> None:
@@ -302,10 +302,10 @@ def test_a_dataset_without_a_target_says_what_to_build(tmp_path: Path) -> None:
     events = [Event(f"u{user}", f"i{user + place}", "anime", 1_300_000_000 + place, 3.0, 2, 1.0)
               for user in range(4) for place in range(2)]  # fmt: skip
     build_shards([str(write_csv(tmp_path / "events.csv", events))], tmp_path / "data", window_len=8, split="last:2")
-    for _ in train(tmp_path / "data", tmp_path / "run", STEPS):
+    for _ in train_steps(tmp_path / "data", tmp_path / "run", STEPS):
         pass
     with pytest.raises(DataError, match="last:2"):
-        list(evaluate(tmp_path / "run", num_bootstrap=5))
+        list(evaluate_steps(tmp_path / "run", num_bootstrap=5))
 
 
 def test_a_line_reads_like_its_figures() -> None:

@@ -21,11 +21,11 @@ from streamfeat.schema import PLANNED
 from streamfeat.store.histories import HistoryReader
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items, read_user_ids
-from train.inference.every_user import Scored, Written, recommend_all
+from train.inference.every_user import Scored, Written, recommend_all_steps
 from train.inference.queries import stored_histories
-from train.inference.recommend import Recommendation, recommend
+from train.inference.recommend import Recommendation, recommend_steps
 from train.inference.scorer import Scorer
-from train.training.loop import train as train_model
+from train.training.loop import train_steps as train_model
 
 GIVEN: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "batch_tokens": 128, "steps": 8}
 HEADER = "user,item,medium,timestamp,rating,status\n"
@@ -72,7 +72,7 @@ def notes(records: Iterator[Note | Recommendation]) -> str:
 @pytest.mark.parametrize("objective", ["causal", "masked"])
 def test_lists_hold_what_the_model_finds_likeliest(runs: dict[str, Path], history: Path, objective: str) -> None:
     """Every medium, ranked by P(watch at t); seen items left out, a planned one not; raw ids and titles; ratings."""
-    found = lists(recommend(runs[objective], history, k=4, at=AT))
+    found = lists(recommend_steps(runs[objective], history, k=4, at=AT))
     assert list(found) == ["ann", "bob"]
     ann = found["ann"]
     assert (ann.events, ann.skipped, ann.unknown_items) == (3, 2, ("anime/zz", "manga/zz"))
@@ -93,7 +93,7 @@ def test_lists_hold_what_the_model_finds_likeliest(runs: dict[str, Path], histor
         assert [entry.rank for entry in listed] == [1, 2, 3, 4]
         np.testing.assert_allclose([entry.probability for entry in listed], p[best], rtol=1e-4)
         assert all(entry.rating is not None and 0 < entry.rating < 12 for entry in listed)
-    everything = lists(recommend(runs[objective], history, k=100, at=AT))["ann"]
+    everything = lists(recommend_steps(runs[objective], history, k=100, at=AT))["ann"]
     assert len(everything.media["anime"]) == scorer.manifest.scales[0].items - 1
     assert "a3" in {entry.item for entry in everything.media["anime"]}
 
@@ -119,7 +119,7 @@ def test_candidates_are_blind_to_each_other(
 
     def numbers(listed: list[str]) -> dict[str, tuple[float, float | None]]:
         path.write_text("\n".join(listed) + "\n")
-        ann = lists(recommend(runs[objective], history, at=AT, candidates=path))["ann"]
+        ann = lists(recommend_steps(runs[objective], history, at=AT, candidates=path))["ann"]
         assert ann.media["manga"] == ()
         return {entry.item: (entry.probability, entry.rating) for entry in ann.media["anime"]}
 
@@ -128,7 +128,7 @@ def test_candidates_are_blind_to_each_other(
     assert numbers([names[i] for i in (3, 5, 0, 4, 2, 1)]) == whole
     for name in names[:3]:
         assert numbers([name])[name] == pytest.approx(whole[name], rel=1e-5)
-    full = lists(recommend(runs[objective], history, k=100, at=AT))["ann"].media["anime"]
+    full = lists(recommend_steps(runs[objective], history, k=100, at=AT))["ann"].media["anime"]
     for entry in full:
         if entry.item in whole:
             assert (entry.probability, entry.rating) == pytest.approx(whole[entry.item], rel=1e-5)
@@ -138,20 +138,24 @@ def test_candidates_name_media_or_mean_all_of_them(runs: dict[str, Path], histor
     """Seen ones are left out unless asked for; unknown ones are named; none known is an error."""
     path = tmp_path / "candidates.csv"
     path.write_text("item,medium\na1,anime\na2,anime\nm1,manga\nm1,anime\nqq,manga\n")
-    records = list(recommend(runs["causal"], history, at=AT, candidates=path))
+    records = list(recommend_steps(runs["causal"], history, at=AT, candidates=path))
     assert "items unknown to the run: 2, skipped: anime/m1, manga/qq" in notes(iter(records))
     ann = lists(iter(records))["ann"]
     assert [entry.item for entry in ann.media["anime"]] == ["a2"]
     assert [entry.item for entry in ann.media["manga"]] == ["m1"]
-    ann = lists(recommend(runs["causal"], history, at=AT, candidates=path, seen=True))["ann"]
+    ann = lists(recommend_steps(runs["causal"], history, at=AT, candidates=path, seen=True))["ann"]
     assert {entry.item for entry in ann.media["anime"]} == {"a1", "a2"}
     assert (
-        len(lists(recommend(runs["causal"], history, k=1, at=AT, candidates=path, seen=True))["ann"].media["anime"])
+        len(
+            lists(recommend_steps(runs["causal"], history, k=1, at=AT, candidates=path, seen=True))["ann"].media[
+                "anime"
+            ]
+        )
         == 1
     )
     path.write_text("qq\n")
     with pytest.raises(ConfigError, match="knows none of its items"):
-        list(recommend(runs["causal"], history, at=AT, candidates=path))
+        list(recommend_steps(runs["causal"], history, at=AT, candidates=path))
 
 
 @pytest.mark.parametrize("objective", ["causal", "masked"])
@@ -162,7 +166,7 @@ def test_a_history_of_which_nothing_is_known_still_gets_lists(
     path = written(
         tmp_path / "h.csv", "eve,x1,anime,1300000000,,\neve,m1,music,1300000001,,\ndan,x2,anime,1300000000,,\n"
     )
-    records = list(recommend(runs[objective], path, at=AT))
+    records = list(recommend_steps(runs[objective], path, at=AT))
     said = notes(iter(records))
     assert "items unknown to the run: 3, with 3 of 3 events, skipped: anime/x1, music/m1, anime/x2" in said
     assert "users without any event that the run knows: 2" in said
@@ -181,7 +185,7 @@ def test_the_most_recent_tokens_of_a_long_history_count(runs: dict[str, Path], t
     long = written(tmp_path / "long.csv", "".join(rows))
     short = written(tmp_path / "short.csv", "".join(rows[-31:]))
     other = written(tmp_path / "other.csv", "u,m0,manga,1300000000,,completed\n" + "".join(rows[1:]))
-    lists_of = [lists(recommend(runs["causal"], path, at=AT, k=50))["u"].media for path in (long, short, other)]
+    lists_of = [lists(recommend_steps(runs["causal"], path, at=AT, k=50))["u"].media for path in (long, short, other)]
     assert lists_of[0] == lists_of[1]
     assert lists_of[0]["anime"] == lists_of[2]["anime"]
     assert {entry.item for entry in lists_of[0]["manga"]} - {entry.item for entry in lists_of[2]["manga"]} == {"m0"}
@@ -192,9 +196,9 @@ def test_the_time_is_the_one_given_else_now_else_the_last_events(
 ) -> None:
     """Now is taken for a model of today's data; for an old one the time of the history's last event, known or not."""
     for at in (datetime(2011, 5, 10, 4, tzinfo=UTC), datetime(2011, 5, 10, 4), 1_305_000_000):
-        found = lists(recommend(runs["causal"], history, at=at))["ann"]
-        assert found == lists(recommend(runs["causal"], history, at=AT))["ann"]
-    records = list(recommend(runs["causal"], history))
+        found = lists(recommend_steps(runs["causal"], history, at=at))["ann"]
+        assert found == lists(recommend_steps(runs["causal"], history, at=AT))["ann"]
+    records = list(recommend_steps(runs["causal"], history))
     assert "that of each history's last event, since now lies" in notes(iter(records))
     found = lists(iter(records))
     assert [(one.at, one.time_source) for one in found.values()] == [
@@ -207,22 +211,22 @@ def test_the_time_is_the_one_given_else_now_else_the_last_events(
     build_shards([str(events)], tmp_path / "today", window_len=16, split="users:0.2")
     for _ in train_model(tmp_path / "today", tmp_path / "run", {**GIVEN, "steps": 2}):
         pass
-    records = list(recommend(tmp_path / "run", events, k=1, seen=True))
+    records = list(recommend_steps(tmp_path / "run", events, k=1, seen=True))
     assert "time: now" in notes(iter(records))
     one = lists(iter(records))["u0"]
     assert one.time_source == "now"
     assert abs(one.at - time.time()) < 60
     assert one.media["item"][0].title == f"Title {one.media['item'][0].item[1:]}"
     assert one.media["item"][0].rating is None  # nothing there is rated
-    assert "lie after that time" in notes(recommend(runs["causal"], history, at=1_300_000_050))
+    assert "lie after that time" in notes(recommend_steps(runs["causal"], history, at=1_300_000_050))
     with pytest.raises(ConfigError, match="between 1970 and 9999"):
-        list(recommend(runs["causal"], history, at=-1))
+        list(recommend_steps(runs["causal"], history, at=-1))
 
 
 def test_what_was_read_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
     """Rejected rows, duplicates, and ratings on another scale."""
     path = written(tmp_path / "h.csv", "u,a1,anime,1300000000,95,\nu,a1,anime,1300000000,90,\nu,,anime,1300000000,,\n")
-    said = notes(recommend(runs["causal"], path, at=AT))
+    said = notes(recommend_steps(runs["causal"], path, at=AT))
     assert "1 of 3 rows are no event: missing_item 1; row 4" in said
     assert "1 duplicate" in said
     assert "ratings up to 90, where the run has seen at most 10" in said
@@ -233,14 +237,14 @@ def test_a_history_without_media_belongs_to_the_only_one(runs: dict[str, Path], 
     path = tmp_path / "h.csv"
     path.write_text("who,item,timestamp\nu,a1,1300000000\n")
     with pytest.raises(ConfigError, match="no column for user"):
-        list(recommend(runs["causal"], path))
+        list(recommend_steps(runs["causal"], path))
     with pytest.raises(ConfigError, match="no column for medium"):
-        list(recommend(runs["causal"], path, reading=BuildConfig(columns={"user": "who"})))
+        list(recommend_steps(runs["causal"], path, reading=BuildConfig(columns={"user": "who"})))
     with pytest.raises(ConfigError, match="at least 1"):
-        list(recommend(runs["causal"], path, k=0))
+        list(recommend_steps(runs["causal"], path, k=0))
     path.write_text("")
     with pytest.raises(DataError, match="empty"):
-        list(recommend(runs["causal"], path))
+        list(recommend_steps(runs["causal"], path))
 
 
 def test_everyone_gets_what_they_would_get_alone(
@@ -250,7 +254,7 @@ def test_everyone_gets_what_they_would_get_alone(
     monkeypatch.setattr(train.inference.every_user, "batch_users", lambda manifest: 7)
     manifest, items = load_manifest(tiny_dataset), read_items(tiny_dataset)
     out = tmp_path / "All.parquet"
-    records = list(recommend_all(runs["causal"], tiny_dataset, out, k=3))
+    records = list(recommend_all_steps(runs["causal"], tiny_dataset, out, k=3))
     assert [r.users for r in records if isinstance(r, Scored)] == [7, 14, 21, 28, 35, 42, 49, 50]
     table = pq.read_table(out)
     assert records[-1] == Written(out, 50, len(table))
@@ -262,7 +266,7 @@ def test_everyone_gets_what_they_would_get_alone(
         rows.setdefault(row["user"], {}).setdefault(row["medium"], []).append(row)
     assert list(rows) == read_user_ids(tiny_dataset)
     events = load_manifest(tiny_dataset).sources[0].path
-    alone = lists(recommend(runs["causal"], events, k=3))
+    alone = lists(recommend_steps(runs["causal"], events, k=3))
     with HistoryReader(tiny_dataset, manifest) as reader:
         histories = stored_histories(reader.read(0, 50))
     for user, history in zip(rows, histories, strict=True):
@@ -282,7 +286,7 @@ def test_everyone_gets_what_they_would_get_alone(
 def test_a_table_of_all_users_is_whole_or_not_there(runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path) -> None:
     """Left early it leaves nothing; what exists is not written over unasked; another dataset is refused."""
     out = tmp_path / "all.parquet"
-    records = recommend_all(runs["masked"], tiny_dataset, out, k=2)
+    records = recommend_all_steps(runs["masked"], tiny_dataset, out, k=2)
     while not isinstance(next(records), Scored):
         pass
     assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
@@ -290,12 +294,12 @@ def test_a_table_of_all_users_is_whole_or_not_there(runs: dict[str, Path], tiny_
     assert list(tmp_path.iterdir()) == []
     out.write_text("mine")
     with pytest.raises(ConfigError, match="exists"):
-        list(recommend_all(runs["masked"], tiny_dataset, out))
+        list(recommend_all_steps(runs["masked"], tiny_dataset, out))
     assert out.read_text() == "mine"
-    list(recommend_all(runs["masked"], tiny_dataset, out, overwrite=True))
+    list(recommend_all_steps(runs["masked"], tiny_dataset, out, overwrite=True))
     assert pq.read_table(out).num_rows > 100
     with pytest.raises(ConfigError, match="no file can be made"):
-        list(recommend_all(runs["masked"], tiny_dataset, tmp_path / "no" / "all.parquet"))
+        list(recommend_all_steps(runs["masked"], tiny_dataset, tmp_path / "no" / "all.parquet"))
     build_shards([load_manifest(tiny_dataset).sources[0].path], tmp_path / "other", window_len=16)
     with pytest.raises(ConfigError, match="another dataset"):
-        list(recommend_all(runs["masked"], tmp_path / "other", tmp_path / "new.parquet"))
+        list(recommend_all_steps(runs["masked"], tmp_path / "other", tmp_path / "new.parquet"))

@@ -21,7 +21,7 @@ from streamfeat.stream.featurize import TOKEN_ARRAYS
 from train.inference.queries import BatchShape, History, Query, query_batches, stored_histories
 from train.inference.scorer import Scorer
 from train.model.batch import BatchFacts, to_batch
-from train.training.loop import train
+from train.training.loop import train_steps
 
 CPU = torch.device("cpu")
 GIVEN: dict[str, Any] = {"layers": 2, "width": 16, "heads": 2, "batch_tokens": 128, "steps": 12, "checkpoint_every": 6}
@@ -46,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, last_events: Path) -> dict[st
         options = {"objective": "causal" if name == "causal" else "masked"}
         if name != "causal":
             options["mask_policy"] = name
-        for _ in train(last_events, found[name], {**GIVEN, **options}):
+        for _ in train_steps(last_events, found[name], {**GIVEN, **options}):
             pass
     return found
 

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamfeat import BuildConfig, build_dataset
+from streamfeat import BuildConfig, build_steps
 from streamfeat.errors import DamagedError
-from train.evaluation.evaluate import evaluate
-from train.inference.every_user import recommend_all
-from train.training.loop import train
+from train.evaluation.evaluate import evaluate_steps
+from train.inference.every_user import recommend_all_steps
+from train.training.loop import train_steps
 from train.inference.scorer import Scorer
 
 GIVEN: dict[str, Any] = {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 128, "steps": 2}
@@ -37,13 +37,13 @@ def exchange(file: Path, column: str) -> None:
 
 def more_packings(data: Path, run: Path, out: Path) -> Iterator[Any]:
     events = str(data.parent / "events.csv")
-    return build_dataset([events], data, BuildConfig(**BUILD, packings=3))
+    return build_steps([events], data, BuildConfig(**BUILD, packings=3))
 
 
 USES: dict[str, Callable[[Path, Path, Path], Iterator[Any]]] = {
     "more packings": more_packings,
-    "recommend": lambda data, run, out: recommend_all(run, data, out),
-    "evaluate": lambda data, run, out: evaluate(run, data),
+    "recommend": lambda data, run, out: recommend_all_steps(run, data, out),
+    "evaluate": lambda data, run, out: evaluate_steps(run, data),
 }
 
 
@@ -53,7 +53,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     shutil.copytree(tiny_dataset, folder / "data")
     shutil.copy2(tiny_dataset.parent / "events.csv", folder / "events.csv")
-    for _ in train(folder / "data", folder / "run", GIVEN):
+    for _ in train_steps(folder / "data", folder / "run", GIVEN):
         pass
     return folder
 

@@ -13,7 +13,7 @@ from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, Loc
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
 from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig, new_config
-from train.training.loop import train
+from train.training.loop import train_steps
 from train.runs.record import dataset_of, read_record
 from train.runs.folder import open_run, resumed_config
 from train.inference.scorer import Scorer
@@ -256,7 +256,7 @@ def test_what_a_run_keeps_of_its_dataset_is_written_again_on_resume(
 ) -> None:
     """That is what its absence says; build-shards, which makes a dataset, would be the wrong remedy."""
     run = tmp_path / "run"
-    for _ in train(tiny_dataset, run, TINY):
+    for _ in train_steps(tiny_dataset, run, TINY):
         pass
     content = {path.name: path.read_bytes() for path in (run / "dataset").iterdir()}
     if harm == "damaged":
@@ -270,7 +270,7 @@ def test_what_a_run_keeps_of_its_dataset_is_written_again_on_resume(
         Scorer.of_run(run)
     if harm == "a file in its place":
         (run / "dataset").unlink()
-    for _ in train(tiny_dataset, run, {}, resume=True):
+    for _ in train_steps(tiny_dataset, run, {}, resume=True):
         pass
     assert {path.name: path.read_bytes() for path in (run / "dataset").iterdir()} == content
 
@@ -281,4 +281,4 @@ def test_a_file_in_place_of_the_checkpoints_is_damage(tmp_path: Path, tiny_datas
     start(tiny_dataset, run)
     (run / "checkpoints").write_bytes(b"")
     with pytest.raises(DamagedError, match="a file where a folder belongs"):
-        list(train(tiny_dataset, run, {}, resume=True))
+        list(train_steps(tiny_dataset, run, {}, resume=True))

@@ -17,7 +17,7 @@ from train.config import TrainConfig
 from train.devices.launch import Launch
 from train.devices.ranks import World
 from train.training.baseline_losses import popularity_nats, score_baselines
-from train.training.loop import train
+from train.training.loop import train_steps
 from train.training.progress import Started
 from train.training.validation import UserMeans, validation_batches
 
@@ -90,7 +90,7 @@ def test_baselines_equal_a_naive_loop_over_the_validation_targets(
 
 def test_a_run_tells_its_baselines_before_the_first_step(tmp_path: Path, tiny_dataset: Path) -> None:
     """They stand beside the model's losses from the beginning."""
-    records = train(tiny_dataset, tmp_path / "run", {"steps": 1, "layers": 1, "width": 16})
+    records = train_steps(tiny_dataset, tmp_path / "run", {"steps": 1, "layers": 1, "width": 16})
     started = next(records)
     records.close()  # type: ignore[attr-defined]
     assert isinstance(started, Started)

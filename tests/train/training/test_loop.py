@@ -19,7 +19,7 @@ from train.devices.device import exact_arithmetic
 from train.model.transformer import EventTransformer
 from train.runs.checkpoint import Checkpoints, read_checkpoint
 from train.runs.metrics import read_metrics
-from train.training.loop import train
+from train.training.loop import train_steps
 from train.training.progress import Finished, Saved, Started, Stepped, Stopped, TrainingReport, Validated
 
 # Batches of 3 windows of tiny_dataset's 16: six steps an epoch. Dropout is on, as it is by default.
@@ -41,7 +41,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) ->
     runs = {}
     for objective, policy in OBJECTIVES:
         run = tmp_path_factory.mktemp("run") / "run"
-        drain(train(tiny_dataset, run, {**GIVEN, "objective": objective, "mask_policy": policy}))
+        drain(train_steps(tiny_dataset, run, {**GIVEN, "objective": objective, "mask_policy": policy}))
         runs[objective, policy] = run
     torch.set_num_threads(before)
     return runs
@@ -125,10 +125,10 @@ def test_a_run_stopped_after_any_step_and_resumed_is_the_run_that_was_not(
 ) -> None:
     """Inside an epoch, exactly at its end and just after, at a checkpoint, at a validation and before the last."""
     asked: list[bool] = []
-    seen = stop_after(step, train(tiny_dataset, tmp_path / "run", GIVEN, stop=lambda: bool(asked)), asked)
+    seen = stop_after(step, train_steps(tiny_dataset, tmp_path / "run", GIVEN, stop=lambda: bool(asked)), asked)
     assert seen[-1] == Stopped(step)
     assert Checkpoints(tmp_path / "run").steps()[-1] == step
-    rest = drain(train(tiny_dataset, tmp_path / "run", resume=True))
+    rest = drain(train_steps(tiny_dataset, tmp_path / "run", resume=True))
     assert [record.step for record in rest if isinstance(record, Stepped)] == list(range(step + 1, 15))
     assert_same(tmp_path / "run", undisturbed["causal", "disjoint"])
 
@@ -144,7 +144,7 @@ def test_a_run_resumed_again_and_again_is_the_run_that_was_not(
     while not isinstance(last, Finished):
         step += rng.randint(1, 4)
         asked: list[bool] = []
-        records = train(tiny_dataset, run, given, resume=True, stop=lambda asked=asked: bool(asked))
+        records = train_steps(tiny_dataset, run, given, resume=True, stop=lambda asked=asked: bool(asked))
         last = stop_after(step, records, asked)[-1]
     assert_same(run, undisturbed[objective, policy])
 
@@ -154,12 +154,12 @@ def test_a_run_that_vanished_goes_on_from_its_last_checkpoint(
     tmp_path: Path, tiny_dataset: Path, undisturbed: dict[tuple[str, str], Path], step: int
 ) -> None:
     """Without a last save, steps since the checkpoint are done again and their later lines count."""
-    records = train(tiny_dataset, tmp_path / "run", GIVEN)
+    records = train_steps(tiny_dataset, tmp_path / "run", GIVEN)
     for record in records:
         if isinstance(record, Stepped) and record.step == step:
             break
     records.close()  # type: ignore[attr-defined]
-    rest = drain(train(tiny_dataset, tmp_path / "run", resume=True))
+    rest = drain(train_steps(tiny_dataset, tmp_path / "run", resume=True))
     first = (step - 1) // 4 * 4 + 1
     assert next(record.step for record in rest if isinstance(record, Stepped)) == first
     assert ("starting from step 0" in notes(rest)) == (first == 1)
@@ -174,12 +174,12 @@ def test_a_validation_that_was_interrupted_is_made_up_for(
     asked: list[bool] = []
     for step in (5, 14):
         seen = stop_after(
-            step, train(tiny_dataset, tmp_path / "run", GIVEN, resume=True, stop=lambda: bool(asked)), asked
+            step, train_steps(tiny_dataset, tmp_path / "run", GIVEN, resume=True, stop=lambda: bool(asked)), asked
         )
         assert seen[-1] == Stopped(step)
         assert not any(isinstance(record, Validated) and record.figures.step == step for record in seen)
         asked.clear()
-    rest = drain(train(tiny_dataset, tmp_path / "run", resume=True))
+    rest = drain(train_steps(tiny_dataset, tmp_path / "run", resume=True))
     assert [record.figures.step for record in rest if isinstance(record, Validated)] == [14]
     assert_same(tmp_path / "run", undisturbed["causal", "disjoint"])
 
@@ -187,9 +187,9 @@ def test_a_validation_that_was_interrupted_is_made_up_for(
 def test_a_finished_run_resumed_says_so_and_does_nothing(tmp_path: Path, tiny_dataset: Path) -> None:
     """Not one more step, not one more line, the checkpoint untouched."""
     run = tmp_path / "run"
-    first = drain(train(tiny_dataset, run, {**GIVEN, "steps": 5}))
+    first = drain(train_steps(tiny_dataset, run, {**GIVEN, "steps": 5}))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
-    again = drain(train(tiny_dataset, run, {"steps": 5}, resume=True))
+    again = drain(train_steps(tiny_dataset, run, {"steps": 5}, resume=True))
     assert "nothing to do" in notes(again)
     assert not any(isinstance(record, Stepped | Validated | Saved) for record in again)
     assert again[-1] == first[-1]
@@ -202,12 +202,12 @@ def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(
 ) -> None:
     """It is named in a warning, and the outcome is that of the undisturbed run."""
     run, asked = tmp_path / "run", [False]
-    stop_after(9, train(tiny_dataset, run, GIVEN, stop=lambda: asked[-1]), asked)
+    stop_after(9, train_steps(tiny_dataset, run, GIVEN, stop=lambda: asked[-1]), asked)
     damaged = run / "checkpoints/step-00000009/model.safetensors"
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
-    rest = drain(train(tiny_dataset, run, resume=True))
+    rest = drain(train_steps(tiny_dataset, run, resume=True))
     assert str(damaged) in notes(rest, warning=True)
     assert next(record.step for record in rest if isinstance(record, Started)) == 8
     assert_same(run, undisturbed["causal", "disjoint"])
@@ -225,7 +225,7 @@ def test_accumulation_changes_no_number_beyond_rounding(
 ) -> None:
     """Passes of one window, and of two then one: the same losses, dropout included, to a tolerance."""
     given = {**GIVEN, "objective": objective, "mask_policy": policy, "micro_batch_tokens": micro_batch_tokens}
-    drain(train(tiny_dataset, tmp_path / "run", given))
+    drain(train_steps(tiny_dataset, tmp_path / "run", given))
     whole = numbers(undisturbed[objective, policy])
     for line, other in zip(numbers(tmp_path / "run"), whole, strict=True):
         assert line.keys() == other.keys()
@@ -238,8 +238,8 @@ def test_a_resumed_run_may_take_smaller_micro_batches(
 ) -> None:
     """They change memory, not numbers; threads neither."""
     asked: list[bool] = []
-    stop_after(7, train(tiny_dataset, tmp_path / "run", GIVEN, stop=lambda: bool(asked)), asked)
-    drain(train(tiny_dataset, tmp_path / "run", {"micro_batch_tokens": 32, "threads": 2}, resume=True))
+    stop_after(7, train_steps(tiny_dataset, tmp_path / "run", GIVEN, stop=lambda: bool(asked)), asked)
+    drain(train_steps(tiny_dataset, tmp_path / "run", {"micro_batch_tokens": 32, "threads": 2}, resume=True))
     whole = [line["loss"] for line in numbers(undisturbed["causal", "disjoint"])]
     assert [line["loss"] for line in numbers(tmp_path / "run")] == pytest.approx(whole, rel=2e-4)
 
@@ -248,14 +248,14 @@ def test_another_seed_is_another_run(tmp_path: Path, tiny_dataset: Path) -> None
     """Order, weights and dropout come from the run's seed: no two first losses agree."""
     losses = []
     for seed in (0, 1):
-        drain(train(tiny_dataset, tmp_path / str(seed), {**GIVEN, "steps": 1, "seed": seed}))
+        drain(train_steps(tiny_dataset, tmp_path / str(seed), {**GIVEN, "steps": 1, "seed": seed}))
         losses.append(numbers(tmp_path / str(seed))[0]["loss"])
     assert losses[0] != losses[1]
 
 
 def test_epochs_are_passes_over_the_training_windows(tmp_path: Path, tiny_dataset: Path) -> None:
     """Without --steps, --epochs decides; a batch is tokens over window_len, rounded, at least one window."""
-    started = next(r for r in train(tiny_dataset, tmp_path / "run", {"epochs": 2, "batch_tokens": 111}))
+    started = next(r for r in train_steps(tiny_dataset, tmp_path / "run", {"epochs": 2, "batch_tokens": 111}))
     assert isinstance(started, Started)
     windows = load_manifest(tiny_dataset).splits["training"].windows
     assert (started.batch_windows, started.window_len) == (3, 32)
@@ -273,7 +273,7 @@ def test_losses_that_are_not_finite_are_not_applied_and_end_the_run_after_ten(
     run, seen = tmp_path / "run", []
     given = {**GIVEN, "steps": 40, "learning_rate": 1e30, "checkpoint_every": 1, "validate_every": 40}
     with pytest.raises(DivergedError, match=r"last 10 steps.*checkpoints/step-\d+") as error:
-        seen.extend(train(tiny_dataset, run, given))
+        seen.extend(train_steps(tiny_dataset, run, given))
     lines = numbers(run)
     bad = [line["step"] for line in lines if line["loss"] is None]
     assert bad == list(range(lines[-1]["step"] - 9, lines[-1]["step"] + 1))
@@ -283,7 +283,7 @@ def test_losses_that_are_not_finite_are_not_applied_and_end_the_run_after_ten(
     assert all(torch.equal(first.weights[name], last.weights[name]) for name in first.weights)
     # A resumed run does not count from the start again.
     with pytest.raises(DivergedError):
-        drain(train(tiny_dataset, run, resume=True))
+        drain(train_steps(tiny_dataset, run, resume=True))
     assert numbers(run)[-1]["step"] == lines[-1]["step"]
 
 
@@ -307,7 +307,7 @@ def test_a_batch_without_a_target_is_counted_and_not_applied(tmp_path: Path) -> 
     given = {**GIVEN, "batch_tokens": 8, "steps": 20, "checkpoint_every": 1}
     before: dict[str, torch.Tensor] = {}
     num_empty = 0
-    for record in train(dataset, run, given):
+    for record in train_steps(dataset, run, given):
         if not isinstance(record, Saved):
             continue
         line, now = numbers(run)[-1], weights(run)
@@ -325,7 +325,7 @@ def test_a_batch_without_a_target_is_counted_and_not_applied(tmp_path: Path) -> 
 def test_a_dataset_without_validation_trains(tmp_path: Path) -> None:
     """One user is one to train on: no validation line, and the run ends as finished."""
     dataset = planned_dataset(tmp_path / "planned", num_users=1)
-    last = drain(train(dataset, tmp_path / "run", {**GIVEN, "steps": 3}))[-1]
+    last = drain(train_steps(dataset, tmp_path / "run", {**GIVEN, "steps": 3}))[-1]
     assert last == Finished(3, None, None, None)
     assert [line["kind"] for line in numbers(tmp_path / "run")] == ["train"] * 3
 
@@ -333,23 +333,23 @@ def test_a_dataset_without_validation_trains(tmp_path: Path) -> None:
 def test_data_that_was_built_again_is_refused_on_resume(tmp_path: Path) -> None:
     """A saved position would mean other events: both fingerprints are named."""
     dataset = planned_dataset(tmp_path / "a")
-    drain(train(dataset, tmp_path / "run", {**GIVEN, "steps": 2}))
+    drain(train_steps(dataset, tmp_path / "run", {**GIVEN, "steps": 2}))
     events = tmp_path / "a/events.csv"
     events.write_text(events.read_text() + "u1,i99,1400000000,5,completed\n")
     build_shards([str(events)], tmp_path / "b", window_len=8)
     saved, now = load_manifest(dataset).fingerprint, load_manifest(tmp_path / "b").fingerprint
     with pytest.raises(ConfigError, match=f"saved {saved}, now {now}"):
-        drain(train(tmp_path / "b", tmp_path / "run", resume=True))
+        drain(train_steps(tmp_path / "b", tmp_path / "run", resume=True))
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, tiny_dataset: Path) -> None:
     """Checkpoints copied between folders: each difference with both values."""
     for seed in (0, 1):
-        drain(train(tiny_dataset, tmp_path / str(seed), {**GIVEN, "steps": 1, "seed": seed}))
+        drain(train_steps(tiny_dataset, tmp_path / str(seed), {**GIVEN, "steps": 1, "seed": seed}))
     (tmp_path / "0/checkpoints").rename(tmp_path / "gone")
     (tmp_path / "1/checkpoints").rename(tmp_path / "0/checkpoints")
     with pytest.raises(ConfigError, match=r"--seed: config\.json 0, checkpoint 1"):
-        drain(train(tiny_dataset, tmp_path / "0", resume=True))
+        drain(train_steps(tiny_dataset, tmp_path / "0", resume=True))
 
 
 def test_running_out_of_device_memory_names_the_option_to_lower(
@@ -362,7 +362,7 @@ def test_running_out_of_device_memory_names_the_option_to_lower(
 
     monkeypatch.setattr(EventTransformer, "loss_sums", run_out)
     with pytest.raises(ConfigError, match=r"3 windows of 32 tokens.*1 layers × 16.*--micro-batch-tokens \(now 96\)"):
-        drain(train(tiny_dataset, tmp_path / "run", GIVEN))
+        drain(train_steps(tiny_dataset, tmp_path / "run", GIVEN))
 
 
 def test_a_run_keeps_the_number_of_packings_it_began_with(tmp_path: Path, tiny_dataset: Path) -> None:
@@ -373,7 +373,7 @@ def test_a_run_keeps_the_number_of_packings_it_began_with(tmp_path: Path, tiny_d
     for name in ("whole", "early", "late"):
         asked: list[bool] = []
         step = {"whole": 14, "early": 1, "late": 7}[name]
-        records = train(tmp_path / "data", tmp_path / name, GIVEN, stop=lambda asked=asked: bool(asked))
+        records = train_steps(tmp_path / "data", tmp_path / name, GIVEN, stop=lambda asked=asked: bool(asked))
         if name != "whole":
             stop_after(step, records, asked)
         else:
@@ -381,7 +381,7 @@ def test_a_run_keeps_the_number_of_packings_it_began_with(tmp_path: Path, tiny_d
     shutil.rmtree(tmp_path / "early/checkpoints")
     build_shards([str(events)], tmp_path / "data", **build, packings=3)
     for name in ("early", "late"):
-        drain(train(tmp_path / "data", tmp_path / name, resume=True))
+        drain(train_steps(tmp_path / "data", tmp_path / name, resume=True))
         assert_same(tmp_path / name, tmp_path / "whole")
 
 
@@ -396,7 +396,7 @@ def test_a_damaged_batch_ends_its_own_step_and_none_before(tmp_path: Path, tiny_
     seed = max(delivered, key=lambda seed: delivered[seed])
     assert delivered[seed] > 1
     with pytest.raises(DamagedError):
-        drain(train(tmp_path / "data", tmp_path / "run", {**GIVEN, "checkpoint_every": 500, "seed": seed}))
+        drain(train_steps(tmp_path / "data", tmp_path / "run", {**GIVEN, "checkpoint_every": 500, "seed": seed}))
     assert numbers(tmp_path / "run")[-1]["step"] == delivered[seed]
     checkpoint, _ = Checkpoints(tmp_path / "run").load_newest()
     assert checkpoint is not None
@@ -417,7 +417,7 @@ def test_a_refused_run_leaves_the_one_that_is_there(
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     wrong = given if how == "overwrite" or "monitor" in given else {"patience": 99, "live_disk": 10**10}
     with pytest.raises(ConfigError, match=said if how == "overwrite" else "foo|--live"):
-        drain(train(tiny_dataset, run, {**GIVEN, **wrong}, **{how: True}))
+        drain(train_steps(tiny_dataset, run, {**GIVEN, **wrong}, **{how: True}))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -437,10 +437,10 @@ def batches_before_damage(dataset: Path, seed: int) -> int:
 def test_a_run_resumed_on_a_gpu_agrees_to_a_tolerance(tmp_path: Path, tiny_dataset: Path) -> None:
     """bfloat16 and atomic additions leave rounding; dropout's masks are the same."""
     given = {**GIVEN, "width": 32}  # heads of 16, the narrowest that a GPU takes
-    drain(train(tiny_dataset, tmp_path / "whole", given))
+    drain(train_steps(tiny_dataset, tmp_path / "whole", given))
     asked: list[bool] = []
-    stop_after(7, train(tiny_dataset, tmp_path / "run", given, stop=lambda: bool(asked)), asked)
-    drain(train(tiny_dataset, tmp_path / "run", resume=True))
+    stop_after(7, train_steps(tiny_dataset, tmp_path / "run", given, stop=lambda: bool(asked)), asked)
+    drain(train_steps(tiny_dataset, tmp_path / "run", resume=True))
     whole = [line["loss"] for line in numbers(tmp_path / "whole")]
     assert [line["loss"] for line in numbers(tmp_path / "run")] == pytest.approx(whole, rel=2e-2)
 

@@ -13,7 +13,7 @@ from streamfeat import build_shards
 from streamfeat.errors import ConfigError
 from train.runs.checkpoint import Checkpoints, read_checkpoint
 from train.runs.standing import Figures, Standing
-from train.training.loop import train
+from train.training.loop import train_steps
 from train.training.progress import Finished, Stepped, Stopped, TrainingReport, Validated
 from train.training.stopping import check_monitor
 
@@ -79,7 +79,7 @@ def drain(records: Iterator[TrainingReport]) -> list[TrainingReport]:
 
 def test_a_run_stops_early_and_keeps_the_best_and_the_last(tmp_path: Path, tiny_dataset: Path) -> None:
     """After `patience` validations without a new best; both checkpoints are there and named."""
-    records = drain(train(tiny_dataset, tmp_path / "run", GIVEN))
+    records = drain(train_steps(tiny_dataset, tmp_path / "run", GIVEN))
     validated = [record for record in records if isinstance(record, Validated)]
     losses = [record.figures.loss for record in validated]
     best = min(range(len(losses)), key=lambda i: losses[i])  # type: ignore[arg-type, return-value]
@@ -98,7 +98,7 @@ def test_a_run_stops_early_and_keeps_the_best_and_the_last(tmp_path: Path, tiny_
 
 def test_a_task_can_be_what_a_run_looks_at(tmp_path: Path, tiny_dataset: Path) -> None:
     """The best by manga_rating need not be the best by the sum."""
-    records = drain(train(tiny_dataset, tmp_path / "run", {**GIVEN, "monitor": "manga_rating", "epochs": 4}))
+    records = drain(train_steps(tiny_dataset, tmp_path / "run", {**GIVEN, "monitor": "manga_rating", "epochs": 4}))
     losses = [record.figures.losses["manga_rating"] for record in records if isinstance(record, Validated)]
     last = records[-1]
     assert isinstance(last, Finished)
@@ -109,12 +109,12 @@ def test_a_task_can_be_what_a_run_looks_at(tmp_path: Path, tiny_dataset: Path) -
 @pytest.mark.parametrize("every", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_run_resumed_stops_where_it_would_have(tmp_path: Path, tiny_dataset: Path, every: int) -> None:
     """How many validations brought nothing is saved like everything else."""
-    whole = drain(train(tiny_dataset, tmp_path / "whole", GIVEN))[-1]
+    whole = drain(train_steps(tiny_dataset, tmp_path / "whole", GIVEN))[-1]
     step, last = 0, None
     while not isinstance(last, Finished):
         step += every
         seen: list[int] = []
-        records = train(tiny_dataset, tmp_path / "run", GIVEN, resume=True, stop=lambda seen=seen: bool(seen))
+        records = train_steps(tiny_dataset, tmp_path / "run", GIVEN, resume=True, stop=lambda seen=seen: bool(seen))
         for record in records:
             last = record
             if isinstance(record, Stepped) and record.step >= step:
@@ -126,10 +126,10 @@ def test_a_run_resumed_stops_where_it_would_have(tmp_path: Path, tiny_dataset: P
 
 def test_more_patience_goes_on_with_a_run_that_had_ended(tmp_path: Path, tiny_dataset: Path) -> None:
     """Patience changes no step, so it is free on resume."""
-    first = drain(train(tiny_dataset, tmp_path / "run", GIVEN))[-1]
-    again = drain(train(tiny_dataset, tmp_path / "run", GIVEN, resume=True))
+    first = drain(train_steps(tiny_dataset, tmp_path / "run", GIVEN))[-1]
+    again = drain(train_steps(tiny_dataset, tmp_path / "run", GIVEN, resume=True))
     assert not any(isinstance(record, Stepped) for record in again)
-    more = drain(train(tiny_dataset, tmp_path / "run", {"patience": 5}, resume=True))[-1]
+    more = drain(train_steps(tiny_dataset, tmp_path / "run", {"patience": 5}, resume=True))[-1]
     assert isinstance(first, Finished)
     assert isinstance(more, Finished)
     assert more.step > first.step
@@ -138,8 +138,8 @@ def test_more_patience_goes_on_with_a_run_that_had_ended(tmp_path: Path, tiny_da
 def test_an_unknown_figure_leaves_no_run_behind(tmp_path: Path, tiny_dataset: Path) -> None:
     """The corrected command is no other run's."""
     with pytest.raises(ConfigError, match="--monitor"):
-        drain(train(tiny_dataset, tmp_path / "run", {**GIVEN, "monitor": "lose"}))
-    assert isinstance(drain(train(tiny_dataset, tmp_path / "run", {**GIVEN, "epochs": 1}))[-1], Finished)
+        drain(train_steps(tiny_dataset, tmp_path / "run", {**GIVEN, "monitor": "lose"}))
+    assert isinstance(drain(train_steps(tiny_dataset, tmp_path / "run", {**GIVEN, "epochs": 1}))[-1], Finished)
 
 
 def test_a_figure_that_no_validation_can_have_is_refused(tmp_path: Path, tiny_events: list[Event]) -> None:
@@ -148,6 +148,6 @@ def test_a_figure_that_no_validation_can_have_is_refused(tmp_path: Path, tiny_ev
     build_shards([str(write_csv(tmp_path / "e.csv", events))], tmp_path / "data", window_len=32, split="users:0.2")
     wrong = "no user of the validation split.*tasks that have: anime_watch, manga_watch, manga_rating;"
     with pytest.raises(ConfigError, match=wrong):
-        drain(train(tmp_path / "data", tmp_path / "run", {**GIVEN, "monitor": "anime_rating"}))
-    last = drain(train(tmp_path / "data", tmp_path / "run", {**GIVEN, "epochs": 1}))[-1]
+        drain(train_steps(tmp_path / "data", tmp_path / "run", {**GIVEN, "monitor": "anime_rating"}))
+    last = drain(train_steps(tmp_path / "data", tmp_path / "run", {**GIVEN, "epochs": 1}))[-1]
     assert isinstance(last, Finished)

@@ -19,7 +19,7 @@ from train.model.transformer import EventTransformer
 from train.runs.checkpoint import Checkpoints
 from train.runs.folder import BAD_STEPS
 from train.runs.metrics import read_metrics
-from train.training.loop import train
+from train.training.loop import train_steps
 from train.training.progress import Saved, Stepped
 from train.training.update import Updater
 
@@ -50,7 +50,7 @@ def poison_rating(run: Path, item: int) -> None:
 def test_the_batches_of_bad_steps_are_noted_and_those_alone(tmp_path: Path, tiny_dataset: Path) -> None:
     """One item's rating is NaN: just the batches that ask for it are bad, each line's state gives that batch again."""
     run = tmp_path / "run"
-    for record in (records := train(tiny_dataset, run, GIVEN)):
+    for record in (records := train_steps(tiny_dataset, run, GIVEN)):
         if isinstance(record, Saved) and record.step == 2:
             break
     records.close()  # type: ignore[attr-defined]
@@ -60,7 +60,7 @@ def test_the_batches_of_bad_steps_are_noted_and_those_alone(tmp_path: Path, tiny
     item, asks = min(found.items(), key=lambda pair: (len(pair[1]) < 2, len(pair[1])))
     poison_rating(run, item)
     warnings = {}
-    for record in train(tiny_dataset, run, resume=True):
+    for record in train_steps(tiny_dataset, run, resume=True):
         if isinstance(record, Stepped):
             step = record.step
         elif isinstance(record, Note) and record.warning:
@@ -95,7 +95,7 @@ def test_a_run_that_diverges_names_the_file_of_its_bad_batches(tmp_path: Path, t
     """A rate that explodes: ten in a row end it; the ten batches are on disk, losses as null."""
     run = tmp_path / "run"
     with pytest.raises(DivergedError, match=rf"{BAD_STEPS}.*last checkpoint: .*step-\d+; .*--learning-rate"):
-        list(train(tiny_dataset, run, {**GIVEN, "steps": 40, "learning_rate": 1e30}))
+        list(train_steps(tiny_dataset, run, {**GIVEN, "steps": 40, "learning_rate": 1e30}))
     lines = bad_lines(run)
     assert len(lines) >= 10
     assert all(line["not_finite"] and line["learning_rate"] > 0 for line in lines)
@@ -106,8 +106,8 @@ def test_a_run_that_is_overwritten_keeps_no_bad_batch_of_the_one_before(tmp_path
     """The file is the run's."""
     run = tmp_path / "run"
     with pytest.raises(DivergedError):
-        list(train(tiny_dataset, run, {**GIVEN, "steps": 40, "learning_rate": 1e30}))
-    list(train(tiny_dataset, run, {**GIVEN, "steps": 1}, overwrite=True))
+        list(train_steps(tiny_dataset, run, {**GIVEN, "steps": 40, "learning_rate": 1e30}))
+    list(train_steps(tiny_dataset, run, {**GIVEN, "steps": 1}, overwrite=True))
     assert not (run / BAD_STEPS).exists()
 
 
