@@ -28,11 +28,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, storage_errors
 from streamfeat.records import Frozen, validated
 from streamfeat.store.documents import parse_object
 from streamfeat.store.files import TEMPORARY, open_below, refuse_link, remove, sweep_temporaries
-from streamfeat.errors import storage_errors
 from streamfeat.store.manifest import FileRecord
 from streamfeat.store.writer import write_whole
 from train.config import TrainConfig

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamfeat.errors import ConfigError, RankError, StreamfeatError
+from streamfeat.errors import ConfigError, RankError, StreamfeatError, storage_errors
 from streamfeat.records import is_recordable, validated
 from streamfeat.store.files import LOCK, locked, remove
-from streamfeat.errors import storage_errors
 from streamfeat.store.manifest import Manifest, load_manifest
-from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path
 from train.config import FREE_ON_RESUME, TrainConfig, new_config
 from train.devices.ranks import World
+from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path
 from train.runs.metrics import METRICS
 from train.runs.record import RUN_CONFIG, RUN_DATASET, RunRecord, read_items_file, read_record, write_record
 

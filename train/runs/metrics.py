@@ -13,9 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from streamfeat.errors import DamagedError
+from streamfeat.errors import DamagedError, storage_errors
 from streamfeat.store.files import check_ordinary, open_below
-from streamfeat.errors import storage_errors
 from train.runs.tensorboard import ScalarWriter, write_scalars
 
 METRICS = "metrics.jsonl"

@@ -4,11 +4,10 @@ import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, storage_errors
 from streamfeat.records import Frozen, validated
 from streamfeat.store.documents import parse_object
 from streamfeat.store.files import read_below
-from streamfeat.errors import storage_errors
 from streamfeat.store.layout import ITEMS, MANIFEST
 from streamfeat.store.manifest import Manifest, load_manifest, manifest_json
 from streamfeat.store.writer import write_whole

@@ -295,7 +295,8 @@ from train.training.loop import train_steps
 from train.training.progress import Stepped
 from streamfeat.errors import StreamfeatError
 used = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmSize"))
-records = train_steps(sys.argv[1], sys.argv[2], {"layers": 2, "width": 512, "batch_tokens": 4096, "steps": 3}, force=True)
+given = {"layers": 2, "width": 512, "batch_tokens": 4096, "steps": 3}
+records = train_steps(sys.argv[1], sys.argv[2], given, force=True)
 try:
     for record in records:
         if type(record).__name__ == "Started":

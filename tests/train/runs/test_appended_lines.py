@@ -12,8 +12,8 @@ import pytest
 
 from streamfeat.errors import DamagedError, StorageError
 from train.runs.folder import BAD_STEPS
-from train.training.bad_steps import append_bad_step
 from train.runs.metrics import METRICS, MetricsLog, read_metrics
+from train.training.bad_steps import append_bad_step
 from train.training.update import Update
 
 Append = Callable[..., None]

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from streamfeat.errors import DamagedError, FormatVersionError, StorageError
-from train.runs.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
 from train.config import TrainConfig
-from train.training.optim import make_optimizer
+from train.runs.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
 from train.runs.standing import Figures, Standing
+from train.training.optim import make_optimizer
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 

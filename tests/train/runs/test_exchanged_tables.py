@@ -13,8 +13,8 @@ from streamfeat import BuildConfig, build_steps
 from streamfeat.errors import DamagedError
 from train.evaluation.evaluate import evaluate_steps
 from train.inference.every_user import recommend_all_steps
-from train.training.loop import train_steps
 from train.inference.scorer import Scorer
+from train.training.loop import train_steps
 
 GIVEN: dict[str, Any] = {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 128, "steps": 2}
 BUILD: dict[str, Any] = {"window_len": 32, "split": "users:0.2", "chunk_windows": 2, "shard_windows": 8}

@@ -13,10 +13,10 @@ from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, Loc
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
 from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig, new_config
-from train.training.loop import train_steps
-from train.runs.record import dataset_of, read_record
-from train.runs.folder import open_run, resumed_config
 from train.inference.scorer import Scorer
+from train.runs.folder import open_run, resumed_config
+from train.runs.record import dataset_of, read_record
+from train.training.loop import train_steps
 
 TINY: dict[str, Any] = {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 64, "steps": 1}
 
