@@ -2,10 +2,9 @@
 
     python benchmarks/stream.py [--windows 4096] [--epochs 3]
 
-The rival is the limit of what a page cache gives: `np.memmap` of one dense record per window, 20 arrays of 4 bytes per
-token as the original stores its features, gathered in shuffled order into a reused batch. Ours decodes compressed
-The rival is the limit of what a page cache gives: `np.memmap` of one dense record per window, 20 arrays of 4 bytes
-per token one process. Writes benchmarks/results/stream.json.
+The yardstick is the limit of what a page cache gives: `np.memmap` of one dense record per window, 20 arrays of 4
+bytes per token as the original stores its features, gathered in shuffled order into a reused batch. Ours decodes
+compressed chunks, checks them and makes the targets, in one process. Writes benchmarks/results/stream.json.
 """
 
 import argparse
@@ -67,7 +66,7 @@ def main() -> None:
         packed = np.memmap(folder / "packed.bin", np.float32, "w+", shape=(num_windows, *record))
         packed[:] = 1.0
         batch = np.empty((BATCH_WINDOWS, *record), np.float32)
-        rivals = {
+        sources = {
             "np.memmap, one packed record per window": lambda epoch: read_packed(
                 packed, np.random.default_rng(epoch).permutation(num_windows), batch
             )
@@ -77,10 +76,10 @@ def main() -> None:
             for threads in (1, 2):
                 key = f"WindowStream, {objective}, {threads} thread{'s' * (threads > 1)}"
                 streams[key] = WindowStream(data, objective=objective, batch_windows=BATCH_WINDOWS, threads=threads)
-                rivals[key] = lambda epoch, key=key: read_stream(streams[key])
-        rates: dict[str, list[float]] = {key: [] for key in rivals}
+                sources[key] = lambda epoch, key=key: read_stream(streams[key])
+        rates: dict[str, list[float]] = {key: [] for key in sources}
         for epoch in range(options.epochs + 1):
-            for key, read in rivals.items():
+            for key, read in sources.items():
                 started = time.perf_counter()
                 tokens = read(epoch)
                 if epoch:  # the first epoch warms the page cache and every buffer

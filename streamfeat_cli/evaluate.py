@@ -14,13 +14,13 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     dataset: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, if elsewhere.")] = None,
     checkpoint: Annotated[str, typer.Option(help="best, latest, or the name of a checkpoint's folder.")] = "best",
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of the rivals' first weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of the baselines' first weights.")] = 0,
     bootstrap: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="Resamples of users behind every interval.")
     ] = 1000,
     as_json: Json = False,
 ) -> None:
-    """Rank the full catalogue for each user's held-out event, beside simple rivals on the same split."""
+    """Rank the full catalogue for each user's held-out event, beside simple baselines on the same split."""
     from train.evaluation.evaluate import evaluate_steps as score
     from train.evaluation.figures import Evaluation, Fitting, Scored
 
@@ -31,7 +31,7 @@ def evaluate(
             row = bar.add_task("", total=None) if row is None else row  # not before there is something to do
             match record:
                 case Fitting():
-                    bar.update(row, description=f"fitting {record.rival}")
+                    bar.update(row, description=f"fitting {record.baseline}")
                 case Scored():
                     bar.update(row, description="scoring", total=record.total, completed=record.users)
                 case Evaluation():
@@ -85,12 +85,12 @@ def _print_ratings(medium: str, lines: list[Any]) -> None:
 
 
 def _print_differences(lines: Sequence[Any]) -> None:
-    out.print("model minus the best rival on the same targets, paired over users:", **PLAIN)
+    out.print("model minus the best baseline on the same targets, paired over users:", **PLAIN)
     for line in lines:
         seen = "" if line.protocol.seen == "not used" else f", seen items {line.protocol.seen}"
         difference = _interval(line.difference, "+.4f")
         asked = f"{line.protocol.medium}{seen}, time {_time(line)}"
-        out.print(f"  {asked}: {line.figure} {difference} against {line.rival}", **PLAIN)
+        out.print(f"  {asked}: {line.figure} {difference} against {line.baseline}", **PLAIN)
 
 
 def _print_calibration(lines: Sequence[Any]) -> None:

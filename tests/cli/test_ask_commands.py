@@ -121,7 +121,7 @@ def test_a_time_is_a_date_a_moment_or_seconds() -> None:
 
 
 def test_evaluate_prints_the_whole_table_with_its_protocol(run: Path) -> None:
-    """Model and rivals, seen removed and kept, time given and hidden; as JSON every line holds the protocol."""
+    """Model and baselines, seen removed and kept, time given and hidden; as JSON every line holds the protocol."""
     done = call("evaluate", run, "--bootstrap", "50")
     assert done.exit_code == 0, done.output
     systems = ("model", "popularity_30_days", "markov_chain", "item_knn", "user_item_bias", "biased_svd")
@@ -133,12 +133,12 @@ def test_evaluate_prints_the_whole_table_with_its_protocol(run: Path) -> None:
 
 
 def test_evaluate_can_be_read_in_a_narrow_terminal(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """80 columns: every system's name and figures whole, the difference to the best rival first."""
+    """80 columns: every system's name and figures whole, the difference to the best baseline first."""
     narrow = type(streamfeat_cli.evaluate.out)(width=80)
     monkeypatch.setattr(streamfeat_cli.evaluate, "out", narrow)
     shown = call("evaluate", run, "--bootstrap", "50").stdout
     assert "…" not in shown.split("protocol:")[0]
-    assert shown.startswith("model minus the best rival")
+    assert shown.startswith("model minus the best baseline")
     assert re.search(r"popularity_30_days +│ given +│ +0\.\d{4} │", shown)
 
 

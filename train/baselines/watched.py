@@ -1,4 +1,4 @@
-"""The histories that rivals of a model are fitted to and asked about."""
+"""The histories that baselines of a model are fitted to and asked about."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from streamfeat.errors import ConfigError, DataError
 from streamfeat.store.histories import HeldOut, HistoryReader, read_held_out
 from streamfeat.store.layout import USERS
 from streamfeat.store.tables import check_table
-from train.baselines.systems import Ranker, Rater, all_rankers, all_raters
+from train.baselines.all import Ranker, Rater, all_rankers, all_raters
 from train.baselines.watched import Batches
 from train.evaluation.cases import Cases, read_cases, read_training
 from train.evaluation.figures import MODEL, EvaluationProgress, Fitting, Scored, Time
@@ -39,7 +39,7 @@ def evaluate_steps(
 
     `dataset` is where the run's dataset lies now (default: where it lay when the run began). Each user with held-out
     events is asked for the last event with an item target, given all before it, the validation event included; the
-    whole catalogue of the target's medium is ranked. `seed` decides resamples and the rivals' first weights. Memory
+    whole catalogue of the target's medium is ranked. `seed` decides resamples and the baselines' first weights. Memory
     holds `batch_users` rows of scores at a time, and one number per user and figure.
 
     Raises ConfigError where the dataset is another than the run's or an option is wrong, DataError where no user has
@@ -57,10 +57,10 @@ def evaluate_steps(
     )  # fmt: skip
     with HistoryReader(dataset, manifest) as reader:
         rankers, raters = all_rankers(manifest), all_raters(manifest, seed)
-        rivals: list[Ranker | Rater] = [*rankers, *raters]
-        for rival in rivals:
-            yield Fitting(rival.name)
-            rival.fit(_training(reader, held_out))
+        baselines: list[Ranker | Rater] = [*rankers, *raters]
+        for baseline in baselines:
+            yield Fitting(baseline.name)
+            baseline.fit(_training(reader, held_out))
         done = 0
         for cases, looked_at in read_cases(reader, held_out, batch_users):
             for medium, (low, high) in enumerate(itertools.pairwise(manifest.schema_.medium_offsets)):
@@ -94,7 +94,7 @@ def _training(reader: HistoryReader, held_out: HeldOut) -> Batches:
 def _score(
     outcome: Outcome, scorer: Scorer, rankers: Sequence[Ranker], raters: Sequence[Rater], cases: Cases, medium: int
 ) -> None:
-    """Let the model and every rival answer cases whose targets are of `medium`."""
+    """Let the model and every baseline answer cases whose targets are of `medium`."""
     outcome.add_cases(cases, medium)
     rows = cases.rated_rows()
     rated = cases.take(rows)

@@ -36,7 +36,7 @@ class Protocol:
     min_item_events: int
     min_user_events: int
     keep_planned: bool  # in the histories; they are never targets
-    window_len: int  # tokens of a history that the model sees at most; rivals see all
+    window_len: int  # tokens of a history that the model sees at most; baselines see all
     objective: str
     mask_policy: str | None  # masked objective only
     checkpoint: str
@@ -65,11 +65,11 @@ class RatingLine:
 
 @dataclass(frozen=True)
 class DifferenceLine:
-    """The model's figure minus that of the best rival, users resampled in pairs."""
+    """The model's figure minus that of the best baseline, users resampled in pairs."""
 
     protocol: Protocol
     figure: Literal["ndcg@10", "rmse"]
-    rival: str  # the best on these targets
+    baseline: str  # the best on these targets
     difference: Figure
 
 
@@ -97,9 +97,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Fitting:
-    """A rival is being fitted."""
+    """A baseline is being fitted."""
 
-    rival: str
+    baseline: str
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from train.evaluation.ranking import TIE_RULE, Coverage, figure_names, figure_va
 _Parts = list[NDArray[Any]]
 _System = tuple[str, Time]
 _SEEN: tuple[Literal["removed", "kept"], ...] = ("removed", "kept")
-_COMPARED = 10  # the k of ndcg@10, by which the model is compared with rivals
+_COMPARED = 10  # the k of ndcg@10, by which the model is compared with baselines
 
 
 class Outcome:
@@ -199,23 +199,23 @@ class _Lines:
                 if of == seen
             }
             for time in times:
-                rival = max(_rivals(gains, time), key=lambda system: gains[system].mean())
-                both = np.stack((gains[MODEL, time], gains[rival]), axis=1)
+                baseline = max(_baselines(gains, time), key=lambda system: gains[system].mean())
+                both = np.stack((gains[MODEL, time], gains[baseline]), axis=1)
                 model, best = self._resampled(both).T
                 difference = with_intervals(np.array([both[:, 0].mean() - both[:, 1].mean()]), (model - best)[:, None])
                 protocol = self._protocol(name, chosen_C, seen=seen, time=time, ks=(_COMPARED,))
-                yield DifferenceLine(protocol, "ndcg@10", rival[0], difference[0])
+                yield DifferenceLine(protocol, "ndcg@10", baseline[0], difference[0])
         rated_C = chosen_C & self._rated_C
         if not rated_C.any():
             return
         squares = {system: error**2 for system, error in self._errors(chosen_C).items()}
         for time in times:
-            rival = min(_rivals(squares, time), key=lambda system: squares[system].mean())
-            both = np.stack((squares[MODEL, time], squares[rival]), axis=1)
+            baseline = min(_baselines(squares, time), key=lambda system: squares[system].mean())
+            both = np.stack((squares[MODEL, time], squares[baseline]), axis=1)
             value = np.sqrt(both[:, 0].mean()) - np.sqrt(both[:, 1].mean())
             model, best = np.sqrt(self._resampled(both)).T
             difference = with_intervals(np.array([value]), (model - best)[:, None])
-            yield DifferenceLine(self._protocol(name, rated_C, time=time), "rmse", rival[0], difference[0])
+            yield DifferenceLine(self._protocol(name, rated_C, time=time), "rmse", baseline[0], difference[0])
 
     def calibration(self, name: str, chosen_C: NDArray[np.bool_]) -> Iterator[CalibrationLine]:
         seen: Seen = "removed" if self._outcome.exclude_seen else "kept"
@@ -274,6 +274,6 @@ class _Lines:
         )
 
 
-def _rivals(systems: dict[_System, NDArray[np.float64]], time: Time) -> list[_System]:
+def _baselines(systems: dict[_System, NDArray[np.float64]], time: Time) -> list[_System]:
     """Those that know no more of the target's time than the model does when it is told `time`."""
     return [(system, told) for system, told in systems if system != MODEL and told in (time, "not used")]

@@ -207,7 +207,7 @@ def test_batches_change_no_figure(done: Done) -> None:
     """Users are scored some at a time; how many are held decides nothing but rounding."""
     *progress, found = evaluate_steps(done.run, ks=KS, num_bootstrap=50, batch_users=3)
     assert isinstance(found, Evaluation)
-    assert [p.rival for p in progress if isinstance(p, Fitting)][:2] == ["popularity", "popularity_30_days"]
+    assert [p.baseline for p in progress if isinstance(p, Fitting)][:2] == ["popularity", "popularity_30_days"]
     scored = [p for p in progress if isinstance(p, Scored)]
     assert scored[-1].users == scored[-1].total
     assert len(scored) > 2
@@ -221,7 +221,7 @@ def numbers(value: Any) -> list[float]:
     return [float(value)] if isinstance(value, int | float) else []
 
 
-def test_rivals_answer_the_same_users_and_the_model_is_compared_with_the_best(done: Done) -> None:
+def test_baselines_answer_the_same_users_and_the_model_is_compared_with_the_best(done: Done) -> None:
     """One that needs the target's time is compared where the model has it too."""
     for line in done.found.differences:
         others = [
@@ -233,9 +233,9 @@ def test_rivals_answer_the_same_users_and_the_model_is_compared_with_the_best(do
         assert {other.protocol.users for _, other in others} == {line.protocol.users}
         model = next(value for value, other in others if other.system == "model")
         best = max if line.figure == "ndcg@10" else min
-        rivals = [(value, other.system) for value, other in others if other.system != "model"]
-        value, _ = best(rivals)
-        assert line.rival in {system for of, system in rivals if of == value}
+        baselines = [(value, other.system) for value, other in others if other.system != "model"]
+        value, _ = best(baselines)
+        assert line.baseline in {system for of, system in baselines if of == value}
         assert line.difference.value == pytest.approx(model - value, abs=1e-12)
         assert line.difference.low <= line.difference.value <= line.difference.high
     assert len({line.system for line in done.found.ranking}) == 5
@@ -251,7 +251,7 @@ def test_calibration_is_told_with_its_bins(done: Done) -> None:
         assert line.protocol.seen == ("removed" if Scorer.of_run(done.run).exclude_seen else "kept")
 
 
-def test_rivals_see_training_events_only(done: Done) -> None:
+def test_baselines_see_training_events_only(done: Done) -> None:
     """Popularity equals the ranks that the training counts of items.parquet give, which know no held-out event."""
     manifest, items = load_manifest(done.dataset), read_items(done.dataset)
     with HistoryReader(done.dataset, manifest) as reader:

@@ -1,6 +1,6 @@
-"""What a model has to beat in ranking and in ratings: what a rival is, and the list of them.
+"""What a model has to beat in ranking and in ratings: what a baseline is, and the list of them.
 
-Every rival is fitted on training events alone and then, like the model, is shown a history and asked for the next
+Every baseline is fitted on training events alone and then, like the model, is shown a history and asked for the next
 event. None of them sees planned events. `docs/evaluate.md` defines each and says what it reaches.
 """
 

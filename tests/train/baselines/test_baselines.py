@@ -1,4 +1,4 @@
-"""Every rival against its definition, written as plain loops over lists."""
+"""Every baseline against its definition, written as plain loops over lists."""
 
 import math
 from collections import Counter, defaultdict
@@ -54,12 +54,12 @@ def decay(num: int) -> list[float]:
 @given(users=USERS, past=USERS)
 def test_popularity_counts_training_events(users: list[list[Event]], past: list[list[Event]]) -> None:
     """The same for every history."""
-    rival = Popularity(OFFSETS)
-    rival.fit(lambda: in_batches(users))
+    baseline = Popularity(OFFSETS)
+    baseline.fit(lambda: in_batches(users))
     counts = counts_of(users)
     for medium in (0, 1):
         expected = [counts[item] for item in range(OFFSETS[medium], OFFSETS[medium + 1])]
-        assert rival.scores(watched(past), None, medium).tolist() == [expected] * len(past)
+        assert baseline.scores(watched(past), None, medium).tolist() == [expected] * len(past)
 
 
 @settings(max_examples=50)
@@ -75,8 +75,8 @@ def test_recent_popularity_counts_the_thirty_days_before_the_targets_day(
     """Nothing of the target's own day or later counts; with its time hidden, the last thirty days of training."""
     times = [event[1] for history in users for event in history] or [0]
     low, num_days = min(times), (max(times) - min(times)) // DAY + 1
-    rival = RecentPopularity(OFFSETS, low, max(times), max_table=-(-num_days * 8 // bucket_days))
-    rival.fit(lambda: in_batches(users))
+    baseline = RecentPopularity(OFFSETS, low, max(times), max_table=-(-num_days * 8 // bucket_days))
+    baseline.fit(lambda: in_batches(users))
     width = math.ceil(num_days * 8 / -(-num_days * 8 // bucket_days))
     last = (time - low) // DAY // width if given_time else math.ceil(num_days / width)
     recent: Counter[int] = Counter()
@@ -85,7 +85,7 @@ def test_recent_popularity_counts_the_thirty_days_before_the_targets_day(
             if last - math.ceil(30 / width) <= (at - low) // DAY // width < last:
                 recent[item] += 1
     counts = counts_of(users)
-    scores = rival.scores(watched([[]]), np.array([time]) if given_time else None, 0)[0]
+    scores = baseline.scores(watched([[]]), np.array([time]) if given_time else None, 0)[0]
     assert scores == pytest.approx([recent[i] + counts[i] / (sum(counts.values()) + 1) for i in range(5)])
 
 
@@ -107,10 +107,10 @@ def test_the_markov_chain_is_smoothed_counts_of_nearby_pairs(
                     table[first, second] += 1 / (later - earlier)
                     table[second, first] += 1 / (later - earlier)
     sums = [sum(table[i, j] for j in range(8)) for i in range(8)]
-    rival = MarkovChain(OFFSETS, max_items=max_items)
-    rival.fit(lambda: in_batches(users))
+    baseline = MarkovChain(OFFSETS, max_items=max_items)
+    baseline.fit(lambda: in_batches(users))
     for medium in (0, 1):
-        found = rival.scores(watched(past), None, medium)
+        found = baseline.scores(watched(past), None, medium)
         for history, row in zip(past, found, strict=True):
             for item, score in enumerate(row, start=OFFSETS[medium]):
                 popularity = counts[item] / total
@@ -140,10 +140,10 @@ def test_item_neighbours_are_cosines_that_add_up_to_one(
     sums: dict[int, float] = defaultdict(float)
     for (i, _), similarity in cosine.items():
         sums[i] += similarity
-    rival = ItemNeighbours(OFFSETS, max_items=max_items)
-    rival.fit(lambda: in_batches(users))
+    baseline = ItemNeighbours(OFFSETS, max_items=max_items)
+    baseline.fit(lambda: in_batches(users))
     for medium in (0, 1):
-        found = rival.scores(watched(past), None, medium)
+        found = baseline.scores(watched(past), None, medium)
         for history, row in zip(past, found, strict=True):
             for item, score in enumerate(row, start=OFFSETS[medium]):
                 expected = 1e-9 * counts[item] / total + sum(
@@ -157,9 +157,9 @@ def test_item_neighbours_are_cosines_that_add_up_to_one(
 def test_only_recent_events_score_and_few_of_a_long_history_are_counted_as_neighbours() -> None:
     """What lies 64 events back weighs nothing; of 1,500 events the last 1,000 are pairs: linear time at any length."""
     long = [(0, 0, math.nan)] * 500 + [(1, 1, math.nan)] * 999 + [(2, 2, math.nan)]
-    rival = ItemNeighbours(OFFSETS)
-    rival.fit(lambda: iter([watched([long])]))
-    scores = rival.scores(watched([[(1, 0, math.nan)], [(0, 0, math.nan)]]), None, 0)
+    baseline = ItemNeighbours(OFFSETS)
+    baseline.fit(lambda: iter([watched([long])]))
+    scores = baseline.scores(watched([[(1, 0, math.nan)], [(0, 0, math.nan)]]), None, 0)
     assert scores[0, 2] == pytest.approx(1.0)
     assert scores[0, 0] < 1e-8
     assert scores[1].max() < 1e-8
@@ -191,9 +191,9 @@ def test_biases_are_damped_means_of_what_the_other_leaves_over(
             for event in history:
                 left_over[event[0]].append(deviation(event) - bias)
         item_bias = [sum(left_over[i]) / (len(left_over[i]) + 5) for i in range(8)]
-    rival = UserItemBias(UNITS)
-    rival.fit(lambda: in_batches(users))
-    found = rival.predict(watched(past), np.full(len(past), item))
+    baseline = UserItemBias(UNITS)
+    baseline.fit(lambda: in_batches(users))
+    found = baseline.predict(watched(past), np.full(len(past), item))
     for history, rating in zip(past, found, strict=True):
         bias = user_bias([event for event in history if not math.isnan(event[2])])
         assert rating == pytest.approx(UNITS.mean[item] + UNITS.std[item] * (item_bias[item] + bias))
@@ -240,9 +240,9 @@ def test_biased_svd_finds_tastes_of_users_that_it_was_not_fitted_on() -> None:
     past, item = watched([history[:3] for history in others]), np.array([history[3][0] for history in others])
     rating = np.array([history[3][2] for history in others])
     errors = {}
-    for rival in (MeanRating(units), UserItemBias(units), BiasedSVD(units, len(users), seed=0)):
-        rival.fit(lambda: in_batches(users))
-        errors[rival.name] = float(np.sqrt(((rival.predict(past, item) - rating) ** 2).mean()))
+    for baseline in (MeanRating(units), UserItemBias(units), BiasedSVD(units, len(users), seed=0)):
+        baseline.fit(lambda: in_batches(users))
+        errors[baseline.name] = float(np.sqrt(((baseline.predict(past, item) - rating) ** 2).mean()))
     assert errors["mean_rating"] == pytest.approx(1.0)
     assert errors["user_item_bias"] > 0.9
     assert errors["biased_svd"] < 0.5
@@ -250,9 +250,9 @@ def test_biased_svd_finds_tastes_of_users_that_it_was_not_fitted_on() -> None:
 
 def test_a_user_without_ratings_gets_the_items_mean() -> None:
     """No history is shown: nothing is known of the user."""
-    rival = BiasedSVD(UNITS, 2, seed=0)
-    rival.fit(lambda: in_batches([[(0, 0, 5.0), (1, 0, 4.0)], [(0, 1, 5.0)]]))
-    empty, other = rival.predict(watched([[], [(1, 0, math.nan)]]), np.array([0, 0]))
+    baseline = BiasedSVD(UNITS, 2, seed=0)
+    baseline.fit(lambda: in_batches([[(0, 0, 5.0), (1, 0, 4.0)], [(0, 1, 5.0)]]))
+    empty, other = baseline.predict(watched([[], [(1, 0, math.nan)]]), np.array([0, 0]))
     assert empty == other
     assert 3.0 < empty < 5.0
 
