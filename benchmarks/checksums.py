@@ -74,7 +74,9 @@ def timed_checks() -> Iterator[list[float]]:
 def read_packing(data: Path, rounds: int) -> tuple[float, float]:
     """Seconds of reading every chunk of packing 0 so many times, and of those inside of the check."""
     manifest = load_manifest(data)
-    readers = [ArrayReader(data, f"windows.zarr/training/0/{field.name}") for field in manifest.schema_.token_fields()]
+    readers = [
+        ArrayReader(data, f"windows.zarr/training/0/{field.name}") for field in manifest.data_schema.token_fields()
+    ]
     outs = [np.empty((reader.chunk_rows, *reader.shape[1:]), reader.dtype) for reader in readers]
 
     def read_once() -> None:

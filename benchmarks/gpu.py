@@ -60,7 +60,7 @@ def flops_per_token(data: Path, objective: str) -> float:
     tokens = (batch["segment"] >= 0).sum()
     rated = (batch["weight_rating"] > 0).sum() / tokens
     everywhere = matrices["all"] - matrices["rating"] + rated * matrices["rating"]
-    media = zip(manifest.schema_.medium_offsets, manifest.schema_.medium_offsets[1:], strict=False)
+    media = zip(manifest.data_schema.medium_offsets, manifest.data_schema.medium_offsets[1:], strict=False)
     softmax = 0.0
     for first, last in media:
         mine = (batch["weight_item"] > 0) & (batch["target_item"] >= first) & (batch["target_item"] < last)

@@ -91,7 +91,7 @@ def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
 def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
     training, validation = manifest.splits["training"], manifest.splits["validation"]
     window_bytes = sum(file.size for file in manifest.files() if file.path.startswith("windows.zarr/training/0/"))
-    num_tokens = max(training.windows * manifest.schema_.window_len, 1)
+    num_tokens = max(training.windows * manifest.data_schema.window_len, 1)
     rejected = {name.removeprefix("rejected_"): number for name, number in manifest.cleaning.items()
                 if name.startswith("rejected_")}  # fmt: skip
     left_out = {name: number for name, number in manifest.cleaning.items()
@@ -118,7 +118,7 @@ def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
         "tied_timestamps": manifest.tied_events,
         "tie_rule": manifest.tie_rule,
         "repeat_share": manifest.repeat_share,
-        "window_len": manifest.schema_.window_len,
+        "window_len": manifest.data_schema.window_len,
         "packings": training.packings,
         "training_windows": training.windows,
         "validation_windows": validation.windows,

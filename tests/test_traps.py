@@ -85,7 +85,7 @@ def epochs_of(stream: WindowStream, num_epochs: int = 1) -> list[Arrays]:
 def stored_windows(dataset: Path, split: str = "training", packing: int = 0) -> Arrays:
     """Field → (windows, window_len) of a packing as it lies on disk."""
     stored = {}
-    for field in load_manifest(dataset).schema_.token_fields():
+    for field in load_manifest(dataset).data_schema.token_fields():
         with ArrayReader(dataset, f"windows.zarr/{split}/{packing}/{field.name}") as reader:
             stored[field.name] = reader.read_rows(0, reader.shape[0])
     return stored
@@ -94,11 +94,11 @@ def stored_windows(dataset: Path, split: str = "training", packing: int = 0) -> 
 def windows_of(batch: Arrays, stored: Arrays, manifest: Manifest) -> Arrays:
     """What is stored of a batch's windows, row by row, numbers decoded; an empty window is all PAD."""
     rows = {}
-    for field in manifest.schema_.token_fields():
+    for field in manifest.data_schema.token_fields():
         values = np.concatenate([stored[field.name], np.full((1, stored[field.name].shape[1]), field.pad)])
         rows[field.name] = values[batch["window"]]  # -1: the row added
     for name in ("rating", "completion"):
-        rows[name] = getattr(manifest.schema_, name).decode(rows[name])
+        rows[name] = getattr(manifest.data_schema, name).decode(rows[name])
     return rows
 
 
@@ -208,7 +208,7 @@ def test_every_shard_that_a_reader_waits_for_is_written_with_fewer_users_than_sh
     counts = manifest.splits["training"]
     num_shards = -(-counts.windows // counts.shard_windows)
     assert num_shards > counts.users
-    for field in manifest.schema_.token_fields():
+    for field in manifest.data_schema.token_fields():
         folder = dataset / "windows.zarr/training/0" / field.name / "c"
         assert {int(path.name) for path in folder.iterdir()} == set(range(num_shards))
     for batch_windows in (1, 24):
@@ -501,8 +501,8 @@ def test_no_target_is_dropped_though_shapes_hardly_vary(
     ours, plain = [], []
     for arrays in epochs_of(stream_of(dataset, objective, policy, batch_windows=8), 2):
         batch = to_batch(arrays, all_rows(arrays), facts, CPU, for_gpu=True)
-        expected = find_targets(arrays, manifest.schema_)
-        sums = weight_sums(arrays, manifest.schema_)
+        expected = find_targets(arrays, manifest.data_schema)
+        sums = weight_sums(arrays, manifest.data_schema)
         assert (
             sum(len(tokens) for task, tokens in expected.items() if task.endswith("_watch"))
             == (arrays["weight_item"] > 0).sum()
@@ -587,18 +587,20 @@ def test_the_stored_code_of_a_missing_value_reaches_no_batch(many_windows: Path,
     """Original: the number in the file was the number in the layer. Stored as bytes (missing: 255) and as float32
     (missing: NaN), the same windows give the same batch."""
     manifest, stored = load_manifest(many_windows), stored_windows(many_windows)
-    assert manifest.schema_.rating.dtype == manifest.schema_.completion.dtype == "uint8"
+    assert manifest.data_schema.rating.dtype == manifest.data_schema.completion.dtype == "uint8"
     as_floats = stored | {
-        name: getattr(manifest.schema_, name).decode(stored[name]) for name in ("rating", "completion")
+        name: getattr(manifest.data_schema, name).decode(stored[name]) for name in ("rating", "completion")
     }
     floats = {"rating": FloatCode(dtype="float32"), "completion": FloatCode(dtype="float32")}
     number = np.arange(len(stored["item"]))
     made = []
     for fields, code in ((stored, {}), (as_floats, floats)):
-        schema = manifest.schema_.model_copy(update=code)
+        schema = manifest.data_schema.model_copy(update=code)
         config = StreamConfig(objective=objective, mask_policy=policy, batch_windows=1)  # type: ignore[arg-type]
         out = allocate_buffers(len(number), schema.window_len)
-        Featurizer(manifest.model_copy(update={"schema_": schema}), config).fill(fields, number, number, number, 0, out)
+        Featurizer(manifest.model_copy(update={"data_schema": schema}), config).fill(
+            fields, number, number, number, 0, out
+        )
         made.append(out.arrays)
     assert (stored["rating"] == 255).any()
     for name in TOKEN_ARRAYS:
@@ -619,7 +621,7 @@ def test_only_the_seed_policy_invents_ratings_and_only_in_training(many_windows:
     """Original: one masked rating in ten became a number of [0, 11), such as 10.7, which no user gives. Kept for
     `seed`, whose ratings are the check's proof; `disjoint` and the causal objective show no number but the file's."""
     manifest, stored = load_manifest(many_windows), stored_windows(many_windows, split)
-    given = set(np.unique(manifest.schema_.rating.decode(stored["rating"])).tolist())
+    given = set(np.unique(manifest.data_schema.rating.decode(stored["rating"])).tolist())
     for objective, policy in OBJECTIVES:
         found = []
         stream = stream_of(many_windows, objective, policy, split=split)
@@ -630,7 +632,7 @@ def test_only_the_seed_policy_invents_ratings_and_only_in_training(many_windows:
             assert set(batch["target_rating"][asked].tolist()) <= given, "a target is always a rating that was given"
         if policy == "seed" and split == "training":
             assert len(found) > 20
-            assert 0 <= min(found) <= max(found) < manifest.schema_.rating_max + 1
+            assert 0 <= min(found) <= max(found) < manifest.data_schema.rating_max + 1
             assert not set(found) <= given
         else:
             assert found == []

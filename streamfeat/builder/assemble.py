@@ -112,7 +112,7 @@ def history_tasks(plan: Plan, schema: Schema, partitions: Sequence[Receipt]) -> 
             partition_files=tuple(partitions[p].files[0].path for p in touched),
             partition_first_events=tuple(int(edges[p]) for p in touched),
             partition_first_users=tuple(users[p] for p in touched),
-            schema_=schema, config=plan.config, digest=plan.digest,
+            data_schema=schema, config=plan.config, digest=plan.digest,
         ))  # fmt: skip
     return tasks
 
@@ -180,7 +180,7 @@ def draft_manifest(
     times = [time for receipt in histories for time in receipt.facts["training_times"]]
     totals = {name: sum(receipt.facts[name] for receipt in partitions) for name in ("tied", "targets", "repeats")}
     return Manifest(
-        format_version=FORMAT_VERSION, schema_=schema, config=plan.config, sources=plan.files, plan=plan.digest,
+        format_version=FORMAT_VERSION, schema=schema, config=plan.config, sources=plan.files, plan=plan.digest,
         fingerprint=digest_of([schema.model_dump(mode="json"), plan.facts.config, checksums]),
         num_events=sum(receipt.facts["events"] for receipt in partitions),
         num_users=schema.num_users, num_items=schema.num_items,

@@ -55,7 +55,7 @@ def _expected(task: Task, facts: dict[str, Any]) -> tuple[TaskKind, int, list[st
         case PartitionTask() | FilterTask():
             return "partition", facts["events"], [task.facts_file]
         case HistoryTask():
-            specs = history_specs(task.schema_, task.num_events, task.config.compression)
+            specs = history_specs(task.data_schema, task.num_events, task.config.compression)
             shards = [f"{HISTORIES}/{spec.shard_file(task.shard)}" for spec in specs]
             return "history", min(EVENT_SHARD, task.num_events - task.shard * EVENT_SHARD), [*shards, task.facts_file]
         case WindowTask():

@@ -233,8 +233,8 @@ class Build:
         """Every packing that `manifest` has no receipts of; then commits and returns the whole manifest."""
         root = self.root
         there = {receipt.task: receipt for receipt in manifest.receipts if receipt.kind == "window"}
-        splits, tasks = plan_windows(root, self.config, manifest.schema_, manifest.fingerprint)
-        create_packings(root, self.config, manifest.schema_, splits)
+        splits, tasks = plan_windows(root, self.config, manifest.data_schema, manifest.fingerprint)
+        create_packings(root, self.config, manifest.data_schema, splits)
         new = [task for task in tasks if task.name not in there]
         sizes = [task.shard_rows for task in new]
         made = yield from self.stage("windows", "windows", new, sizes, WINDOW_RUN)

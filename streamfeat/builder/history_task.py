@@ -36,7 +36,7 @@ def run_history(root: Path, task: HistoryTask) -> Receipt:
     low = task.shard * EVENT_SHARD
     high = min(low + EVENT_SHARD, task.num_events)
     columns, is_training = _read_range(root, task, low, high)
-    schema = task.schema_
+    schema = task.data_schema
     time = columns["time"] - schema.time_origin
     stored = {
         "item": columns["item"],

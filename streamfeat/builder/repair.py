@@ -74,7 +74,7 @@ def _mend(root: Path, manifest: Manifest, damage: dict[str, Problem]) -> Iterato
         return  # windows made from these would not be what they were
     if not any(_is_of_windows(name) for name in damage):
         return
-    splits, tasks = plan_windows(root, manifest.config, manifest.schema_, manifest.fingerprint)
+    splits, tasks = plan_windows(root, manifest.config, manifest.data_schema, manifest.fingerprint)
     receipts = {receipt.task: receipt for receipt in manifest.receipts}
     for receipt in receipts.values():
         if receipt.kind == "metadata":
@@ -90,7 +90,7 @@ def _mend_metadata(
     lost = [record for record in receipt.files if record.path in damage and record.path.startswith(f"{WINDOWS}/")]
     if lost:
         scratch = _new_scratch(root)
-        create_packings(scratch, manifest.config, manifest.schema_, splits)
+        create_packings(scratch, manifest.config, manifest.data_schema, splits)
         for record in lost:
             yield from _put_back(root, record_of(scratch, record.path), record, damage)
 

@@ -84,7 +84,7 @@ class HistoryTask(Frozen):
     partition_files: tuple[str, ...]  # of the touched partitions
     partition_first_events: tuple[int, ...]
     partition_first_users: tuple[int, ...]
-    schema_: Schema
+    data_schema: Schema
     config: BuildConfig
     digest: str
 

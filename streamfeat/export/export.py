@@ -127,7 +127,7 @@ class _Work:
         self.folder = dest.parent / f".{dest.name}.export"
         self.counts = manifest.splits[export.split]
         self.num_shards = -(-self.counts.windows // self.counts.shard_windows)
-        self._dataset, self._export, self._schema = dataset, export, manifest.schema_
+        self._dataset, self._export, self._schema = dataset, export, manifest.data_schema
         self._specs = token_specs(manifest, self.counts)
         self._attributes = export.attributes(manifest)
         self._plan = json.dumps(export.model_dump(mode="json"), sort_keys=True)

@@ -40,7 +40,7 @@ def token_specs(manifest: Manifest, counts: SplitCounts) -> list[ArraySpec]:
 
     Raises ConfigError where a medium's name is also the name of another array.
     """
-    schema = manifest.schema_
+    schema = manifest.data_schema
     described: list[tuple[str, type[np.generic], dict[str, Any]]] = []
     for medium, num_items in zip(schema.media, _sizes(schema), strict=True):
         what = f"item of {medium}, from 0; EMPTY where the event is of another medium"
@@ -85,7 +85,7 @@ def features_of(
 
     rating_masked: (windows, window_len), which unknown ratings are masked: the others were never given.
     """
-    schema = manifest.schema_
+    schema = manifest.data_schema
     medium, masked = batch["medium"], batch["status"] == schema.status_tokens.mask
     is_cls, is_pad = medium == len(schema.media), medium == len(schema.media) + 1
     special = np.select([is_cls, is_pad], [_CLS, _PAD], 0)

@@ -35,7 +35,7 @@ class Export(Frozen):
 
     def attributes(self, manifest: Manifest) -> dict[str, Any]:
         """What the group, or each HDF5 file, says of itself."""
-        schema = manifest.schema_
+        schema = manifest.data_schema
         said = self.model_dump(
             mode="json", exclude={"hdf5"} | ({"mask_policy"} if self.objective == "causal" else set())
         )
@@ -79,7 +79,7 @@ def run_export(root: Path, task: ExportTask) -> Receipt:
     arrays = _make(task, manifest, specs)
     if export.hdf5:
         arrays[CAUSAL] = np.array([export.objective == "causal"])
-        image = shard_image([causal_spec(manifest.schema_), *specs], arrays, export.attributes(manifest))
+        image = shard_image([causal_spec(manifest.data_schema), *specs], arrays, export.attributes(manifest))
         files = [write_whole(root, f"{FEATURES}/{hdf5_file(task.shard)}", image)]
     else:
         files = [write_shard(root, FEATURES, spec, task.shard, arrays[spec.name]) for spec in specs]
@@ -118,12 +118,12 @@ def _features(
     rows = np.arange(len(windows))
 
     def batch_of(fields: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        out = allocate_buffers(len(windows), manifest.schema_.window_len)
+        out = allocate_buffers(len(windows), manifest.data_schema.window_len)
         featurizer.fill(fields, rows, windows, rows, export.epoch, out)
         return out.arrays
 
     batch = batch_of(stored)
-    rating_masked = batch["status"] == manifest.schema_.status_tokens.mask
+    rating_masked = batch["status"] == manifest.data_schema.status_tokens.mask
     if export.objective == "masked" and export.mask_policy == "seed":
         # A picked token may keep its lack of a rating: were every rating known, only masked ones would not be.
         rating_masked &= ~batch_of(stored | {"rating": np.zeros_like(stored["rating"])})["rating_known"]

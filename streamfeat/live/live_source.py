@@ -52,7 +52,7 @@ class LiveSource:
         self._schedule = Schedule(
             counts, seed=run.seed, batch_windows=run.batch_windows, start=run.start, stop=run.stop
         )
-        self._commits = Commits(folder, run.fingerprint, [field.name for field in manifest.schema_.token_fields()])
+        self._commits = Commits(folder, run.fingerprint, [field.name for field in manifest.data_schema.token_fields()])
         self._positions = Positions(folder, run)
         self._lock = threading.RLock()
         self._position = self._freed = run.start
@@ -200,7 +200,7 @@ class LiveSource:
         with self._lock:
             past = [need for need in self._past if need.last_position < least]
         for need in past:
-            remove_shard(self._folder, need, self._manifest.schema_)
+            remove_shard(self._folder, need, self._manifest.data_schema)
             forget_claim(self._folder, need)
         with self._lock:
             self._past = [need for need in self._past if need.last_position >= least]

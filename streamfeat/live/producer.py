@@ -146,15 +146,15 @@ class _Producer:
         return True
 
     def _write(self, need: Need) -> None:
-        remove_shard(self._folder, need, self._manifest.schema_)  # what a killed producer left
+        remove_shard(self._folder, need, self._manifest.data_schema)  # what a killed producer left
         try:
             self._make(need)
         except StorageError:
-            remove_shard(self._folder, need, self._manifest.schema_)
+            remove_shard(self._folder, need, self._manifest.data_schema)
             raise
 
     def _make(self, need: Need) -> None:
-        counts, config, schema = self._counts, self._manifest.config, self._manifest.schema_
+        counts, config, schema = self._counts, self._manifest.config, self._manifest.data_schema
         if need.packing != self._made:
             facts = schema.attributes()
             create_group(self._folder / WINDOWS, facts)
@@ -168,5 +168,5 @@ class _Producer:
     def _tasks_of(self, packing: int) -> list[WindowTask]:
         manifest = self._manifest
         return window_tasks(
-            manifest.config, manifest.schema_, "training", packing, self._counts, self._extent, manifest.fingerprint
+            manifest.config, manifest.data_schema, "training", packing, self._counts, self._extent, manifest.fingerprint
         )

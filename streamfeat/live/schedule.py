@@ -101,7 +101,7 @@ def least_disk_bytes(manifest: Manifest, batch_windows: int, producers: int, *, 
 
 def max_shard_bytes(manifest: Manifest) -> int:
     """The most that a shard takes on disk: its files, folders, receipt and lock."""
-    counts, schema = manifest.splits["training"], manifest.schema_
+    counts, schema = manifest.splits["training"], manifest.data_schema
     chunks = counts.shard_windows // counts.chunk_windows
     total = 0
     for field in schema.token_fields():
@@ -119,7 +119,7 @@ def shard_bytes(files: tuple[FileRecord, ...]) -> int:
 def packing_bytes(manifest: Manifest) -> int:
     """What a packing takes without any shard: its group, and per array folder, `c` and `zarr.json`, the last twice
     while it is written."""
-    return BLOCK * (3 + 4 * len(manifest.schema_.token_fields()))
+    return BLOCK * (3 + 4 * len(manifest.data_schema.token_fields()))
 
 
 def fixed_bytes(world_size: int) -> int:

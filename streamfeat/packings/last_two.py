@@ -67,6 +67,6 @@ def segment_tasks(
             split="validation", packing=0, shard=shard, num_windows=counts.windows, num_tokens=counts.tokens,
             chunk_windows=counts.chunk_windows, shard_windows=counts.shard_windows,
             partitions=tuple(order[np.isin(order, touched)].tolist()), partition_starts=(), segments=(first, last),
-            schema_=schema, config=config, digest=digest,
+            data_schema=schema, config=config, digest=digest,
         ))  # fmt: skip
     return tasks

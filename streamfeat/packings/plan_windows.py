@@ -123,6 +123,6 @@ def window_tasks(
             split=split, packing=packing, shard=shard, num_windows=counts.windows, num_tokens=counts.tokens,
             chunk_windows=counts.chunk_windows, shard_windows=counts.shard_windows,
             partitions=tuple(order[first:last].tolist()), partition_starts=tuple(starts[first:last].tolist()),
-            schema_=schema, config=config, digest=digest,
+            data_schema=schema, config=config, digest=digest,
         ))  # fmt: skip
     return tasks

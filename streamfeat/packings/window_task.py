@@ -25,7 +25,7 @@ class WindowTask(Frozen):
     partitions: tuple[int, ...]  # that the shard touches, in the packing's order
     partition_starts: tuple[int, ...]  # the stream place where each begins
     segments: tuple[int, int] = (0, 0)  # validation of `last:2`, in place of these: its rows of SEGMENTS_FILE
-    schema_: Schema
+    data_schema: Schema
     config: BuildConfig
     digest: str
 

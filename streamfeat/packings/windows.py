@@ -49,7 +49,7 @@ def run_window(root: Path, task: WindowTask) -> Receipt:
 
 def lay_window(root: Path, task: WindowTask) -> dict[str, NDArray[Any]]:
     """The tokens of a shard, made from the histories of the dataset `root`: field → (windows, window_len) as stored."""
-    schema = task.schema_
+    schema = task.data_schema
     low = task.shard * task.shard_windows
     num_windows = min(task.shard_windows, task.num_windows - low)
     shape = (num_windows, schema.window_len)
@@ -68,7 +68,9 @@ def lay_window(root: Path, task: WindowTask) -> dict[str, NDArray[Any]]:
 
 def specs_of(task: WindowTask) -> list[ArraySpec]:
     """The arrays of the packing that the task writes a shard of."""
-    return window_specs(task.schema_, task.num_windows, task.chunk_windows, task.shard_windows, task.config.compression)
+    return window_specs(
+        task.data_schema, task.num_windows, task.chunk_windows, task.shard_windows, task.config.compression
+    )
 
 
 def commit_window(folder: Path, group: str, task: WindowTask, tokens: dict[str, NDArray[Any]]) -> Receipt:
@@ -90,7 +92,7 @@ def _lay_partition(
     events = histories["held_out"].events_of(task.split)
     laid = layout_users(histories["first_user"], events, task.config, task.split, task.packing)
     starts = start + np.concatenate([[0], np.cumsum(laid.lengths)[:-1]])
-    _write_tokens(task.schema_, histories, laid, starts, low, tokens)
+    _write_tokens(task.data_schema, histories, laid, starts, low, tokens)
 
 
 def _lay_segments(
@@ -103,7 +105,7 @@ def _lay_segments(
     users, starts, events = (placed[name][mine] for name in ("users", "starts", "events"))
     # Short segments fill gaps far back, so a shard can have single users of many partitions: no more is read than that.
     histories = _read_histories(root, int(users.min()), int(users.max()) + 1, task.digest)
-    _write_tokens(task.schema_, histories, _cropped(users, events, task.config, task.split), starts, low, tokens)
+    _write_tokens(task.data_schema, histories, _cropped(users, events, task.config, task.split), starts, low, tokens)
 
 
 @dataclass(frozen=True)

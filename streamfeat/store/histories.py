@@ -59,7 +59,7 @@ class HistoryReader:
 
     def __init__(self, root: str | Path, manifest: Manifest) -> None:
         """Open the histories of the dataset `root`. Raises DamagedError where an array's metadata is damaged."""
-        self._schema = manifest.schema_
+        self._schema = manifest.data_schema
         self._opened = contextlib.ExitStack()
         with self._opened:
             self._offsets, *columns = (

@@ -91,7 +91,7 @@ class Manifest(Frozen):
     """`dataset.json`."""
 
     format_version: int
-    schema_: Schema
+    data_schema: Schema = Field(alias="schema")
     config: BuildConfig
     sources: tuple[SourceFile, ...]
     plan: str  # digest of schema version, configuration and sources
@@ -118,7 +118,7 @@ class Manifest(Frozen):
     @model_validator(mode="after")
     def _agree(self) -> "Manifest":
         """Tables and arrays are sized after these numbers: what contradicts itself never comes so far."""
-        schema = self.schema_
+        schema = self.data_schema
         edges = schema.medium_offsets
         if len(edges) != len(schema.media) + 1 or edges[0] != 0 or sorted(edges) != list(edges):
             raise ValueError(f"schema: {len(schema.media)} media cannot have the medium_offsets {edges[:9]}")
@@ -165,6 +165,9 @@ class Manifest(Frozen):
         return shard_checksums(self.files(), array)
 
 
+_KEYS = {field.alias or name for name, field in Manifest.model_fields.items()}
+
+
 def shard_checksums(files: Iterable[FileRecord], array: str) -> dict[int, str]:
     """Number of a shard of the array → its record's `crc32c`, where it has one."""
     below = f"{array}/c/"
@@ -201,8 +204,7 @@ def load_manifest(path: str | Path) -> Manifest:
     if checksum != manifest_checksum(values):
         raise DamagedError(f"{file}: was altered: its checksum does not match its content; restore it or build again")
     # A later minor release may add keys; what this one does not know it does not need.
-    values = {"schema_" if key == "schema" else key: value for key, value in values.items()}
-    values = {key: value for key, value in values.items() if key in Manifest.model_fields}
+    values = {key: value for key, value in values.items() if key in _KEYS}
     try:
         manifest = validated(Manifest, values, str(file))
     except ConfigError as error:
@@ -240,11 +242,10 @@ def _check_sizes(manifest: Manifest, where: str) -> None:
 
 def manifest_json(manifest: Manifest) -> str:
     """The text of `dataset.json`."""
-    values = manifest.model_dump(mode="json")
+    values = manifest.model_dump(mode="json", by_alias=True)
     for receipt in values["receipts"]:
         receipt["facts"] = dict(sorted(receipt["facts"].items()))
-    ordered = {("schema" if key == "schema_" else key): value for key, value in values.items()}
-    return json.dumps(ordered | {"checksum": manifest_checksum(ordered)}, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(values | {"checksum": manifest_checksum(values)}, indent=1, ensure_ascii=False) + "\n"
 
 
 def manifest_checksum(values: dict[str, Any]) -> str:

@@ -176,7 +176,7 @@ def _num_listed(manifest: Manifest) -> Counter[str]:
 
 def _expected_arrays(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Shape and dtype of each array, by its path."""
-    schema = manifest.schema_
+    schema = manifest.data_schema
     arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
         f"{HISTORIES}/offsets": ((manifest.num_users + 1,), np.dtype(np.int64))
     }

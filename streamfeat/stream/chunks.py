@@ -28,8 +28,8 @@ class ChunkPool:
         self._readers: dict[str, ArrayReader] = {}
         self._opening = threading.Lock()
         self.chunk_windows = manifest.splits[split].chunk_windows
-        shape = (num_slots * self.chunk_windows, manifest.schema_.window_len)
-        self.arrays = {field.name: np.empty(shape, field.dtype) for field in manifest.schema_.token_fields()}
+        shape = (num_slots * self.chunk_windows, manifest.data_schema.window_len)
+        self.arrays = {field.name: np.empty(shape, field.dtype) for field in manifest.data_schema.token_fields()}
 
     def open(self, packing: int) -> None:
         """Decode from this packing from now on."""
@@ -82,14 +82,14 @@ class ChunkPool:
         first shard."""
         with self._opening:
             if not self._readers:
-                fields = self._manifest.schema_.token_fields()
+                fields = self._manifest.data_schema.token_fields()
                 self._readers = {field.name: self._checked(field) for field in fields}
             return self._readers
 
     def _checked(self, field: TokenField) -> ArrayReader:
         reader = self._source.reader(self._packing, field.name)
         counts = self._manifest.splits[self._split]
-        shape = counts.windows, self._manifest.schema_.window_len
+        shape = counts.windows, self._manifest.data_schema.window_len
         expected = shape, field.dtype, counts.chunk_windows, counts.shard_windows
         found = (reader.shape, reader.dtype, reader.chunk_rows, reader.shard_rows)
         if found != expected:

@@ -72,7 +72,7 @@ class Featurizer:
     """Fills batches for one objective, split and run seed. Holds constants only, so threads may share it."""
 
     def __init__(self, manifest: Manifest, config: StreamConfig) -> None:
-        self._schema = manifest.schema_
+        self._schema = manifest.data_schema
         self._config = config
         self._last_only = config.split == "validation" and manifest.validation_targets == "last"
         self._time_range = (manifest.time_min, manifest.time_max)

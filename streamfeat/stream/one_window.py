@@ -32,7 +32,7 @@ def look_at_window(path: str | Path, window: int, config: StreamConfig, *, epoch
     arrays = _featurized(Path(path), manifest, window, config, epoch)
     texts = _Texts(manifest, read_items(path), read_user_ids(path))
     return [texts.token(t, {name: values[0, t] for name, values in arrays.items()})
-            for t in range(manifest.schema_.window_len)]  # fmt: skip
+            for t in range(manifest.data_schema.window_len)]  # fmt: skip
 
 
 def _featurized(
@@ -41,15 +41,15 @@ def _featurized(
     epoch = 0 if config.split == "validation" else epoch
     packing = manifest.packing_of(config.split, epoch)
     stored = {}
-    for field in manifest.schema_.token_fields():
+    for field in manifest.data_schema.token_fields():
         array = f"{WINDOWS}/{config.split}/{packing}/{field.name}"
         with ArrayReader(root, array, manifest.shard_checksums(array)) as reader:
-            if reader.shape != (manifest.splits[config.split].windows, manifest.schema_.window_len):
+            if reader.shape != (manifest.splits[config.split].windows, manifest.data_schema.window_len):
                 raise DamagedError(
                     f"{reader.path}: has the shape {reader.shape}, not the manifest's; run `verify`, or build again"
                 )
             stored[field.name] = reader.read_rows(window, window + 1)
-    buffers = allocate_buffers(1, manifest.schema_.window_len)
+    buffers = allocate_buffers(1, manifest.data_schema.window_len)
     one = np.zeros(1, np.int64)
     Featurizer(manifest, config).fill(stored, one, np.full(1, window), one, epoch, buffers)
     return {name: values for name, values in buffers.arrays.items() if values.ndim == 2}
@@ -59,7 +59,7 @@ class _Texts:
     """Turns the values of a token into texts."""
 
     def __init__(self, manifest: Manifest, items: ItemTable, users: list[str]) -> None:
-        self._schema, self._items, self._users = manifest.schema_, items, users
+        self._schema, self._items, self._users = manifest.data_schema, items, users
 
     def token(self, place: int, values: dict[str, Any]) -> dict[str, str]:
         """One row of the picture."""

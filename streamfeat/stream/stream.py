@@ -94,7 +94,7 @@ class WindowStream:
         }  # fmt: skip
         self.config = validated(StreamConfig, options, "WindowStream")
         self.manifest = load_manifest(path)
-        self.schema = self.manifest.schema_
+        self.schema = self.manifest.data_schema
         self._lanes = lanes_of_rank(batch_windows, rank, world_size)
         self._root = Path(path)
         self._checked: set[int] = set()  # packings whose files are known to be there

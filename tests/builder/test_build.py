@@ -48,7 +48,7 @@ def expected_tokens(
     manifest: Manifest, dataset: reference.Dataset, stream: list[reference.Token]
 ) -> dict[str, np.ndarray]:
     """The arrays that a naive packing makes, padded to whole windows."""
-    schema = manifest.schema_
+    schema = manifest.data_schema
     num = -(-len(stream) // schema.window_len) * schema.window_len
     arrays = {f.name: np.full(num, f.pad, f.dtype) for f in schema.token_fields()}
     ids = {key: number for number, key in enumerate(dataset.items)}
@@ -131,8 +131,8 @@ def test_histories_hold_every_event_oldest_first(tmp_path: Path) -> None:
     assert group["offsets"][:].tolist() == np.cumsum([0, *map(len, naive.histories)]).tolist()
     assert group["partition_offsets"][:].tolist() == naive.partition_edges
     assert [naive.items[i] for i in group["item"][:]] == [(e.medium, e.item) for e in flat]
-    assert (group["time"][:].astype(np.int64) + manifest.schema_.time_origin).tolist() == [e.time for e in flat]
-    ratings = manifest.schema_.rating.decode(group["rating"][:])
+    assert (group["time"][:].astype(np.int64) + manifest.data_schema.time_origin).tolist() == [e.time for e in flat]
+    ratings = manifest.data_schema.rating.decode(group["rating"][:])
     np.testing.assert_array_equal(ratings, np.array([e.rating for e in flat], np.float32))
 
 
@@ -152,7 +152,7 @@ def test_the_manifest_holds_the_loss_scales(tmp_path: Path) -> None:
         assert scale.watch_entropy == pytest.approx(-(shares * np.log(shares)).sum())
         assert scale.rating_mean == pytest.approx(ratings.mean())
         assert scale.rating_variance == pytest.approx(ratings.var())
-    assert manifest.time_min == min(e.time for e in trained) - manifest.schema_.time_origin
+    assert manifest.time_min == min(e.time for e in trained) - manifest.data_schema.time_origin
     assert manifest.time_last == max(e.time for e in trained)
     targets = repeats = 0
     for history in naive.histories:
@@ -255,10 +255,10 @@ def test_media_select_and_order_and_planned_events_can_be_left_out(tmp_path: Pat
     """Events of other media are counted as left out, not rejected; an unknown medium is refused."""
     events = str(write_csv(tmp_path / "e.csv", tiny_events))
     manifest = build_shards([events], tmp_path / "m", media=["manga"])
-    assert manifest.schema_.media == ("manga",)
+    assert manifest.data_schema.media == ("manga",)
     assert manifest.cleaning["left_out_medium"] == sum(e.medium == "anime" for e in tiny_events)
     swapped = build_shards([events], tmp_path / "s", media=["manga", "anime"], keep_planned=False)
-    assert swapped.schema_.media == ("manga", "anime")
+    assert swapped.data_schema.media == ("manga", "anime")
     assert swapped.cleaning["left_out_planned"] == sum(e.status == 0 for e in tiny_events)
     with pytest.raises(ConfigError, match=r"'books': no event has it; the events have anime, manga"):
         build_shards([events], tmp_path / "b", media=["books"])
@@ -295,7 +295,7 @@ def test_no_shard_has_more_chunks_than_a_reader_takes(
         for split, num in num_windows.items()
     }
     splits = count_splits(config, extents)
-    create_packings(tmp_path, config, load_manifest(tiny_dataset).schema_, splits)
+    create_packings(tmp_path, config, load_manifest(tiny_dataset).data_schema, splits)
     for split, num in num_windows.items():
         with ArrayReader(tmp_path, f"windows.zarr/{split}/0/item") as reader:
             assert reader.shape == (num, 32)

@@ -78,7 +78,7 @@ def check_windows(
     root: Path, split: str, packing: int, dataset: reference.Dataset, windows: list[list[reference.Token]]
 ) -> None:
     """Users, positions and events of every token, PAD behind the tokens of each window."""
-    schema = load_manifest(root).schema_
+    schema = load_manifest(root).data_schema
     found = {field.name: stored(root, split, packing, field.name) for field in schema.token_fields()}
     assert len(found["item"]) == len(windows)
     ids = {key: number for number, key in enumerate(dataset.items)}
@@ -204,9 +204,9 @@ def test_statistics_count_training_events_only(built: Path, naive: reference.Dat
         assert scales.watch_entropy == pytest.approx(-(shares * np.log(shares)).sum())
         assert scales.rating_mean == pytest.approx(np.mean(ratings))
         assert scales.rating_variance == pytest.approx(np.var(ratings))
-    times = [event.time - manifest.schema_.time_origin for event in kept]
+    times = [event.time - manifest.data_schema.time_origin for event in kept]
     assert (manifest.time_min, manifest.time_max) == (min(times), max(times))
-    assert manifest.time_last == max(times) + manifest.schema_.time_origin
+    assert manifest.time_last == max(times) + manifest.data_schema.time_origin
 
 
 @pytest.mark.parametrize(("objective", "policy"), [("causal", "disjoint"), ("masked", "disjoint"), ("masked", "seed")])

@@ -13,14 +13,14 @@ def test_xarray_reads_windows_with_names_dimensions_and_decoded_ratings(tiny_dat
     """CF decoding turns stored codes into ratings, missing ones into NaN."""
     manifest = load_manifest(tiny_dataset)
     windows = xr.open_zarr(tiny_dataset / "windows.zarr", group="training/1", consolidated=False)
-    assert set(windows.data_vars) == {field.name for field in manifest.schema_.token_fields()}
+    assert set(windows.data_vars) == {field.name for field in manifest.data_schema.token_fields()}
     assert windows["item"].dims == ("window", "token")
     assert dict(windows.sizes) == {"window": manifest.splits["training"].windows, "token": 32}
     for name, array in windows.data_vars.items():
         assert array.attrs["long_name"], name
     ratings = windows["rating"].values
     raw = zarr.open_group(str(tiny_dataset / "windows.zarr"), mode="r")["training/1/rating"][:]
-    np.testing.assert_array_equal(ratings, manifest.schema_.rating.decode(raw))
+    np.testing.assert_array_equal(ratings, manifest.data_schema.rating.decode(raw))
     assert set(np.unique(ratings[~np.isnan(ratings)])) == set(range(1, 11))
 
 
@@ -37,7 +37,7 @@ def test_plain_zarr_reads_histories_and_windows(tiny_dataset: Path) -> None:
     item = windows["training/0/item"]
     assert item.attrs["cls_value"] == manifest.num_items
     assert item.attrs["pad_value"] == item.fill_value == manifest.num_items + 1
-    assert windows["training/0/time"].attrs["time_origin_unix_seconds"] == manifest.schema_.time_origin
+    assert windows["training/0/time"].attrs["time_origin_unix_seconds"] == manifest.data_schema.time_origin
 
 
 def test_windows_hold_the_histories_that_they_came_from(tiny_dataset: Path) -> None:

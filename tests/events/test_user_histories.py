@@ -36,7 +36,7 @@ def built_events(dataset: Path) -> dict[str, list[tuple[Any, ...]]]:
     manifest, items = load_manifest(dataset), read_items(dataset)
     with HistoryReader(dataset, manifest) as reader:
         stored = reader.read(0, manifest.num_users)
-    time = stored.time + manifest.schema_.time_origin
+    time = stored.time + manifest.data_schema.time_origin
     rating = np.nan_to_num(stored.rating, nan=-1)
     found = {}
     for u, user in enumerate(read_user_ids(dataset)):

@@ -91,7 +91,7 @@ def digests(folder: Path) -> dict[str, str]:
 def naive_features(dataset: Path, objective: str, policy: str, split: str, epoch: int, seed: int) -> Arrays:
     """What a stream delivers, window by window and token by token, under the names and codes of the original."""
     manifest = load_manifest(dataset)
-    schema = manifest.schema_
+    schema = manifest.data_schema
     stream = WindowStream(dataset, objective=objective, mask_policy=policy, split=split, batch_windows=4, seed=seed,
                           copy=True)  # type: ignore[arg-type]  # fmt: skip
     batches = [batch for _ in range(epoch + 1) for batch in stream][epoch * stream.steps_per_epoch :]
@@ -112,7 +112,7 @@ def naive_features(dataset: Path, objective: str, policy: str, split: str, epoch
 
 def naive_token(manifest: Any, objective: str, token: dict[str, Any], masks_rating: bool) -> dict[str, float]:
     """One token, by the table of the page. `masks_rating`: whether a picked token's rating is masked."""
-    schema = manifest.schema_
+    schema = manifest.data_schema
     num_media = len(schema.media)
     sizes = np.diff(schema.medium_offsets).tolist()
     kind = {num_media: "cls", num_media + 1: "pad"}.get(int(token["medium"]), "event")
@@ -183,7 +183,7 @@ def test_features_are_what_the_stream_delivers_in_stored_order(
 def test_the_naive_features_meet_every_code(dataset: Path) -> None:
     """The comparison above sees all special values: unrated, kept and masked ones too."""
     seed_policy = naive_features(dataset, "masked", "seed", "training", 0, seed=3)
-    top = load_manifest(dataset).schema_.rating_max + 1
+    top = load_manifest(dataset).data_schema.rating_max + 1
     assert {top, top + 1, top + 2, top + 3} <= set(seed_policy["rating"].ravel().tolist())
     assert {2.0, 3.0, 4.0} <= set(seed_policy["timestamp"].ravel().tolist())
     assert {4, 6} <= set(seed_policy["position"].ravel().tolist())
@@ -491,7 +491,7 @@ def test_without_h5py_the_extra_is_named(dataset: Path, tmp_path: Path, monkeypa
 def test_special_values_stand_in_the_attributes(dataset: Path, tmp_path: Path) -> None:
     """A reader needs no table of ours."""
     export(dataset, tmp_path / "out", objective="masked")
-    schema = load_manifest(dataset).schema_
+    schema = load_manifest(dataset).data_schema
     sizes = np.diff(schema.medium_offsets).tolist()
     expected = {
         **dict(zip(schema.media, sizes, strict=True)), "status": 5, "user": schema.num_users, "position": 4,

@@ -51,8 +51,9 @@ class Windows:
     ) -> Arrays:  # fmt: skip
         """What the stream makes of these rows (-1: an empty window), numbered `windows`."""
         manifest = Manifest.model_construct(
-            schema_=self.schema, time_min=self.facts.time_min, time_max=self.facts.time_max, validation_targets=targets
-        )
+            data_schema=self.schema, time_min=self.facts.time_min, time_max=self.facts.time_max,
+            validation_targets=targets,
+        )  # fmt: skip
         out = allocate_buffers(len(rows), self.schema.window_len)
         for array in out.arrays.values():
             array.fill(77)  # whatever the batch before left there

@@ -140,7 +140,7 @@ def write_dataset(root: Path) -> Manifest:
     scales = MediumScales(medium="anime", items=100, events=40, targets=40, ratings=10, watch_entropy=1.0,
                           rating_mean=1.0, rating_variance=1.0)  # fmt: skip
     manifest = Manifest(
-        format_version=FORMAT_VERSION, schema_=schema, config=BuildConfig(), sources=(), plan="d", fingerprint="d",
+        format_version=FORMAT_VERSION, schema=schema, config=BuildConfig(), sources=(), plan="d", fingerprint="d",
         num_events=40, num_users=6, num_items=100, splits=splits, validation_targets="all", scales=(scales,),
         time_min=0, time_max=1, time_last=1_000_000_001, repeat_share=0.0, tied_events=0, tie_rule="input order",
         cleaning={}, event_chunk=8, event_shard=16, special_tokens={}, receipts=tuple(receipts),

@@ -31,7 +31,7 @@ def test_any_run_of_users_has_their_events_decoded(
     ids = {key: number for number, key in enumerate(naive.items)}
     np.testing.assert_array_equal(found.offsets, np.cumsum([0, *map(len, wanted)]))
     assert found.item.tolist() == [ids[e.medium, e.item] for e in flat]
-    assert found.time.tolist() == [e.time - manifest.schema_.time_origin for e in flat]
+    assert found.time.tolist() == [e.time - manifest.data_schema.time_origin for e in flat]
     ratings = [np.nan if e.rating is None else e.rating for e in flat]
     np.testing.assert_array_equal(found.rating, np.array(ratings, np.float32))
     assert found.status.tolist() == [e.status for e in flat]

@@ -55,7 +55,7 @@ def damageable(dataset: Path, tmp_path: Path) -> Path:
 
 def stored_tokens(dataset: Path, split: str, packing: int) -> list[list[Token]]:
     """The windows of a packing as zarr-python reads them, decoded."""
-    schema = load_manifest(dataset).schema_
+    schema = load_manifest(dataset).data_schema
     group = zarr.open_group(str(dataset / "windows.zarr" / split / str(packing)), mode="r")
     fields = {name: np.asarray(group[name]) for name in Token._fields}
     fields["rating"] = schema.rating.decode(fields["rating"])
@@ -75,7 +75,7 @@ def test_batches_are_the_stored_windows_in_order_under_the_objective(
     """Two epochs, every array: the twins' order, packing e of epoch e, masks of (seed, epoch, window, token).
     Validation reads packing 0 with order and masks of epoch 0, always."""
     manifest = load_manifest(dataset)
-    schema, counts = manifest.schema_, manifest.splits[split]  # type: ignore[index]
+    schema, counts = manifest.data_schema, manifest.splits[split]  # type: ignore[index]
     facts = Facts(schema.medium_offsets, schema.num_users, schema.window_len, schema.rating_max,
                   manifest.time_min, manifest.time_max)  # fmt: skip
     stream = stream_of(dataset, objective=objective, mask_policy=policy, split=split)

@@ -45,7 +45,7 @@ class Rater(Protocol):
 
 def all_rankers(manifest: Manifest) -> Sequence[Ranker]:
     """Popularity, recent popularity, Markov chain, item-kNN; not fitted."""
-    offsets = manifest.schema_.medium_offsets
+    offsets = manifest.data_schema.medium_offsets
     return (
         Popularity(offsets),
         RecentPopularity(offsets, manifest.time_min, manifest.time_max),

@@ -32,7 +32,7 @@ class Units:
     @classmethod
     def of(cls, manifest: Manifest) -> "Units":
         """Those of the media of a dataset; a medium whose ratings are all equal has standard deviation 1."""
-        num_items = np.diff(manifest.schema_.medium_offsets)
+        num_items = np.diff(manifest.data_schema.medium_offsets)
         return cls(
             np.repeat([scale.rating_mean for scale in manifest.scales], num_items),
             np.repeat([scale.rating_variance**0.5 or 1.0 for scale in manifest.scales], num_items),

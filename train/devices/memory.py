@@ -142,7 +142,7 @@ def _largest_logits(facts: BatchFacts, device_type: str) -> int:
 
 def num_parameters(manifest: Manifest, config: TrainConfig) -> int:
     """Numbers that `EventTransformer` learns, without making one."""
-    facts, shape, schema = BatchFacts.of(manifest, config), config.model, manifest.schema_
+    facts, shape, schema = BatchFacts.of(manifest, config), config.model, manifest.data_schema
     width, hidden = shape.width, round(shape.feed_forward * shape.width)
     rows = num_tokens_of(schema.num_items) + num_tokens_of(len(schema.media)) + schema.status_tokens.empty + 1
     rows += NUM_GAPS if facts.relative else num_tokens_of(schema.window_len)
@@ -179,7 +179,7 @@ def shortage(memory: Memory, world: World) -> str:
 
 def remedy(manifest: Manifest, config: TrainConfig, world: World, available: int, *, resumed: bool = False) -> str:
     """What would fit: smaller passes, which change no batch, else a smaller batch, else a narrower model."""
-    window_len, shape = manifest.schema_.window_len, config.model
+    window_len, shape = manifest.data_schema.window_len, config.model
     lower = "start anew and lower" if resumed else "lower"  # a run that goes on keeps its batches and its model
 
     def fits(**changes: object) -> bool:
@@ -244,7 +244,7 @@ def _pairs_per_token(manifest: Manifest) -> float:
     Twice the mean history, as if lengths were spread exponentially, less what windows cut off; on invented
     histories of mean 61 and 376 in windows of 256 and 1024, 98 and 550 where 110 and 440 were measured.
     """
-    training, window_len = manifest.splits["training"], manifest.schema_.window_len
+    training, window_len = manifest.splits["training"], manifest.data_schema.window_len
     mean = training.tokens / max(1, training.users)
     return min(window_len, 2 * mean * window_len / (window_len + mean))
 

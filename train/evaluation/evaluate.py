@@ -63,7 +63,7 @@ def evaluate_steps(
             baseline.fit(_training(reader, held_out))
         done = 0
         for cases, looked_at in read_cases(reader, held_out, batch_users):
-            for medium, (low, high) in enumerate(itertools.pairwise(manifest.schema_.medium_offsets)):
+            for medium, (low, high) in enumerate(itertools.pairwise(manifest.data_schema.medium_offsets)):
                 of_medium = cases.of_items(low, high)
                 if len(of_medium.item):
                     _score(outcome, scorer, rankers, raters, of_medium, medium)

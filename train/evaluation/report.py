@@ -51,7 +51,7 @@ class Outcome:
     ) -> None:
         self.manifest, self.config, self.checkpoint, self.exclude_seen = manifest, config, checkpoint, exclude_seen
         self.ks, self.resamples, self.seed = ks, resamples, seed
-        self.medium_offsets = manifest.schema_.medium_offsets
+        self.medium_offsets = manifest.data_schema.medium_offsets
         self.num_users = 0
         self.user: _Parts = []
         self.medium: _Parts = []
@@ -159,7 +159,7 @@ class _Lines:
     def populations(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         """(name, (C,) whether a case belongs to it), those without a case left out."""
         yield ALL_MEDIA, np.ones(len(self._medium_C), np.bool_)
-        media = self._outcome.manifest.schema_.media
+        media = self._outcome.manifest.data_schema.media
         for medium, name in enumerate(media):
             chosen_C = self._medium_C == medium
             if len(media) > 1 and chosen_C.any():
@@ -232,7 +232,7 @@ class _Lines:
         return bootstrap_means(values, self._outcome.resamples, self._outcome.seed)
 
     def _coverage(self, by_medium: Sequence[Coverage], name: str) -> dict[str, float]:
-        media = self._outcome.manifest.schema_.media
+        media = self._outcome.manifest.data_schema.media
         chosen = by_medium if name == ALL_MEDIA else [by_medium[media.index(name)]]
         covered_KV = np.concatenate([coverage.covered_KV for coverage in chosen], axis=1)
         return {f"coverage@{k}": float(share) for k, share in zip(self._outcome.ks, covered_KV.mean(1), strict=True)}
@@ -265,7 +265,7 @@ class _Lines:
             min_item_events=manifest.config.min_item_events,
             min_user_events=manifest.config.min_user_events,
             keep_planned=manifest.config.keep_planned,
-            window_len=manifest.schema_.window_len,
+            window_len=manifest.data_schema.window_len,
             objective=config.objective,
             mask_policy=config.mask_policy if config.objective == "masked" else None,
             checkpoint=self._outcome.checkpoint,

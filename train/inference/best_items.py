@@ -43,7 +43,7 @@ def best_items(
     `chosen` (ids inside the medium, ascending) are the only ones to rank; what each gets hangs on no other. `seen`
     keeps items that the history's events are about: P is then over all items of the medium, otherwise as trained.
     """
-    low, high = scorer.manifest.schema_.medium_offsets[medium : medium + 2]
+    low, high = scorer.manifest.data_schema.medium_offsets[medium : medium + 2]
     states = scorer.states(histories, times, medium)
     log_probs = scorer.log_probs(states, medium, histories, exclude_seen=False if seen else None)
     if not seen:
@@ -65,5 +65,5 @@ def best_items(
 
 def batch_users(manifest: Manifest) -> int:
     """How many users to ask for at once: a bound on the memory of their logits."""
-    largest = max(1, *np.diff(manifest.schema_.medium_offsets).tolist())
+    largest = max(1, *np.diff(manifest.data_schema.medium_offsets).tolist())
     return max(1, min(_MOST_USERS, _MOST_LOGITS // largest))

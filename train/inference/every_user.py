@@ -104,7 +104,7 @@ def _table(
     scorer: Scorer, names: pa.StringArray, histories: Sequence[History], ask_time: AskTime, k: int, *, seen: bool
 ) -> pa.Table:
     """The lists of some users as rows."""
-    schema = scorer.manifest.schema_
+    schema = scorer.manifest.data_schema
     asked = np.array([ask_time.of_history(schema.time_origin + int(h.time[-1])) for h in histories], np.int64)
     times = (asked - schema.time_origin).tolist()
     shape = len(histories), len(schema.media), min(k, int(np.diff(schema.medium_offsets).max()))

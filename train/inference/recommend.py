@@ -71,7 +71,7 @@ def recommend_steps(
     """
     check_k(k)
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
-    manifest, schema = scorer.manifest, scorer.manifest.schema_
+    manifest, schema = scorer.manifest, scorer.manifest.data_schema
     ask_time = AskTime.of(at, manifest)
     config = (reading or BuildConfig()).model_copy(update={"keep_planned": manifest.config.keep_planned})
     found = read_histories(history, config, medium=schema.media[0] if len(schema.media) == 1 else None)

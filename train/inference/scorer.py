@@ -51,7 +51,7 @@ class Scorer:
         self._facts = BatchFacts.of(manifest, config)
         head = config.model.width // config.model.heads
         self._for_gpu = self.device.type == "cuda" and head <= MOST_CUDA_HEAD
-        window_len = manifest.schema_.window_len
+        window_len = manifest.data_schema.window_len
         if self._for_gpu:
             self._shape = BatchShape(max(1, _GPU_TOKENS // window_len), window_len, fixed=True)
         else:

@@ -55,7 +55,7 @@ class BatchFacts:
         """The facts of training `config` on the dataset of `manifest`."""
         mean, std = _pooled_ratings(manifest)
         return cls(
-            schema=manifest.schema_,
+            schema=manifest.data_schema,
             time_min=manifest.time_min,
             time_max=manifest.time_max,
             rating_mean=mean,

@@ -38,7 +38,7 @@ def score_baselines(
     Watch tasks: nats of the popularity of training targets; rating tasks: squared error of the medium's
     mean training rating. None where `stop` said so on any rank before the end.
     """
-    schema = manifest.schema_
+    schema = manifest.data_schema
     nats = popularity_nats(item_targets, schema.medium_offsets)
     rating_mean = {f"{scale.medium}_rating": scale.rating_mean for scale in manifest.scales}
     means = {task: UserMeans() for task in task_names(schema.media)}

@@ -76,7 +76,7 @@ def dry_run_steps(
         joined() as world,
         _scratch() as folder,
         open_run_together(world, dataset, world.from_first(lambda: f"{folder}/run"), given or {}) as opened,
-        told_what_to_lower(opened.config, opened.manifest.schema_.window_len, world),
+        told_what_to_lower(opened.config, opened.manifest.data_schema.window_len, world),
         Session(replace(opened, trial=True), world, force=force) as session,
     ):
         yield from session.open()
@@ -101,7 +101,7 @@ def dry_run_steps(
             peak_bytes=_peak_memory(world.device),
             memory=session.memory,
             batch_windows=session.batch_windows,
-            batch_tokens=session.batch_windows * session.manifest.schema_.window_len,
+            batch_tokens=session.batch_windows * session.manifest.data_schema.window_len,
             micro_batch_windows=session.updater.micro_windows,
             steps_per_epoch=session.steps_per_epoch,
             num_steps=session.num_steps,

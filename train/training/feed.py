@@ -176,7 +176,7 @@ class Feed:
         def started() -> str:
             folder = start_run(
                 run.dataset, manifest, seed=config.seed,
-                batch_windows=config.batch_windows(manifest.schema_.window_len), world_size=self._world.size,
+                batch_windows=config.batch_windows(manifest.data_schema.window_len), world_size=self._world.size,
                 start=start, stop=num_steps, disk_bytes=config.live_disk, producers=max(config.num_producers(), 1),
                 timeout_s=config.live_timeout, trial=run.trial,
             )  # fmt: skip
@@ -196,7 +196,7 @@ class Feed:
             run.dataset,
             objective=config.objective,
             mask_policy=config.mask_policy,
-            batch_windows=config.batch_windows(run.manifest.schema_.window_len),
+            batch_windows=config.batch_windows(run.manifest.data_schema.window_len),
             seed=config.seed,
             rank=self._world.rank,
             world_size=self._world.size,

@@ -43,7 +43,7 @@ def train_steps(
         exact_arithmetic(),
         joined() as world,
         open_run_together(world, dataset, run, given or {}, resume=resume, overwrite=overwrite) as opened,
-        told_what_to_lower(opened.config, opened.manifest.schema_.window_len, world),
+        told_what_to_lower(opened.config, opened.manifest.data_schema.window_len, world),
         Session(opened, world, force=force) as session,
     ):
         if resume and not opened.resumed:

@@ -42,7 +42,7 @@ class Session:
     def __init__(self, run: Run, world: World, *, force: bool = False) -> None:
         """Raises ConfigError where the run cannot be: among others, where memory does not suffice, unless `force`."""
         self.at, self.config, self.manifest, self.world = run, run.config, run.manifest, world
-        schema, num_windows = self.manifest.schema_, self.manifest.splits["training"].windows
+        schema, num_windows = self.manifest.data_schema, self.manifest.splits["training"].windows
         if not num_windows:
             raise DataError(f"{run.dataset}: has no training window; hold out fewer users (--split) and build again")
         check_monitor(self.config.monitor, task_names(schema.media))
@@ -115,7 +115,7 @@ class Session:
             step=self.step,
             num_steps=self.num_steps,
             steps_per_epoch=self.steps_per_epoch,
-            window_len=self.manifest.schema_.window_len,
+            window_len=self.manifest.data_schema.window_len,
             batch_windows=self.batch_windows,
             micro_batch_windows=self.updater.micro_windows,
             world_size=self.world.size,

@@ -85,7 +85,7 @@ class Updater:
         self.num_steps = num_steps
         self.facts = BatchFacts.of(manifest, config)
         self.scales = task_scales(manifest)
-        self.micro_windows = config.micro_batch_windows(manifest.schema_.window_len, world.size)
+        self.micro_windows = config.micro_batch_windows(manifest.data_schema.window_len, world.size)
         self.world, self.device = world, world.device
         self._replica = world.replicated(Replica(model, self.scales, world.device))
 

@@ -57,7 +57,7 @@ def validation_batches(dataset: Path, manifest: Manifest, config: TrainConfig, w
         dataset,
         objective=config.objective,
         mask_policy=config.mask_policy,
-        batch_windows=config.batch_windows(manifest.schema_.window_len),
+        batch_windows=config.batch_windows(manifest.data_schema.window_len),
         seed=config.seed,
         split="validation",
         rank=world.rank,

@@ -55,7 +55,7 @@ manifest, config = load_manifest(dataset), new_config(given)
 before = status("VmRSS")
 model = EventTransformer.of(manifest, config, read_items(dataset).targets).to(device)
 updater = Updater(model, manifest, config, 10, World(Launch(), device))
-windows = config.batch_windows(manifest.schema_.window_len)
+windows = config.batch_windows(manifest.data_schema.window_len)
 stream = WindowStream(dataset, objective=config.objective, mask_policy=config.mask_policy, batch_windows=windows)
 for step, arrays in zip(range(3), stream):
     assert updater.apply(updater.prepare(arrays, step)).finite

@@ -118,7 +118,7 @@ class Naive:
 def naive_answers(done: Done, events: list[Event]) -> Naive:
     """One user at a time, lists and sets."""
     scorer = Scorer.of_run(done.run)
-    schema, items = scorer.manifest.schema_, scorer.items
+    schema, items = scorer.manifest.data_schema, scorer.items
     ids = {(medium, raw): number for number, (medium, raw) in enumerate(zip(items.medium, items.raw_id, strict=True))}
     rank, error = {}, {}
     for user, asked in last_targets(events, done.dataset).items():
@@ -259,7 +259,7 @@ def test_baselines_see_training_events_only(done: Done) -> None:
 
         cases = [cases for cases, _ in read_cases(reader, read_held_out(done.dataset), 7)]
     hits = []
-    offsets = manifest.schema_.medium_offsets
+    offsets = manifest.data_schema.medium_offsets
     for batch in cases:
         for target in batch.item:
             medium = int(np.searchsorted(offsets, target, side="right")) - 1

@@ -78,7 +78,7 @@ def test_lists_hold_what_the_model_finds_likeliest(runs: dict[str, Path], histor
     assert (ann.events, ann.skipped, ann.unknown_items) == (3, 2, ("anime/zz", "manga/zz"))
     assert (ann.at, ann.time_source) == (AT, "given")
     scorer = Scorer.of_run(runs[objective])
-    schema, items = scorer.manifest.schema_, scorer.items
+    schema, items = scorer.manifest.data_schema, scorer.items
     ids = {key: number for number, key in enumerate(zip(items.medium, items.raw_id, strict=True))}
     rows = [("anime", "a1", 0, 7, 2), ("anime", "a3", 100, math.nan, PLANNED), ("manga", "m2", 200, 9, 4)]
     known = stored_history(ids, rows, schema.time_origin)
@@ -270,7 +270,7 @@ def test_everyone_gets_what_they_would_get_alone(
     with HistoryReader(tiny_dataset, manifest) as reader:
         histories = stored_histories(reader.read(0, 50))
     for user, history in zip(rows, histories, strict=True):
-        for medium, name in enumerate(manifest.schema_.media):
+        for medium, name in enumerate(manifest.data_schema.media):
             found, listed = rows[user].get(name, []), alone[user].media[name]
             assert [row["rank"] for row in found] == list(range(1, len(found) + 1))
             assert [row["item"] for row in found] == [entry.item for entry in listed]
@@ -278,7 +278,7 @@ def test_everyone_gets_what_they_would_get_alone(
                 [row["probability"] for row in found], [e.probability for e in listed], rtol=1e-4
             )
             np.testing.assert_allclose([row["rating"] for row in found], [e.rating for e in listed], rtol=1e-4)
-            low = manifest.schema_.medium_offsets[medium]
+            low = manifest.data_schema.medium_offsets[medium]
             seen = {items.raw_id[i] for i in history.item[history.is_seen()].tolist() if i >= low}
             assert not seen & {row["item"] for row in found if items.medium[low] == row["medium"]}
 

@@ -89,17 +89,18 @@ def loss_of(dataset: Path, scorer: Scorer, *, hidden: bool = False, exclude_seen
 
 def compare(dataset: Path, scorer: Scorer, wanted: dict[str, Any], *, hidden: bool, exclude_seen: bool) -> int:
     """Hold the scorer to `wanted`; returns how many targets were compared."""
-    offsets, compared = scorer.manifest.schema_.medium_offsets, 0
+    schema, compared = scorer.manifest.data_schema, 0
+    offsets = schema.medium_offsets
     for user, before, with_target in asked_events(dataset):
         item = int(with_target.item[-1])
         medium = int(np.searchsorted(offsets, item, side="right")) - 1
-        name, local = scorer.manifest.schema_.media[medium], item - offsets[medium]
+        name, local = schema.media[medium], item - offsets[medium]
         time = None if hidden else int(with_target.time[-1])
         states = scorer.states([before], [time], medium)
         if (loss := wanted[f"{name}_watch"].get(user)) is not None:
             log_prob = scorer.log_probs(states, medium, [before], exclude_seen=exclude_seen)[0, local].item()
             # A window knows the items in it, the scorer those of the whole history; and a repeat is left out here.
-            if not exclude_seen or (math.isfinite(log_prob) and len(before) < scorer.manifest.schema_.window_len - 1):
+            if not exclude_seen or (math.isfinite(log_prob) and len(before) < schema.window_len - 1):
                 assert -log_prob == pytest.approx(loss, abs=1e-4)
                 compared += 1
         if (loss := wanted[f"{name}_rating"].get(user)) is not None:
@@ -144,7 +145,7 @@ def test_the_arrays_of_a_history_are_what_the_stream_makes_of_it(
 ) -> None:
     """Token for token and field for field, but for the target itself under the causal objective."""
     scorer = Scorer.of_run(runs[name])
-    causal, schema = name == "causal", scorer.manifest.schema_
+    causal, schema = name == "causal", scorer.manifest.data_schema
     stream = validation(last_events, scorer)
     shape = BatchShape(1, 10**6, fixed=False)
     compared = 0
@@ -203,7 +204,7 @@ def test_rated_items_are_blind_to_each_other(runs: dict[str, Path], last_events:
 def test_probabilities_sum_to_one_over_what_may_follow(runs: dict[str, Path], last_events: Path) -> None:
     """Per medium; a seen item has none, a planned one keeps its own, and where all are seen nothing is left."""
     scorer = Scorer.of_run(runs["causal"])
-    schema = scorer.manifest.schema_
+    schema = scorer.manifest.data_schema
     history = max((before for _, before, _ in asked_events(last_events)), key=len)
     states = scorer.states([history], [None])
     for medium, (low, high) in enumerate(itertools.pairwise(schema.medium_offsets)):
