@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import house_tree
 import pytest
 
 HOUSE = Path(__file__).parents[1]
@@ -18,6 +19,12 @@ def test_every_place_that_the_readme_names_exists() -> None:
     assert len(places) >= 20
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert [place for place in [*places, *links] if place != "WindowStream" and not (HOUSE / place).exists()] == []
+
+
+def test_the_tree_in_the_design_page_is_that_of_the_code() -> None:
+    """Every folder with its first line, every file by name; `python tests/house_tree.py` writes it anew."""
+    page = (HOUSE / "docs" / "design.md").read_text("utf-8")
+    assert page.partition(house_tree.FIRST)[2].partition(house_tree.LAST)[0] == house_tree.tree()
 
 
 def test_every_file_of_the_library_has_a_docstring_and_a_sane_size() -> None:
