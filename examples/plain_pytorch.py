@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from streamfeat import build_shards
 from streamfeat.events.synthetic import write_synthetic
-from train.model.batch import WindowDataset
+from streamfeat.torch import WindowDataset
 
 
 class NextItem(nn.Module):

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from train.config import ModelConfig, TrainConfig
-    from train.dataset import WindowDataset
     from train.evaluation.evaluate import evaluate_steps
     from train.inference.every_user import recommend_all_steps
     from train.inference.recommend import recommend_steps
@@ -19,7 +18,6 @@ _HOMES = {
     "ModelConfig": "train.config",
     "Scorer": "train.inference.scorer",
     "TrainConfig": "train.config",
-    "WindowDataset": "train.dataset",
     "evaluate_steps": "train.evaluation.evaluate",
     "read_checkpoint": "train.runs.checkpoint",
     "read_metrics": "train.runs.metrics",
@@ -33,7 +31,6 @@ __all__ = [
     "ModelConfig",
     "Scorer",
     "TrainConfig",
-    "WindowDataset",
     "evaluate_steps",
     "read_checkpoint",
     "read_metrics",

@@ -17,7 +17,6 @@ from streamfeat.config import MaskPolicy, SplitName
 from streamfeat.schema import Schema
 from streamfeat.store.manifest import Manifest
 from train.config import TrainConfig
-from train.dataset import WindowDataset as WindowDataset  # the loader's side of the same batches, named here too
 from train.model.cpu_attention import SegmentLayout, lay_out_segments, segment_starts
 from train.model.dropout import dropout_keys
 from train.model.targets import Arrays, Targets, gather_targets

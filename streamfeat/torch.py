@@ -29,7 +29,7 @@ class DatasetState(Frozen):
 class WindowDataset(IterableDataset[dict[str, Tensor]]):
     """Shuffled batches of windows as dicts of tensors, which live on; one batch an item.
 
-        dataset = WindowDataset("OUT", objective="causal", batch_windows=64, threads=2)
+        dataset = WindowDataset("data", objective="causal", batch_windows=64, threads=2)
         for epoch in range(3):
             for batch in DataLoader(dataset, batch_size=None):
                 batch["item"], batch["target_item"]  # (rows, window_len)

@@ -19,11 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-import train
-import train.model.batch
 from streamfeat import WindowStream
 from streamfeat.errors import ConfigError
-from train.dataset import WindowDataset
+from streamfeat.torch import WindowDataset
 
 Arrays = dict[str, NDArray[Any]]
 Tensors = dict[str, Tensor]
@@ -250,7 +248,7 @@ def test_packings_added_later_do_not_change_a_run(tiny_dataset: Path) -> None:
 
 RANK = """
 import sys, torch.distributed as dist
-from train.dataset import WindowDataset
+from streamfeat.torch import WindowDataset
 path, rank, store = sys.argv[1:]
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), world_size=2)
 batches = list(WindowDataset(path, objective="causal", batch_windows=4, seed=3))
@@ -281,6 +279,8 @@ def test_given_ranks_come_together(tiny_dataset: Path) -> None:
     assert_same(shares[1], streamed(tiny_dataset, 1, rank=1, world_size=2)[0])
 
 
-def test_it_is_found_where_one_looks() -> None:
-    """In `train` and, as the loader's side of the same batches, in `train.model.batch`."""
-    assert train.WindowDataset is train.model.batch.WindowDataset is WindowDataset
+def test_a_loop_of_ones_own_needs_no_trainer() -> None:
+    """`streamfeat.torch` loads torch and the library; the trainer stays out."""
+    code = "import sys, streamfeat.torch; print([name for name in sys.modules if name.partition('.')[0] == 'train'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
