@@ -26,7 +26,7 @@ from streamfeat.progress import Note, Progress
 from streamfeat.records import validated
 from streamfeat.store.dataset_folder import nothing_removed
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import LOCK, TEMPORARY, locked, read_below, sweep_temporaries
+from streamfeat.store.files import LOCK, TEMPORARY, locked, read_below, rename_durably, sweep_temporaries
 from streamfeat.store.layout import METADATA, create_arrays
 from streamfeat.store.manifest import Manifest, load_manifest
 from streamfeat.store.reader import MAX_METADATA_BYTES
@@ -228,12 +228,7 @@ class _Work:
         sweep_temporaries(self.folder)  # a worker that was lost in the middle of a write left one
         self._check_whole(self.folder / FEATURES)
         with storage_errors(self.dest):
-            (self.folder / FEATURES).rename(self.dest)
-            parent = os.open(self.dest.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(parent)
-            finally:
-                os.close(parent)
+            rename_durably(self.folder / FEATURES, self.dest)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _check_whole(self, features: Path) -> None:

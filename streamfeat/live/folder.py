@@ -23,7 +23,7 @@ from streamfeat.errors import ConfigError, DamagedError, LockedError, storage_er
 from streamfeat.live.schedule import least_disk_bytes, max_shard_bytes
 from streamfeat.records import Frozen, validated
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import LOCK, locked, read_below
+from streamfeat.store.files import LOCK, locked, read_below, rename_durably
 from streamfeat.store.layout import RECEIPTS
 from streamfeat.store.live_folders import (
     hidden_folders,
@@ -97,7 +97,7 @@ def start_run(
                 (hidden / RECEIPTS).mkdir()
             write_whole(hidden, RUN_FILE, (run.model_dump_json(indent=1) + "\n").encode())
             with storage_errors(folder):
-                hidden.rename(folder)
+                rename_durably(hidden, folder)
         yield folder
 
 

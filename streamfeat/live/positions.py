@@ -12,7 +12,7 @@ from pydantic import Field
 from streamfeat.errors import ConfigError, storage_errors
 from streamfeat.live.folder import LiveRun, rank_file
 from streamfeat.records import Frozen, validated
-from streamfeat.store.files import read_below
+from streamfeat.store.files import read_below, temporary_name
 
 _MOST_BYTES = 4096  # of a rank's file
 
@@ -29,7 +29,7 @@ class RankRecord(Frozen):
 def publish(folder: Path, rank: int, record: RankRecord) -> None:
     """Replace the rank's file. Not durable: a run never outlives its machine. StorageError where the system refuses."""
     file = folder / rank_file(rank)
-    temporary = folder / f".{file.name}.tmp"  # a rank has one writer
+    temporary = folder / temporary_name(file.name)
     with storage_errors(file):
         temporary.write_text(record.model_dump_json(), "utf-8")
         temporary.replace(file)

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from streamfeat.errors import DamagedError, LockedError, storage_errors
 
@@ -37,36 +38,63 @@ def steps_of(name: str) -> list[str]:
     return steps
 
 
+def temporary_name(name: str) -> str:
+    """A name beside `name` that nobody else has, and that `TEMPORARY` knows again should the writer be killed."""
+    return f".{name}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
+
+
 def write_durably(root: Path, name: str, parts: Iterable[bytes | bytearray | memoryview]) -> tuple[int, str]:
     """Write `parts` one after the other as the file `name` below `root`; returns its size and SHA-256 in hex.
 
-    Readers see all of it or nothing, also after a power loss: temporary file, fsync, rename, fsync of the folder.
-    Missing folders below `root` are made. Raises StorageError where the system refuses, DamagedError at a link.
+    Missing folders below `root` are made. Readers see all of it or nothing, as `replaced_durably` says. Raises
+    StorageError where the system refuses, DamagedError at a link.
     """
     *folders, last = steps_of(name)
-    temporary = f".{last}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
-    with storage_errors(root / name), _opened_folder(root, folders) as folder:
-        try:
-            written = _write_parts(folder, temporary, parts)
-            os.rename(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
-        os.fsync(folder)
-    return written
-
-
-def _write_parts(folder: int, temporary: str, parts: Iterable[bytes | bytearray | memoryview]) -> tuple[int, str]:
     digest, size = hashlib.sha256(), 0
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb", buffering=HASH_BLOCK) as file:
+    with storage_errors(root / name), _opened_folder(root, folders) as folder, _replaced(folder, last) as file:
         for part in parts:
             size += file.write(part)
             digest.update(part)
-        file.flush()
-        os.fsync(file.fileno())
     return size, digest.hexdigest()
+
+
+@contextlib.contextmanager
+def replaced_durably(path: Path) -> Iterator[BinaryIO]:
+    """An open file that becomes the file `path`, unless something is raised.
+
+    Readers see all of it or nothing, also after a power loss: temporary file, fsync, rename, fsync of the folder.
+    Raises OSError.
+    """
+    with _opened_folder(path.parent, []) as folder, _replaced(folder, path.name) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _replaced(folder: int, name: str) -> Iterator[BinaryIO]:
+    temporary = temporary_name(name)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb", buffering=HASH_BLOCK) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+    os.fsync(folder)
+
+
+def rename_durably(old: Path, new: Path) -> None:
+    """Give what is durable at `old`, a file or a folder, the name `new`; the names last, also after a power loss.
+
+    Raises OSError.
+    """
+    old.rename(new)
+    for folder in {old.parent, new.parent}:
+        with _opened_folder(folder, []) as handle:
+            os.fsync(handle)
 
 
 @contextlib.contextmanager

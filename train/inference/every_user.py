@@ -1,13 +1,9 @@
 """Lists for every user of a dataset, in one Parquet file, in memory that does not grow with the users."""
 
-import contextlib
-import os
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +11,7 @@ import pyarrow.parquet as pq
 
 from streamfeat.errors import ConfigError, storage_errors
 from streamfeat.progress import Note
+from streamfeat.store.files import replaced_durably
 from streamfeat.store.histories import HistoryReader
 from streamfeat.store.layout import USERS
 from streamfeat.store.tables import check_table, read_user_columns
@@ -79,6 +76,8 @@ def recommend_all_steps(
             raise ConfigError(f"{out}: is no ordinary file; give the name of another one")
         if out.exists() and not overwrite:
             raise ConfigError(f"{out}: exists; give another file, or --overwrite")
+        if not out.parent.is_dir():
+            raise ConfigError(f"{out}: no file can be made here; its folder does not exist")
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
     dataset, manifest = dataset_of(run, dataset)
     check_table(dataset, USERS, manifest.digests_of(USERS))
@@ -87,7 +86,8 @@ def recommend_all_steps(
     rows, num_users, step = 0, manifest.num_users, batch_users(manifest)
     with (
         HistoryReader(dataset, manifest) as reader,
-        _written_whole(out) as file,
+        storage_errors(out),
+        replaced_durably(out) as file,
         pq.ParquetWriter(file, RECOMMENDATIONS_SCHEMA) as writer,
     ):
         for first in range(0, num_users, step):
@@ -130,28 +130,3 @@ def _table(
         "rating": pa.array(ratings[listed], pa.float32(), from_pandas=True),  # NaN as null
     }
     return pa.table(columns, schema=RECOMMENDATIONS_SCHEMA)
-
-
-@contextlib.contextmanager
-def _written_whole(out: Path) -> Iterator[Any]:
-    """A file under a temporary name beside `out`, which takes its place, durably, unless something is raised."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
-    with storage_errors(out):
-        try:
-            file = temporary.open("xb")
-        except (FileNotFoundError, NotADirectoryError):
-            raise ConfigError(f"{out}: no file can be made here; its folder does not exist") from None
-    try:
-        with storage_errors(out):
-            with file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(out)
-            folder = os.open(out.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    finally:
-        temporary.unlink(missing_ok=True)

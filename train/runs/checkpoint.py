@@ -16,7 +16,6 @@ import hashlib
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,15 @@ from torch import Tensor, nn
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, storage_errors
 from streamfeat.records import Frozen, validated
 from streamfeat.store.documents import parse_object
-from streamfeat.store.files import TEMPORARY, open_below, refuse_link, remove, sweep_temporaries
+from streamfeat.store.files import (
+    TEMPORARY,
+    open_below,
+    refuse_link,
+    remove,
+    rename_durably,
+    sweep_temporaries,
+    temporary_name,
+)
 from streamfeat.store.manifest import FileRecord
 from streamfeat.store.writer import write_whole
 from train.config import TrainConfig
@@ -163,11 +170,10 @@ class Checkpoints:
         if os.path.lexists(final):  # a damaged one, or the same step before its validation
             aside = self._temporary(final.name)
             final.rename(aside)
-            temporary.rename(final)
+            rename_durably(temporary, final)
             remove(aside)
         else:
-            temporary.rename(final)
-        _fsync_folder(self.folder)
+            rename_durably(temporary, final)
 
     def _sweep(self, temporary: Path) -> None:
         """Remove what a killed save left; one that is whole, where its step has no other, becomes what it was to be.
@@ -179,7 +185,7 @@ class Checkpoints:
         if name is not None and not (self.folder / name[0]).exists():
             with contextlib.suppress(DamagedError):
                 read_checkpoint(temporary)
-                temporary.rename(self.folder / name[0])
+                rename_durably(temporary, self.folder / name[0])
                 return
         remove(temporary)
 
@@ -215,7 +221,7 @@ class Checkpoints:
         self._good = {step: self._good[step] for step in kept}
 
     def _temporary(self, name: str) -> Path:
-        return self.folder / f".{name}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
+        return self.folder / temporary_name(name)
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
@@ -327,11 +333,3 @@ def _check_entries(name: str, entries: Mapping[str, Tensor], parameter: Tensor |
     expected = None if parameter is None else tuple(parameter.shape)
     if expected is None or shapes != {"exp_avg": expected, "exp_avg_sq": expected, "step": ()}:
         raise ValueError(f"optimizer state of {name!r} has the shapes {shapes}, the parameter has {expected}")
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
