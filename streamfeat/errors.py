@@ -6,6 +6,8 @@ keep their traceback; 130 and 143 to signals.
 
 import contextlib
 import errno
+import importlib.util
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +70,16 @@ class MissingExtraError(StreamfeatError):
     """An optional dependency is not installed: install the extra that the message names."""
 
     exit_code = 2
+
+
+def require_extra(module: str, extra: str, what: str) -> None:
+    """Raise MissingExtraError where `module` is not installed, which `what` needs and the extra `extra` installs."""
+    if importlib.util.find_spec(module) is None:
+        home = Path(__file__).parents[1]
+        is_checkout = (home / "pyproject.toml").exists()
+        source = shlex.quote(f"{home if is_checkout else 'streamfeat'}[{extra}]")
+        remedy = f"pip install {'-e ' if is_checkout else ''}{source}"
+        raise MissingExtraError(f"{what} needs {module}, which is not installed: {remedy}")
 
 
 _REMEDIES = {

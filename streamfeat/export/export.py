@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig, check_workers
-from streamfeat.errors import ConfigError, DamagedError, StorageError, refusal, storage_errors
+from streamfeat.errors import ConfigError, DamagedError, StorageError, refusal, require_extra, storage_errors
 from streamfeat.export.check import check_files, check_group
 from streamfeat.export.features import causal_spec, token_specs
-from streamfeat.export.hdf5 import check_h5py, read_attributes
+from streamfeat.export.hdf5 import read_attributes
 from streamfeat.export.shards import FEATURES, Export, ExportTask, hdf5_file, run_export
 from streamfeat.progress import Note, Progress
 from streamfeat.records import validated
@@ -72,7 +72,7 @@ def export_steps(
     the dataset is damaged, and what `load_manifest` raises.
     """
     if hdf5:
-        check_h5py()
+        require_extra("h5py", "hdf5", "--hdf5")
     check_workers(workers)
     root, dest = _resolved(dataset), _resolved(dest)
     manifest = load_manifest(root)

@@ -1,24 +1,17 @@
 """One shard of features as an HDF5 file. h5py's only door: an extra."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from streamfeat.errors import DamagedError, MissingExtraError
+from streamfeat.errors import DamagedError
 from streamfeat.store.layout import ArraySpec
 
 # What h5py raises for damage; an AttributeError is that of a value which is none of the kinds that we write.
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
 GZIP_LEVEL = 1  # gzip, not lzf: every HDF5 library reads it
-
-
-def check_h5py() -> None:
-    """Raises MissingExtraError where h5py is not installed."""
-    if importlib.util.find_spec("h5py") is None:
-        raise MissingExtraError("--hdf5 needs h5py, which is not installed: pip install 'streamfeat[hdf5]'")
 
 
 def shard_image(specs: Sequence[ArraySpec], arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]) -> bytes:

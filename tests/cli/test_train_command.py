@@ -184,7 +184,7 @@ def test_a_missing_extra_is_named(
 ) -> None:
     """Exit 2 before anything is written."""
     assert exit_code(monkeypatch, tiny_dataset, "--run", tmp_path / "run", "--tensorboard") == 2
-    assert "pip install 'streamfeat[tensorboard]'" in capsys.readouterr().err
+    assert f"pip install -e '{ROOT}[tensorboard]'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

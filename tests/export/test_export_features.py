@@ -483,7 +483,7 @@ def test_a_medium_that_is_called_like_a_feature_is_refused(tmp_path: Path) -> No
 def test_without_h5py_the_extra_is_named(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The remedy is one command."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"streamfeat\[hdf5\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[hdf5\]"):
         export(dataset, tmp_path / "out", hdf5=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,12 +1,9 @@
 """TensorBoard, an extra: the same numbers as `metrics.jsonl`, for those who like to watch them."""
 
-import importlib.util
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
-
-from streamfeat.errors import MissingExtraError
 
 
 class ScalarWriter(Protocol):
@@ -17,14 +14,6 @@ class ScalarWriter(Protocol):
 
     def close(self) -> None:
         """Write what is left."""
-
-
-def check_tensorboard() -> None:
-    """Raises MissingExtraError where TensorBoard is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        raise MissingExtraError(
-            "--tensorboard needs TensorBoard, which is not installed: pip install 'streamfeat[tensorboard]'"
-        )
 
 
 def open_tensorboard(folder: Path, first_step: int) -> ScalarWriter:

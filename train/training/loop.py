@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from streamfeat.errors import require_extra
 from streamfeat.progress import Note
 from train.devices.device import exact_arithmetic
 from train.devices.memory import told_what_to_lower
 from train.devices.ranks import joined
 from train.runs.folder import open_run_together
-from train.runs.tensorboard import check_tensorboard
 from train.training.progress import Stopped, TrainingReport
 from train.training.session import Session
 
@@ -38,7 +38,7 @@ def train_steps(
     yielded is the same on all of them, but that rank 0 alone saves. Raises the errors of `streamfeat.errors`.
     """
     if tensorboard:
-        check_tensorboard()
+        require_extra("tensorboard", "tensorboard", "--tensorboard")
     with (
         exact_arithmetic(),
         joined() as world,
