@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamfeat.config import StreamConfig
-from streamfeat.kernels import draws, gather, last_targets, objectives
+from streamfeat.kernels import disturb, draws, gather, objectives
+from streamfeat.kernels.disturb import Disturbance
+from streamfeat.kernels.objectives import Asked, Chance, Shown
 from streamfeat.schema import FloatCode
 from streamfeat.store.manifest import Manifest
 
@@ -45,11 +47,19 @@ HIDE_TOLD_TIMES_SHARE = 0.1  # causal, training: segments whose told times are a
 DISJOINT_SHARE = 0.1  # of the item targets, then of the rating targets that remain
 SEED_SHARE = 0.15  # of the tokens with a target
 LAST_RATING_SHARE = 0.5  # `disjoint`, last targets only: of the rated ones, asked for the rating instead of the item
-# Policy `seed`: a draw below the first number masks, below the second keeps, above replaces.
-VALUE_CUTS = (0.8, 0.9)  # item and rating
-PLACE_CUTS = (0.45, 0.9)  # time and position
-ALWAYS_MASK = (1.0, 1.0)  # validation: item, rating and time
-ALWAYS_KEEP = (0.0, 1.0)  # validation: position
+# Policy `seed` disturbs item, rating, time and position: what each draws for, and the cuts of each in training and in
+# validation. A draw below the first cut masks, below the second keeps, above replaces.
+DISTURBED = (
+    (draws.MASK_ITEM, draws.RANDOM_ITEM),
+    (draws.MASK_RATING, draws.RANDOM_RATING),
+    (draws.MASK_TIME, draws.RANDOM_TIME),
+    (draws.MASK_POSITION, draws.RANDOM_POSITION),
+)
+CUTS = {
+    "training": ((0.8, 0.9), (0.8, 0.9), (0.45, 0.9), (0.45, 0.9)),
+    "validation": ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 1.0)),  # all is masked but the position
+}
+ALWAYS = 1.0  # a share
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,12 @@ class BatchBuffers:
     """Reusable memory of one batch."""
 
     arrays: Arrays  # as delivered
-    picked: NDArray[np.bool_]  # scratch: which tokens the `seed` policy masks
+    shown: Shown  # the same memory, as kernels take it
+    asked: Asked
+    eligible: NDArray[np.bool_]  # scratch: which tokens may be asked for
+    picked: NDArray[
+        np.bool_
+    ]  # scratch: which tokens the `seed` policy masks, or `disjoint` may ask for the rating alone
 
 
 def allocate_buffers(num_windows: int, window_len: int, allocate: Allocate = np.empty) -> BatchBuffers:
@@ -65,7 +80,8 @@ def allocate_buffers(num_windows: int, window_len: int, allocate: Allocate = np.
     shape = (num_windows, window_len)
     arrays = {name: allocate(shape, np.dtype(dtype)) for name, dtype in TOKEN_ARRAYS.items()}
     arrays |= {name: allocate(shape[:1], np.dtype(dtype)) for name, dtype in WINDOW_ARRAYS.items()}
-    return BatchBuffers(arrays, np.empty(shape, np.bool_))
+    shown, asked = Shown(*(arrays[n] for n in Shown._fields)), Asked(*(arrays[n] for n in Asked._fields))
+    return BatchBuffers(arrays, shown, asked, np.empty(shape, np.bool_), np.empty(shape, np.bool_))
 
 
 class Featurizer:
@@ -75,7 +91,7 @@ class Featurizer:
         self._schema = manifest.data_schema
         self._config = config
         self._last_only = config.split == "validation" and manifest.validation_targets == "last"
-        self._time_range = (manifest.time_min, manifest.time_max)
+        self._times = (manifest.time_min, manifest.time_max)
         self._pads = {name: int(self._schema.field(name).pad) for name in ("item", "user", "position", "status")}
         self._medium_offsets = np.array(self._schema.medium_offsets, np.int32)
 
@@ -96,18 +112,21 @@ class Featurizer:
         out.arrays["window"][:] = windows
         out.arrays["slot"][:] = slots
         self._gather(stored, rows, out.arrays)
+        objectives.mark_eligible(self._schema.num_items, out.shown, out.eligible)
+        if self._last_only:
+            objectives.keep_last(out.shown.segment, out.eligible)
         if self._config.objective == "causal":
-            self._ask_next(windows, epoch, out.arrays)
+            self._ask_next(windows, epoch, out)
         else:
-            out.arrays["told_time"].fill(0)
-            out.arrays["told_time_known"].fill(False)
+            out.shown.told_time.fill(0)
+            out.shown.told_time_known.fill(False)
             mask = self._mask_disjoint if self._config.mask_policy == "disjoint" else self._mask_seed
             mask(windows, epoch, out)
         if self._config.split == "validation":
             counts = np.empty(len(self._schema.media), np.int64)
             shift = int(self._config.objective == "causal")
-            for weight in ("weight_item", "weight_rating"):
-                objectives.share_weights(out.arrays["medium"], out.arrays["segment"], shift, counts, out.arrays[weight])
+            for weight in (out.asked.weight_item, out.asked.weight_rating):
+                objectives.share_weights(out.shown.medium, out.shown.segment, shift, counts, weight)
 
     def _gather(self, stored: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], out: Arrays) -> None:
         for name, pad in self._pads.items():
@@ -123,74 +142,41 @@ class Featurizer:
         """What the draws of a purpose start from; window and token are folded in by the kernels."""
         return draws.draw_state(self._config.seed, purpose, draws.SPLIT_COUNTERS[self._config.split], epoch)
 
-    def _ask_next(self, windows: NDArray[np.int64], epoch: int, out: Arrays) -> None:
-        hide_share = HIDE_TOLD_TIMES_SHARE if self._config.split == "training" else 0.0
-        objectives.ask_next(
-            windows, self._schema.num_items, self._state(draws.HIDE_TOLD_TIMES, epoch), hide_share,
-            out["item"], out["status"], out["segment"], out["time"], out["time_known"],
-            out["rating"], out["rating_known"], out["told_time"], out["told_time_known"],
-            out["target_item"], out["target_rating"], out["weight_item"], out["weight_rating"],
-        )  # fmt: skip
-        if self._last_only:
-            last_targets.keep_last(
-                out["segment"], out["target_item"], out["target_rating"], out["weight_item"], out["weight_rating"]
-            )
+    def _chance(self, purpose: int, epoch: int, share: float) -> Chance:
+        return Chance(self._state(purpose, epoch), share)
 
-    def _mask_disjoint(self, windows: NDArray[np.int64], epoch: int, buffers: BatchBuffers) -> None:
-        out = buffers.arrays
-        if self._last_only:
-            last_targets.mask_last_disjoint(
-                self._schema.num_items, self._schema.item_tokens.mask, self._schema.status_tokens.mask,
-                self._state(draws.ASK_LAST_RATING, epoch), LAST_RATING_SHARE, out["segment"], out["user"],
-                out["item"], out["status"], out["rating"], out["rating_known"],
-                out["completion"], out["completion_known"],
-                out["target_item"], out["target_rating"], out["weight_item"], out["weight_rating"],
-            )  # fmt: skip
-            return
-        objectives.mask_disjoint(
-            windows, self._schema.num_items, self._schema.item_tokens.mask, self._schema.status_tokens.mask,
-            self._state(draws.PICK, epoch), self._state(draws.PICK_RATING, epoch), DISJOINT_SHARE,
-            out["item"], out["status"], out["rating"], out["rating_known"],
-            out["completion"], out["completion_known"],
-            out["target_item"], out["target_rating"], out["weight_item"], out["weight_rating"],
-        )  # fmt: skip
+    def _ask_next(self, windows: NDArray[np.int64], epoch: int, out: BatchBuffers) -> None:
+        share = HIDE_TOLD_TIMES_SHARE if self._config.split == "training" else 0.0
+        hides = self._chance(draws.HIDE_TOLD_TIMES, epoch, share)
+        objectives.ask_next(out.eligible, windows, hides, out.shown, out.asked)
 
-    def _mask_seed(self, windows: NDArray[np.int64], epoch: int, buffers: BatchBuffers) -> None:
-        out, picked, schema = buffers.arrays, buffers.picked, self._schema
-        training = self._config.split == "training"
-        fields_and_targets = (
-            out["item"], out["rating"], out["rating_known"],
-            out["status"], out["completion"], out["completion_known"], picked,
-            out["target_item"], out["target_rating"], out["weight_item"], out["weight_rating"],
-        )  # fmt: skip
+    def _mask_disjoint(self, windows: NDArray[np.int64], epoch: int, out: BatchBuffers) -> None:
+        for_item = for_rating = out.eligible
         if self._last_only:
-            last_targets.pick_last_seed(
-                schema.num_items, schema.status_tokens.mask, out["segment"], *fields_and_targets
-            )
-        else:
-            objectives.pick_seed(
-                windows, schema.num_items, schema.status_tokens.mask, self._state(draws.PICK, epoch), SEED_SHARE,
-                *fields_and_targets,
-            )  # fmt: skip
-        objectives.disturb_items(
-            picked, windows, self._state(draws.MASK_ITEM, epoch), self._state(draws.RANDOM_ITEM, epoch),
-            *(VALUE_CUTS if training else ALWAYS_MASK),
-            schema.item_tokens.mask, self._medium_offsets, out["medium"], out["item"],
-        )  # fmt: skip
-        objectives.disturb_ratings(
-            picked, windows, self._state(draws.MASK_RATING, epoch), self._state(draws.RANDOM_RATING, epoch),
-            *(VALUE_CUTS if training else ALWAYS_MASK),
-            schema.rating_max + 1, out["rating"], out["rating_known"],
-        )  # fmt: skip
-        objectives.disturb_times(
-            picked, windows, self._state(draws.MASK_TIME, epoch), self._state(draws.RANDOM_TIME, epoch),
-            *(PLACE_CUTS if training else ALWAYS_MASK), *self._time_range, out["time"], out["time_known"],
-        )  # fmt: skip
-        objectives.disturb_positions(
-            picked, windows, self._state(draws.MASK_POSITION, epoch), self._state(draws.RANDOM_POSITION, epoch),
-            *(PLACE_CUTS if training else ALWAYS_KEEP),
-            schema.position_tokens.mask, schema.window_len, out["position"],
-        )  # fmt: skip
+            for_rating = out.picked
+            rates = self._chance(draws.ASK_LAST_RATING, epoch, LAST_RATING_SHARE)
+            objectives.move_ratings(rates, out.shown, for_item, for_rating)
+        share = ALWAYS if self._last_only else DISJOINT_SHARE
+        asks_item, asks_rating = (self._chance(purpose, epoch, share) for purpose in (draws.PICK, draws.PICK_RATING))
+        masks = (self._schema.item_tokens.mask, self._schema.status_tokens.mask)
+        objectives.mask_disjoint(for_item, for_rating, windows, asks_item, asks_rating, *masks, out.shown, out.asked)
+
+    def _mask_seed(self, windows: NDArray[np.int64], epoch: int, out: BatchBuffers) -> None:
+        schema, shown, picked = self._schema, out.shown, out.picked
+        picks = self._chance(draws.PICK, epoch, ALWAYS if self._last_only else SEED_SHARE)
+        objectives.pick_seed(out.eligible, windows, picks, schema.status_tokens.mask, shown, out.asked, picked)
+        item, rating, time, position = (
+            Disturbance(self._state(purpose, epoch), self._state(random, epoch), *cuts)
+            for (purpose, random), cuts in zip(DISTURBED, CUTS[self._config.split], strict=True)
+        )
+        disturb.disturb_items(
+            picked, windows, item, schema.item_tokens.mask, self._medium_offsets, shown.medium, shown.item
+        )
+        disturb.disturb_ratings(picked, windows, rating, schema.rating_max + 1, shown.rating, shown.rating_known)
+        disturb.disturb_times(picked, windows, time, *self._times, shown.time, shown.time_known)
+        disturb.disturb_positions(
+            picked, windows, position, schema.position_tokens.mask, schema.window_len, shown.position
+        )
 
 
 def _gather_floats(
