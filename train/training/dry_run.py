@@ -19,7 +19,7 @@ from train.devices.ranks import joined
 from train.runs.folder import open_run_together
 from train.training.loop import never
 from train.training.progress import TrainingReport
-from train.training.session import Session
+from train.training.session import open_session
 
 _UNTIMED = 3  # steps: the first ones compile, and fill caches
 _TIMED = 10
@@ -77,9 +77,9 @@ def dry_run_steps(
         _scratch() as folder,
         open_run_together(world, dataset, world.from_first(lambda: f"{folder}/run"), given or {}) as opened,
         told_what_to_lower(opened.config, opened.manifest.data_schema.window_len, world),
-        Session(replace(opened, trial=True), world, force=force) as session,
+        open_session(replace(opened, trial=True), world, stop=stop, force=force) as session,
     ):
-        yield from session.open()
+        yield from session.notes
         seconds: list[float] = []
         last = min(_UNTIMED + _TIMED, session.num_steps)
         while session.step < last and (yield from session.may_go_on(stop)):

@@ -11,7 +11,7 @@ from train.devices.memory import told_what_to_lower
 from train.devices.ranks import joined
 from train.runs.folder import open_run_together
 from train.training.progress import Stopped, TrainingReport
-from train.training.session import Session
+from train.training.session import open_session
 
 
 def never() -> bool:
@@ -44,29 +44,23 @@ def train_steps(
         joined() as world,
         open_run_together(world, dataset, run, given or {}, resume=resume, overwrite=overwrite) as opened,
         told_what_to_lower(opened.config, opened.manifest.data_schema.window_len, world),
-        Session(opened, world, force=force) as session,
+        open_session(opened, world, stop=stop, tensorboard=tensorboard, force=force) as session,
     ):
         if resume and not opened.resumed:
             yield Note(f"{run}: no run to resume; starting from step 0")
-        yield from session.open()
-        started = session.started(stop)
-        session.begin(tensorboard=tensorboard)
-        if started is None:
+        yield from session.notes
+        if session.started is None:
             yield Stopped(session.step)
             return
-        yield started
-        if session.validation_is_due:  # of a run that was stopped before, or in the middle of it
-            yield from session.validate(stop)
-            if session.checkpoint_is_due:
-                yield from session.save()
-        elif session.is_finished:
-            yield Note(f"{run}: finished already, after step {session.step:,}; nothing to do")
-        while not session.is_finished and (yield from session.may_go_on(stop)):
-            yield from session.advance()
-            if session.validation_is_due:
+        yield session.started
+        while True:
+            if session.validation_is_due:  # also of a run that was stopped before it, or in the middle of it
                 yield from session.validate(stop)
             if session.checkpoint_is_due:
                 yield from session.save()
+            if not (yield from session.may_go_on(stop)):
+                break
+            yield from session.advance()
         if not session.is_saved:
             yield from session.save()
         yield session.ended()

@@ -1,13 +1,11 @@
-"""What a training process holds while it runs: model, optimizer, its batches, and open files."""
+"""A run under way: what a training process holds, and what it does with it."""
 
 import contextlib
 import math
 from collections.abc import Callable, Generator, Iterator
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from streamfeat.errors import DataError, DivergedError, RankError, StorageError
@@ -17,31 +15,36 @@ from streamfeat.stream.order import lanes_of_rank, steps_per_epoch
 from train.devices.device import check_heads
 from train.devices.memory import check_memory, shortage
 from train.devices.ranks import World
-from train.model.targets import task_names
+from train.model.targets import Arrays, task_names
 from train.model.transformer import EventTransformer
-from train.runs.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
-from train.runs.folder import BAD_STEPS, TENSORBOARD, Run, check_checkpoint
+from train.runs.checkpoint import Checkpoints, TrainState
+from train.runs.folder import BAD_STEPS, TENSORBOARD, Run
 from train.runs.metrics import Kind, MetricsLog
 from train.runs.record import versions
 from train.runs.standing import Figures, Standing
 from train.runs.tensorboard import open_tensorboard
 from train.training.bad_steps import append_bad_step
 from train.training.baseline_losses import score_baselines
-from train.training.feed import Feed, Timed
+from train.training.feed import Feed, open_feed
+from train.training.lap import Lap
 from train.training.progress import Finished, Losses, Saved, Started, Stepped, Stopped, TrainingReport, Validated
+from train.training.restore import restore
 from train.training.stopping import check_has_figure, check_monitor
-from train.training.update import Prepared, Update, Updater, finite_or_none, scaled_sum
+from train.training.update import Update, Updater, finite_or_none, scaled_sum
 from train.training.validation import validate, validation_batches
 
 MOST_BAD_STEPS = 10  # in a row, before a run is given up
 
 
 class Session:
-    """A run under way. Its methods do one thing each and say what came of it; `loop.train` orders them."""
+    """A run that can make its next step. Each method does one thing and yields what came of it; `train_steps` says
+    in which order. Made by `open_session`."""
 
-    def __init__(self, run: Run, world: World, *, force: bool = False) -> None:
-        """Raises ConfigError where the run cannot be: among others, where memory does not suffice, unless `force`."""
-        self.at, self.config, self.manifest, self.world = run, run.config, run.manifest, world
+    def __init__(
+        self, run: Run, world: World, opened: contextlib.ExitStack, *, stop: Callable[[], bool], tensorboard: bool,
+        force: bool,
+    ) -> None:  # fmt: skip
+        self.run, self.config, self.manifest, self.world = run, run.config, run.manifest, world
         schema, num_windows = self.manifest.data_schema, self.manifest.splits["training"].windows
         if not num_windows:
             raise DataError(f"{run.dataset}: has no training window; hold out fewer users (--split) and build again")
@@ -52,82 +55,35 @@ class Session:
         self.num_steps = self.config.steps or self.config.epochs * self.steps_per_epoch
         self.item_targets = read_items(run.dataset).targets
         check_heads(world.device, self.config.model)
+        self.notes: list[Note] = []  # what there is to read before the first step
         self.memory = check_memory(self.manifest, self.config, world, resumed=run.resumed, force=force)
+        if not self.memory.fits:
+            self.notes.append(Note(f"{shortage(self.memory, world)}; going on, as --force says", warning=True))
         model = EventTransformer.of(self.manifest, self.config, self.item_targets).to(world.device)
         self.updater = Updater(model, self.manifest, self.config, self.num_steps, world)
-        self.step = self.bad_steps = 0
-        self.standing = Standing()
-        self._saved: tuple[int, Standing] = (0, self.standing)  # what the newest checkpoint holds
-        self._baselines: Losses = {}
-        self._open = contextlib.ExitStack()
-        self._checkpoints: Checkpoints | None = None  # on rank 0, which alone writes
-        self._log: MetricsLog | None = None  # on rank 0
-        self._feed: Feed | None = None  # none where the run is finished already
-        self._prepared: Prepared | None = None  # the next step's batch, where it is there already
-        self._error: Exception | None = None  # why the next step cannot be
-        self._stream_state: dict[str, Any] = {}  # of the checkpoint that the run goes on from
-
-    def __enter__(self) -> "Session":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._open.close()
-
-    def open(self) -> Iterator[TrainingReport]:
-        """Go back to the newest checkpoint that is whole, if the run is one that goes on; open the batches."""
-        if not self.memory.fits:
-            yield Note(f"{shortage(self.memory, self.world)}; going on, as --force says", warning=True)
-        checkpoint = yield from self._restore()
-        if checkpoint is not None:
-            self._stream_state = checkpoint.state.stream
+        state, checkpoints = restore(run, world, self.updater, self.notes) if run.resumed else (None, None)
+        self.step, self.bad_steps = (state.step, state.bad_steps) if state else (0, 0)
+        self.standing = state.standing if state else Standing()
+        self._saved = (self.step, self.standing)  # what the newest checkpoint holds
+        self._stream_state = state.stream if state else {}
+        self._feed: Feed | None = None  # the batches; none where the run is finished
         if not self.is_finished:
-            self._feed = self._open.enter_context(Feed(self.at, self.world, self.num_steps, self._stream_state))
-
-    def begin(self, *, tensorboard: bool) -> None:
-        """From now on the run's folder is written: on rank 0, which alone does."""
-        if self.world.is_first:
-            self.at.begin()
-            if self._checkpoints is None:
-                self._checkpoints = Checkpoints(self.at.path, self.config.keep)
+            feed = open_feed(run, world, self.num_steps, self._stream_state, self.updater.prepare)
+            self._feed = opened.enter_context(feed)
+        elif not self.validation_is_due:
+            self.notes.append(Note(f"{run.path}: finished already, after step {self.step:,}; nothing to do"))
+        # From here on nothing stands in the run's way, and rank 0 writes its folder; a trial keeps nothing.
+        self.started = None if run.trial else self._started(stop)  # also None where `stop` said so meanwhile
+        self._log: MetricsLog | None = None  # on rank 0, as the checkpoints
+        self._checkpoints: Checkpoints | None = None
+        if world.is_first and not run.trial:
+            run.begin()
+            self._checkpoints = checkpoints or Checkpoints(run.path, self.config.keep)
             scalars = None
             if tensorboard:
-                scalars = open_tensorboard(self.at.path / TENSORBOARD, self.step + 1)
-                self._open.callback(scalars.close)
-            self._log = self._open.enter_context(MetricsLog(self.at.path, scalars))
-
-    def started(self, stop: Callable[[], bool]) -> Started | None:
-        """What there is to tell before the first step; scores the baselines. None where `stop` said so meanwhile.
-
-        Raises ConfigError where validation will never have the figure that is to be watched.
-        """
-        batches = validation_batches(self.at.dataset, self.manifest, self.config, self.world)
-        scored = score_baselines(batches, self.manifest, self.item_targets, self.world, stop=stop)
-        if scored is None:
-            return None
-        self._baselines, users = scored
-        check_has_figure(self.config.monitor, users)
-        return Started(
-            run=self.at.path,
-            device=self.world.device.type,
-            num_parameters=self.num_parameters,
-            step=self.step,
-            num_steps=self.num_steps,
-            steps_per_epoch=self.steps_per_epoch,
-            window_len=self.manifest.data_schema.window_len,
-            batch_windows=self.batch_windows,
-            micro_batch_windows=self.updater.micro_windows,
-            world_size=self.world.size,
-            baselines=self._baselines,
-            validation_users=users,
-        )
-
-    @property
-    def feed(self) -> Feed:
-        """The batches of a run that is not finished."""
-        assert self._feed is not None
-        return self._feed
+                scalars = open_tensorboard(run.path / TENSORBOARD, self.step + 1)
+                opened.callback(scalars.close)
+            self._log = opened.enter_context(MetricsLog(run.path, scalars))
 
     @property
     def num_parameters(self) -> int:
@@ -135,30 +91,28 @@ class Session:
         return sum(parameter.numel() for parameter in self.updater.model.parameters())
 
     def may_go_on(self, stop: Callable[[], bool]) -> Generator[TrainingReport, None, bool]:
-        """Wait for the next batch; False where a rank is to stop, where it is damaged, or where none will come."""
-        return (yield from self.feed.await_batch(lambda: stop() or self._error is not None))
+        """Wait for the next batch; False where the run is finished, a rank is to stop, or no batch will come."""
+        if self._feed is None or self.is_finished:
+            return False
+        return (yield from self._feed.await_batch(stop))
 
     def advance(self) -> Iterator[TrainingReport]:
-        """One step: the next batch of the stream, an update, a line of metrics.
+        """One step, after `may_go_on` said so: the next batch of the stream, an update, a line of metrics.
 
         Raises DivergedError after `MOST_BAD_STEPS` in a row whose loss or gradient was not finite.
         """
-        feed = self.feed
-        prepared, self._prepared = self._prepared, None
-        if prepared is None:
-            prepared = self.updater.prepare(feed.peek(), self.step)
-        stream = feed.state_dict()
-        feed.take()
-        update = self.updater.apply(prepared, self._prepare_next)
+        feed = self._feed
+        assert feed is not None
+        prepared, stream = feed.take()
+        update = self.updater.apply(prepared, feed.look_ahead)
         self.step += 1
         if update.loss is not None:  # a batch without targets says nothing of the run's health
             self.bad_steps = 0
         elif not update.finite:
             self.bad_steps += 1
-        speed, wait_share = feed.timed.lap()
-        speed, wait_share = self.world.sum([speed, wait_share / self.world.size])
+        speed, wait_share = self._over_all_ranks(feed.lap)
         self._write("train", update.loss, update.losses, update.learning_rate, speed, wait_share)
-        yield Stepped(self.step, update.loss, update.losses, update.learning_rate, speed, wait_share, feed.ahead())
+        yield Stepped(self.step, update.loss, update.losses, update.learning_rate, speed, wait_share, feed.ahead)
         if not update.finite:
             yield self._record_bad_step(update, prepared.window, stream)
         if self.bad_steps == MOST_BAD_STEPS:
@@ -170,11 +124,9 @@ class Session:
 
     def validate(self, stop: Callable[[], bool]) -> Iterator[TrainingReport]:
         """The validation split once; nothing comes of it where `stop` says so before its end."""
-        updater = self.updater
-        batches = Timed(validation_batches(self.at.dataset, self.manifest, self.config, self.world))
-        with contextlib.closing(batches):
+        updater, lap = self.updater, Lap()
+        with contextlib.closing(lap.timed(self._validation_batches())) as batches:
             losses = validate(updater.model, batches, updater.facts, updater.micro_windows, self.world, stop=stop)
-            speed, wait_share = batches.lap()
         if losses is None:
             return
         loss = scaled_sum(losses, updater.scales)
@@ -183,7 +135,7 @@ class Session:
             step=self.step, loss=loss if loss is not None and math.isfinite(loss) else None, losses=losses
         )
         self.standing = self.standing.after(figures, self.config.monitor)
-        speed, wait_share = self.world.sum([speed, wait_share / self.world.size])
+        speed, wait_share = self._over_all_ranks(lap)
         self._write("validation", figures.loss, losses, updater.rate_of(self.step - 1), speed, wait_share)
         yield Validated(figures, is_best=self.standing.best is figures)
 
@@ -208,17 +160,18 @@ class Session:
         where none came."""
         if self.is_finished and not self.validation_is_due:
             best = self.standing.best
-            at = self.at.checkpoint_path(best.step) if best else None
+            at = self.run.checkpoint_path(best.step) if best else None
             return Finished(self.step, self.standing.last, best, at)
-        failed = self.world.any(self._error is not None)[0]
-        if self._error is not None:
-            raise self._error
+        error = self._feed.error if self._feed else None
+        failed = self.world.any(error is not None)[0]
+        if error is not None:
+            raise error
         if failed:
             raise RankError(
                 f"another rank cannot go on after step {self.step:,}, as it says; mend that, then go on with --resume"
             )
         if self._feed and self._feed.problem:
-            saved = "; what was learned is saved, go on with --resume" if self.step and not self.at.trial else ""
+            saved = "; what was learned is saved, go on with --resume" if self.step and not self.run.trial else ""
             raise StorageError(f"step {self.step}: {self._feed.problem}{saved}")
         return Stopped(self.step)
 
@@ -234,9 +187,9 @@ class Session:
 
     @property
     def checkpoint_is_due(self) -> bool:
-        """After so many steps, at the end, and whenever validation is better than it was."""
+        """After so many steps, at the end, and whenever validation is better than it was; once."""
         is_best = self.standing.best is not None and self.standing.best.step == self.step
-        return is_best or self.is_finished or self._is_due(self.config.checkpoint_every)
+        return not self.is_saved and (is_best or self.is_finished or self._is_due(self.config.checkpoint_every))
 
     @property
     def validation_is_due(self) -> bool:
@@ -248,54 +201,46 @@ class Session:
     def _is_due(self, every: int) -> bool:
         return self.step > 0 and (self.step % every == 0 or self.step >= self.num_steps)
 
-    def _restore(self) -> Generator[TrainingReport, None, Checkpoint | None]:
-        """Bring model and optimizer to the newest checkpoint that is whole, the same on every rank."""
-        if not self.at.resumed:
+    def _started(self, stop: Callable[[], bool]) -> Started | None:
+        """What there is to tell before the first step; scores the baselines. None where `stop` said so meanwhile.
+
+        Raises ConfigError where validation will never have the figure that is to be watched.
+        """
+        scored = score_baselines(self._validation_batches(), self.manifest, self.item_targets, self.world, stop=stop)
+        if scored is None:
             return None
-        mine: list[Checkpoint] = []  # rank 0's, read once
+        baselines, users = scored
+        check_has_figure(self.config.monitor, users)
+        return Started(
+            run=self.run.path,
+            device=self.world.device.type,
+            num_parameters=self.num_parameters,
+            step=self.step,
+            num_steps=self.num_steps,
+            steps_per_epoch=self.steps_per_epoch,
+            window_len=self.manifest.data_schema.window_len,
+            batch_windows=self.batch_windows,
+            micro_batch_windows=self.updater.micro_windows,
+            world_size=self.world.size,
+            baselines=baselines,
+            validation_users=users,
+        )
 
-        def found() -> dict[str, Any]:
-            self._checkpoints = Checkpoints(self.at.path, self.config.keep)
-            checkpoint, problems = self._checkpoints.load_newest()
-            if checkpoint is None:
-                return {"path": None, "problems": problems}
-            check_checkpoint(self.at, checkpoint)
-            mine.append(checkpoint)
-            return {"path": str(checkpoint.path), "problems": problems}
+    def _validation_batches(self) -> Generator[Arrays]:
+        return validation_batches(self.run.dataset, self.manifest, self.config, self.world)
 
-        newest = self.world.from_first(found)
-        for problem in newest["problems"]:
-            yield Note(f"damaged checkpoint: {problem}", warning=True)
-        if newest["path"] is None:
-            yield Note(f"{self.at.path}: has no checkpoint yet; starting from step 0")
-            return None
-        checkpoint = mine[0] if mine else read_checkpoint(newest["path"])
-        checkpoint.restore(self.updater.model, self.updater.optimizer)
-        self.step, self.bad_steps = checkpoint.state.step, checkpoint.state.bad_steps
-        self.standing = checkpoint.state.standing
-        self._saved = (self.step, self.standing)
-        yield Note(f"resuming from {checkpoint.path}")
-        return checkpoint
-
-    def _prepare_next(self) -> None:
-        """While the device is busy with a step: the host's part of the next, where its batch is there already.
-
-        Whatever goes wrong is an error of that step: this one is done, and saved, before it is raised."""
-        try:
-            if self.step + 1 < self.num_steps and self.feed.is_there():
-                self._prepared = self.updater.prepare(self.feed.peek(), self.step + 1)
-        except torch.OutOfMemoryError:
-            pass  # it is prepared in its own step, when the device has given this one's memory back
-        except Exception as error:  # noqa: BLE001  raised by `ended`
-            self._error = error
+    def _over_all_ranks(self, lap: Lap) -> list[float]:
+        """Tokens per second of all ranks together, and their mean share of time spent waiting."""
+        speed, wait_share = lap.figures()
+        return self.world.sum([speed, wait_share / self.world.size])
 
     def _where_it_is_kept(self) -> str:
         """For a message; a trial keeps nothing."""
-        if self.at.trial:
+        if self.run.trial:
             return ""
         step, _ = self._saved
-        last = self.at.checkpoint_path(step) if step else "none was saved yet"
-        return f" (their batches: {self.at.path / BAD_STEPS}); last checkpoint: {last}"
+        last = self.run.checkpoint_path(step) if step else "none was saved yet"
+        return f" (their batches: {self.run.path / BAD_STEPS}); last checkpoint: {last}"
 
     def _record_bad_step(self, update: Update, window: NDArray[np.int64], stream: dict[str, Any]) -> Note:
         """Every rank tells its windows, rank 0 writes the line."""
@@ -303,10 +248,10 @@ class Session:
         if self.world.is_first:
             epoch = (self.step - 1) // self.steps_per_epoch
             append_bad_step(
-                self.at.path, update, windows, stream, step=self.step, epoch=epoch, ranks=self.world.size
+                self.run.path, update, windows, stream, step=self.step, epoch=epoch, ranks=self.world.size
             )  # fmt: skip
         what = ", ".join(f"{name} {value}" for name, value in update.not_finite.items())
-        noted = "" if self.at.trial else f", its batch is noted in {self.at.path / BAD_STEPS}"
+        noted = "" if self.run.trial else f", its batch is noted in {self.run.path / BAD_STEPS}"
         return Note(
             f"step {self.step}: loss or gradient is not finite ({what}); the step was not applied{noted}",
             warning=True,
@@ -318,7 +263,20 @@ class Session:
         if self._log is None:
             return
         values = {"loss": loss, **{f"loss_{task}": value for task, value in losses.items()}}
-        if kind == "validation":
-            values |= {f"baseline_{task}": value for task, value in self._baselines.items()}
+        if kind == "validation" and self.started is not None:
+            values |= {f"baseline_{task}": value for task, value in self.started.baselines.items()}
         values |= {"lr": rate, "tokens_per_s": speed, "wait_share": wait_share}
         self._log.append(kind, self.step, values)
+
+
+@contextlib.contextmanager
+def open_session(
+    run: Run, world: World, *, stop: Callable[[], bool], tensorboard: bool = False, force: bool = False
+) -> Iterator[Session]:
+    """A run, ready for its next step: memory asked for, the newest checkpoint restored, batches and files open.
+
+    Its folder is not written before all else has succeeded. Raises ConfigError where the run cannot be: among others,
+    where memory does not suffice, unless `force`.
+    """
+    with contextlib.ExitStack() as opened:
+        yield Session(run, world, opened, stop=stop, tensorboard=tensorboard, force=force)

@@ -1,0 +1,90 @@
+"""The shards of a live run as a training process waits for them: its source, its producers, and when to give up."""
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from streamfeat.errors import StreamfeatError
+from streamfeat.live.live_source import LiveSource
+from streamfeat.live.producers import Producers
+from streamfeat.progress import Note
+from streamfeat.store.manifest import Manifest
+
+_POLL_S = 0.02  # between two looks whether the next shard is there
+_TELL_S = 5.0  # between two words about it
+
+WaitingT = TypeVar("WaitingT")
+
+
+class LiveShards:
+    """What one rank of a live run reads from, and the producers that its process started, if it started any."""
+
+    def __init__(self, source: LiveSource, producers: Producers | None, timeout_s: float) -> None:
+        """`timeout_s`: how long nothing may be written while a batch waits."""
+        self.source = source
+        self.problem: str | None = None  # why no more shards will come
+        self._producers, self._timeout_s = producers, timeout_s
+        self._warned = ""  # what a producer said last that was a warning
+
+    def awaited(
+        self,
+        position: int,
+        stop: Callable[[], bool],
+        any_rank: Callable[[bool, bool], tuple[bool, ...]],
+        waiting: Callable[[float, str], WaitingT],
+    ) -> Generator[Note | WaitingT, None, bool]:
+        """Wait until every rank has the shards of global batch `position`: True. False where any rank is to stop, or
+        has a `problem`. Every rank calls this alike.
+
+        any_rank: whether each of two flags is set on any rank. waiting: (seconds, shard) → what is yielded from time
+        to time.
+        """
+        asked = told = fresh = time.monotonic()
+        ahead = self.source.ahead()
+        while True:
+            yield from self._told_by_producers()
+            missing = "" if self.source.ready(position) else self.source.needed(position)
+            now = time.monotonic()
+            if self._producers is not None and not self._producers.started:
+                fresh = now  # they are still on their way
+            if missing and now - fresh > self._timeout_s:
+                self.problem = (
+                    f"waited {now - asked:,.0f} s for {missing} and nothing was written; see whether producers "
+                    f"run (build-shards EVENTS OUT --live, or --live-workers){self._warned}"
+                )
+            stopped, lacking = any_rank(stop() or self.problem is not None, bool(missing))
+            if stopped or not lacking:
+                return not stopped
+            time.sleep(_POLL_S)
+            if (written := self.source.ahead()) != ahead:
+                ahead, fresh = written, time.monotonic()
+            if missing and now - told > _TELL_S:
+                told = now
+                yield waiting(now - asked, missing)
+
+    def _told_by_producers(self) -> Iterator[Note]:
+        """What the producers have to say; where they cannot go on, that is the `problem`."""
+        if self._producers is None:
+            return
+        try:
+            notes = self._producers.poll()
+        except StreamfeatError as error:
+            self.problem = str(error)
+            return
+        for note in notes:
+            if note.warning:
+                self._warned = f"; the last warning of a producer: {note.text}"
+            yield note
+
+
+@contextlib.contextmanager
+def live_shards(
+    root: Path, folder: Path, manifest: Manifest, rank: int, *, num_producers: int, timeout_s: float
+) -> Iterator[LiveShards]:
+    """The shards of the live run `folder`, made by `start_run` on the dataset `root`, for one rank, which starts
+    `num_producers` of its producers. Raises as `LiveSource`."""
+    with LiveSource(root, folder, manifest, rank) as source, contextlib.ExitStack() as held:
+        producers = held.enter_context(Producers(root, folder, num_producers)) if num_producers else None
+        yield LiveShards(source, producers, timeout_s)

@@ -1,0 +1,42 @@
+"""Going back to the newest checkpoint of a run, the same one on every rank."""
+
+from typing import Any
+
+from streamfeat.progress import Note
+from train.devices.ranks import World
+from train.runs.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
+from train.runs.folder import Run, check_checkpoint
+from train.training.update import Updater
+
+
+def restore(
+    run: Run, world: World, updater: Updater, notes: list[Note]
+) -> tuple[TrainState | None, Checkpoints | None]:
+    """Bring the model and its optimizer to the newest checkpoint that is whole. Returns its state, None where the run
+    has none yet; and on rank 0 the checkpoints. What the user should read goes to `notes`.
+
+    Raises as `Checkpoints.load_newest` and `check_checkpoint`.
+    """
+    opened: list[Checkpoints] = []  # on rank 0, as the next one
+    newest: list[Checkpoint] = []  # read once
+
+    def found() -> dict[str, Any]:
+        checkpoints = Checkpoints(run.path, run.config.keep)
+        opened.append(checkpoints)
+        checkpoint, problems = checkpoints.load_newest()
+        if checkpoint is None:
+            return {"path": None, "problems": problems}
+        check_checkpoint(run, checkpoint)
+        newest.append(checkpoint)
+        return {"path": str(checkpoint.path), "problems": problems}
+
+    facts = world.from_first(found)
+    checkpoints = opened[0] if opened else None
+    notes += [Note(f"damaged checkpoint: {problem}", warning=True) for problem in facts["problems"]]
+    if facts["path"] is None:
+        notes.append(Note(f"{run.path}: has no checkpoint yet; starting from step 0"))
+        return None, checkpoints
+    checkpoint = newest[0] if newest else read_checkpoint(facts["path"])
+    checkpoint.restore(updater.model, updater.optimizer)
+    notes.append(Note(f"resuming from {checkpoint.path}"))
+    return checkpoint.state, checkpoints
