@@ -16,11 +16,14 @@ from streamfeat.progress import Note
 from streamfeat.store.manifest import load_manifest
 from train.config import TrainConfig
 from train.devices.device import exact_arithmetic
+from train.devices.ranks import joined
 from train.model.transformer import EventTransformer
 from train.runs.checkpoint import Checkpoints, read_checkpoint
+from train.runs.folder import open_run_together
 from train.runs.metrics import read_metrics
 from train.training.loop import train_steps
 from train.training.progress import Finished, Saved, Started, Stepped, Stopped, TrainingReport, Validated
+from train.training.session import open_session
 
 # Batches of 3 windows of tiny_dataset's 16: six steps an epoch. Dropout is on, as it is by default.
 GIVEN: dict[str, Any] = {
@@ -419,6 +422,23 @@ def test_a_refused_run_leaves_the_one_that_is_there(
     with pytest.raises(ConfigError, match=said if how == "overwrite" else "foo|--live"):
         drain(train_steps(tiny_dataset, run, {**GIVEN, **wrong}, **{how: True}))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_session_is_ready_when_it_is_opened_and_its_position_is_that_of_the_steps(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    """No call must come before the first step. The batch that was looked ahead at is not counted before its step."""
+    with (
+        exact_arithmetic(),
+        joined() as world,
+        open_run_together(world, tiny_dataset, tmp_path / "run", GIVEN) as run,
+        open_session(run, world, stop=lambda: False) as session,
+    ):
+        for step in range(1, 4):
+            assert any(isinstance(report, Stepped) for report in session.advance())
+            assert any(isinstance(report, Saved) for report in session.save())
+            state = read_checkpoint(Checkpoints(run.path).path(step)).state
+            assert (state.step, state.stream["position"]) == (step, step)
 
 
 def batches_before_damage(dataset: Path, seed: int) -> int:
