@@ -4,6 +4,7 @@ While it is made it lies in a hidden folder beside DEST, with the receipts of it
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -95,10 +96,17 @@ def export_steps(
 
 
 def _resolved(path: str | Path) -> Path:
+    loop = ConfigError(f"{path}: a symbolic link there leads back to itself; give another folder")
     try:
-        return Path(path).resolve()
-    except RuntimeError:  # Python's word for it
-        raise ConfigError(f"{path}: a symbolic link there leads back to itself; give another folder") from None
+        resolved = Path(path).resolve()
+    except RuntimeError:  # up to Python 3.12
+        raise loop from None
+    try:
+        resolved.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise loop from None
+    return resolved
 
 
 def _export_of(
