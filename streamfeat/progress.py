@@ -13,9 +13,10 @@ class Note:
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` units of a stage are done."""
+    """`done` of `total` units of a stage are done; no `total`: nobody knows yet how many there will be."""
 
     stage: str
     done: int
-    total: int
+    total: int | None
     unit: str
+    detail: str = ""  # what else to show beside the bar, such as the loss

@@ -1,19 +1,17 @@
 """`build-shards`."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
-from streamfeat.progress import Note
 from streamfeat.records import validated
-from streamfeat_cli.console import PLAIN, Json, err, print_note, print_summary, show, typed
+from streamfeat_cli.console import PLAIN, Json, err, print_summary, show, typed
 from streamfeat_cli.inspect import dataset_summary
+from streamfeat_cli.progress_bars import shown
 from streamfeat_cli.signals import said_how_to_go_on
 
 
@@ -67,7 +65,7 @@ def build_shards(
     num_workers = workers or len(os.sched_getaffinity(0))
     steps = build_steps(paths[:-1], paths[-1], config, workers=num_workers, overwrite=overwrite)
     with said_how_to_go_on("what is committed is kept; run the same command to go on"):
-        finished = with_bars(steps)
+        (finished,) = shown(steps)
         summary = dataset_summary(finished.manifest, Path(paths[-1])) | {
             "result": finished.note,
             "seconds": {stage: round(seconds, 3) for stage, seconds in finished.seconds.items()},
@@ -76,33 +74,12 @@ def build_shards(
         for name, number in summary["odd_times"].items():
             err.print(f"warning: {number:,} events are timed {name.replace('_', ' ')}; check --time-unit", **PLAIN)
         if live:
+            from streamfeat.live.serve import serve
+
             with said_how_to_go_on("the run that is being served waits; run the same command to go on"):
-                summary["shards_served"] = _serve(Path(paths[-1]), num_workers)
+                (served,) = shown(serve(Path(paths[-1]), num_workers))
+            summary["shards_served"] = served.num_shards
         show(as_json, summary, lambda: print_summary(summary))
-
-
-def _serve(root: Path, workers: int) -> int:
-    """Write the packings of the newest live run on a dataset until it ends; returns how many shards that were."""
-    from streamfeat.live.serve import Ended, Joined, Served, Waiting, serve
-
-    shown = Progress(TextColumn("live"), TextColumn("{task.completed:,} shards written"), console=err)
-    row = shown.add_task("", total=None)
-    num_shards = 0
-    with shown:
-        for step in serve(root, workers):
-            match step:
-                case Waiting():
-                    shown.console.print(f"waiting for a run: python cli.py train {root} --live --run RUN", **PLAIN)
-                case Joined():
-                    shown.console.print(f"writing for run {step.run_id}", **PLAIN)
-                case Served():
-                    shown.update(row, completed=step.num_shards)
-                case Note():
-                    print_note(step, shown.console)
-                case Ended():
-                    num_shards = step.num_shards
-                    shown.console.print(f"run {step.run_id} has ended; {num_shards:,} shards written", **PLAIN)
-    return num_shards
 
 
 def columns_of(text: str) -> dict[str, str]:
@@ -112,27 +89,3 @@ def columns_of(text: str) -> dict[str, str]:
         if not (role and equals and column):
             raise ConfigError(f"--columns {text!r}: {role!r} is no role=column; write user=uid,item=iid,timestamp=ts")
     return {role.strip(): column.strip() for role, _, column in pairs}
-
-
-def with_bars(steps: Iterable[Any]) -> Any:
-    """Drain a build or an export, a progress bar per stage on stderr; returns its last step."""
-    from streamfeat.progress import Progress as Stage
-
-    bars = Progress(
-        TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(elapsed_when_finished=True), console=err,
-    )  # fmt: skip
-    rows: dict[str, Any] = {}
-    with bars:
-        for step in steps:
-            if isinstance(step, Note):
-                print_note(step, bars.console)
-                continue
-            if not isinstance(step, Stage):
-                return step
-            if step.stage not in rows:
-                rows[step.stage] = bars.add_task(step.stage, total=step.total, unit=step.unit, rate="")
-            task = bars.tasks[rows[step.stage]]
-            rate = f"{step.done / max(task.elapsed or 0, 1e-3):,.0f}/s"
-            bars.update(rows[step.stage], completed=step.done, rate=rate)
-    raise AssertionError("the last step is Finished")

@@ -12,12 +12,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from streamfeat.errors import refusal
-from streamfeat.progress import Note
 
 # Elsewhere than in a terminal, lines are as long as they are: tables are searched and cut there.
 WIDTH = None if os.isatty(1) else 160
@@ -122,19 +120,6 @@ def typed(ctx: typer.Context) -> dict[str, Any]:
             if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}  # fmt: skip
 
 
-def print_note(note: Note, console: Console = err) -> None:
-    text = ("warning: " if note.warning else "") + note.text
-    console.print(text, style="yellow" if note.warning else None, **PLAIN)
-
-
-def users_bar(description: str) -> Progress:
-    """A bar of users that are done, on stderr; its one row comes with `add_task`."""
-    return Progress(
-        TextColumn(description), BarColumn(), MofNCompleteColumn(), TextColumn("users"), TimeRemainingColumn(),
-        console=err,
-    )  # fmt: skip
-
-
 def print_summary(summary: dict[str, Any]) -> None:
     title = ": ".join(summary[name] for name in ("dataset", "run", "result") if name in summary)
     table = Table(title=title, show_header=False, title_justify="left")
@@ -152,7 +137,3 @@ def readable(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"

@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from streamfeat_cli.console import PLAIN, Json, out, show, users_bar
+from streamfeat_cli.console import PLAIN, Json, out, show
+from streamfeat_cli.progress_bars import shown
+
+if TYPE_CHECKING:
+    from train.evaluation.bootstrap import Figure
+    from train.evaluation.figures import CalibrationLine, DifferenceLine, Evaluation, RankingLine, RatingLine
 
 
 def evaluate(
@@ -21,25 +26,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Rank the full catalogue for each user's held-out event, beside simple baselines on the same split."""
-    from train.evaluation.evaluate import evaluate_steps as score
-    from train.evaluation.figures import Evaluation, Fitting, Scored
+    from train.evaluation.evaluate import evaluate_steps
 
-    bar = users_bar("{task.description}")
-    with bar:
-        row: Any = None
-        for record in score(run, dataset, checkpoint=checkpoint, seed=seed, num_bootstrap=bootstrap):
-            row = bar.add_task("", total=None) if row is None else row  # not before there is something to do
-            match record:
-                case Fitting():
-                    bar.update(row, description=f"fitting {record.baseline}")
-                case Scored():
-                    bar.update(row, description="scoring", total=record.total, completed=record.users)
-                case Evaluation():
-                    found = record
+    (found,) = shown(evaluate_steps(run, dataset, checkpoint=checkpoint, seed=seed, num_bootstrap=bootstrap))
     show(as_json, found.to_json(), lambda: _print(found))
 
 
-def _print(found: Any) -> None:
+def _print(found: "Evaluation") -> None:
     """First how the model compares, then the whole table; a line at a time, so that it fits any terminal."""
     _print_differences(found.differences)
     for medium in dict.fromkeys(line.protocol.medium for line in found.ranking):
@@ -50,7 +43,7 @@ def _print(found: Any) -> None:
     _print_protocol(found)
 
 
-def _print_ranking(medium: str, lines: list[Any]) -> None:
+def _print_ranking(medium: str, lines: list["RankingLine"]) -> None:
     """A table for each way of asking: systems across would be too wide, so figures go down and systems across."""
     for seen in dict.fromkeys(line.protocol.seen for line in lines):
         asked = [line for line in lines if line.protocol.seen == seen]
@@ -74,7 +67,7 @@ def _print_ranking(medium: str, lines: list[Any]) -> None:
             out.print(f"  {line.system}, time {_time(line)}: {', '.join([*ranges, *others, *shares])}", **PLAIN)
 
 
-def _print_ratings(medium: str, lines: list[Any]) -> None:
+def _print_ratings(medium: str, lines: list["RatingLine"]) -> None:
     out.print(f"ratings, {medium}: {lines[0].protocol.users:,} users", **PLAIN)
     table = Table()
     for name in ("system", "time", "rmse", "mae"):
@@ -84,7 +77,7 @@ def _print_ratings(medium: str, lines: list[Any]) -> None:
     out.print(table)
 
 
-def _print_differences(lines: Sequence[Any]) -> None:
+def _print_differences(lines: Sequence["DifferenceLine"]) -> None:
     out.print("model minus the best baseline on the same targets, paired over users:", **PLAIN)
     for line in lines:
         seen = "" if line.protocol.seen == "not used" else f", seen items {line.protocol.seen}"
@@ -93,7 +86,7 @@ def _print_differences(lines: Sequence[Any]) -> None:
         out.print(f"  {asked}: {line.figure} {difference} against {line.baseline}", **PLAIN)
 
 
-def _print_calibration(lines: Sequence[Any]) -> None:
+def _print_calibration(lines: Sequence["CalibrationLine"]) -> None:
     for line in lines:
         calibration, protocol = line.calibration, line.protocol
         out.print(
@@ -110,7 +103,7 @@ def _print_calibration(lines: Sequence[Any]) -> None:
             out.print(table)
 
 
-def _print_protocol(found: Any) -> None:
+def _print_protocol(found: "Evaluation") -> None:
     """What all lines share, once; what differs stands with each."""
     protocol = found.ranking[0].protocol
     media = {line.protocol.medium: line.protocol for line in found.ranking}
@@ -132,10 +125,9 @@ def _print_protocol(found: Any) -> None:
     out.print("protocol: " + "; ".join(parts), **PLAIN)
 
 
-def _time(line: Any) -> str:
-    time: str = line.protocol.time
-    return "–" if time == "not used" else time
+def _time(line: "RankingLine | RatingLine | DifferenceLine | CalibrationLine") -> str:
+    return "–" if line.protocol.time == "not used" else line.protocol.time
 
 
-def _interval(figure: Any, form: str = ".4f") -> str:
+def _interval(figure: "Figure", form: str = ".4f") -> str:
     return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"

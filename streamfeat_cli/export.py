@@ -3,14 +3,17 @@
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamfeat.config import MaskPolicy, Objective, SplitName
-from streamfeat_cli.build import with_bars
 from streamfeat_cli.console import Json, print_summary, show
+from streamfeat_cli.progress_bars import shown
 from streamfeat_cli.signals import said_how_to_go_on
+
+if TYPE_CHECKING:
+    from streamfeat.export.export import Finished
 
 
 def export_features(
@@ -33,12 +36,12 @@ def export_features(
         workers=workers or len(os.sched_getaffinity(0)), hdf5=hdf5,
     )  # fmt: skip
     with said_how_to_go_on("what is committed is kept; run the same command to go on"):
-        finished = with_bars(steps)
+        (finished,) = shown(steps)
         summary = _summary(dataset, finished)
         show(as_json, summary, lambda: print_summary(summary))
 
 
-def _summary(dataset: Path, finished: Any) -> dict[str, Any]:
+def _summary(dataset: Path, finished: "Finished") -> dict[str, Any]:
     values = asdict(finished)
     values = {name.removeprefix("num_") if name != "num_bytes" else name: x for name, x in values.items()}
     values = {"dataset": str(dataset), "result": values.pop("note"), "features": str(values.pop("dest")), **values}

@@ -1,20 +1,24 @@
 """`recommend`."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
+from streamfeat.progress import Note
 from streamfeat.records import validated
 from streamfeat_cli.build import columns_of
-from streamfeat_cli.console import PLAIN, Json, err, out, show, typed, users_bar
+from streamfeat_cli.console import PLAIN, Json, out, show, typed
+from streamfeat_cli.progress_bars import shown
+
+if TYPE_CHECKING:
+    from train.inference.recommend import Recommendation
 
 
 def recommend(
@@ -46,25 +50,22 @@ def recommend(
         written = _for_everyone(run, dataset, all_users, k, time, seen, checkpoint, overwrite)
         show(as_json, written, lambda: out.print(f"{written['file']}: {written['rows']:,} rows", **PLAIN))
         return
-    from streamfeat.progress import Note
-    from train.inference.recommend import recommend_steps as rank
+    from train.inference.recommend import recommend_steps
 
     assert history is not None
     reading = validated(
         BuildConfig, {"format": format, "columns": columns_of(columns), "time_unit": time_unit}, "recommend"
     )
-    notes, lists = [], []
-    for record in rank(
+    notes: list[Note] = []
+    lists = []
+    steps = recommend_steps(
         run, history, k=k, at=time, candidates=candidates, seen=seen, checkpoint=checkpoint, reading=reading
-    ):
-        if isinstance(record, Note):
-            notes.append(asdict(record))
-            err.print(record.text, style="yellow" if record.warning else None, **PLAIN)
-        else:
-            lists.append(asdict(record))
-            if not as_json:
-                _print_lists(record)
-    show(as_json, {"notes": notes, "recommendations": lists}, lambda: None)
+    )
+    for found in shown(steps, notes):
+        lists.append(asdict(found))
+        if not as_json:
+            _print_lists(found)
+    show(as_json, {"notes": [asdict(note) for note in notes], "recommendations": lists}, lambda: None)
 
 
 def time_of(text: str) -> datetime | int:
@@ -83,33 +84,39 @@ def time_of(text: str) -> datetime | int:
 
 
 def _for_everyone(
-    run: Path, dataset: Path | None, file: Path, k: int | None, at: Any, seen: bool, checkpoint: str, overwrite: bool
+    run: Path,
+    dataset: Path | None,
+    file: Path,
+    k: int | None,
+    at: datetime | int | None,
+    seen: bool,
+    checkpoint: str,
+    overwrite: bool,
 ) -> dict[str, Any]:
-    from train.inference.every_user import Scored, Written, recommend_all_steps
+    from train.inference.every_user import recommend_all_steps
     from train.inference.recommend import DEFAULT_K
 
-    records: Iterator[Any] = recommend_all_steps(
-        run, dataset, file, k=DEFAULT_K if k is None else k, at=at, seen=seen, checkpoint=checkpoint,
+    steps = recommend_all_steps(
+        run,
+        dataset,
+        file,
+        k=DEFAULT_K if k is None else k,
+        at=at,
+        seen=seen,
+        checkpoint=checkpoint,
         overwrite=overwrite,
-    )  # fmt: skip
-    notes: list[dict[str, Any]] = []
-    bar = users_bar("recommending")
-    with bar:
-        row: Any = None
-        for record in records:
-            row = bar.add_task("", total=None) if row is None else row  # not before there is something to do
-            match record:
-                case Scored():
-                    bar.update(row, total=record.num_users, completed=record.users)
-                case Written():
-                    return {"file": str(record.path), "users": record.users, "rows": record.rows, "notes": notes}
-                case _:
-                    notes.append(asdict(record))
-                    bar.console.print(record.text, style="yellow" if record.warning else None, **PLAIN)
-    raise AssertionError("it ends with Written")
+    )
+    notes: list[Note] = []
+    (written,) = shown(steps, notes)
+    return {
+        "file": str(written.path),
+        "users": written.users,
+        "rows": written.rows,
+        "notes": [asdict(note) for note in notes],
+    }
 
 
-def _print_lists(record: Any) -> None:
+def _print_lists(record: "Recommendation") -> None:
     """One table per medium."""
     when = f"{datetime.fromtimestamp(record.at, UTC):%Y-%m-%d %H:%M} UTC ({record.time_source})"
     for medium, items in record.media.items():

@@ -12,7 +12,7 @@ from streamfeat.config import MaskPolicy, Objective
 from streamfeat.errors import ConfigError
 from streamfeat_cli.console import PLAIN, Json, err, show, typed
 from streamfeat_cli.signals import stop_on_signals
-from streamfeat_cli.training_output import follow_training, print_estimate, print_training
+from streamfeat_cli.training_output import follow_dry_run, follow_training, print_estimate, print_training
 from train.config import FIELDS, Preset, TrainConfig, overridden, read_config
 from train.devices.launch import launched
 
@@ -99,10 +99,10 @@ def train(
     last = "finishing the step" if dry_run else "finishing the step and saving"
     with stop_on_signals(last if is_first else "") as received:
         if dry_run:
-            from train.training.dry_run import dry_run_steps as outline
+            from train.training.dry_run import dry_run_steps
 
-            steps_of_run = outline(dataset, given, force=force, stop=lambda: bool(received))
-            estimate = follow_training(steps_of_run, show=is_first).get("estimate")
+            outline = dry_run_steps(dataset, given, force=force, stop=lambda: bool(received))
+            estimate = follow_dry_run(outline, show=is_first)
             if estimate is None:
                 raise typer.Exit(_exit_code(received))
             if is_first:
@@ -110,13 +110,13 @@ def train(
             return
         if run is None:
             raise ConfigError("train needs a folder for the run: --run RUN (or --dry-run, which keeps nothing)")
-        from train.training.loop import train_steps as run_training
+        from train.training.loop import train_steps
 
-        steps_of_run = run_training(
+        records = train_steps(
             dataset, run, given,
             resume=resume, overwrite=overwrite, force=force, tensorboard=tensorboard, stop=lambda: bool(received),
         )  # fmt: skip
-        summary = follow_training(steps_of_run, show=is_first)
+        summary = follow_training(records, show=is_first)
     if is_first:
         show(as_json, summary, lambda: print_training(summary))
     if summary["result"] == "stopped":

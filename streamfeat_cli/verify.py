@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from streamfeat.errors import DamagedError
 from streamfeat_cli.console import PLAIN, Json, err, out, show
+from streamfeat_cli.progress_bars import shown
 
 
 def verify(
@@ -26,10 +26,9 @@ def verify(
     if repair:
         _repair(path, as_json)
         return
-    from streamfeat.store.verify import Problem
-    from streamfeat.store.verify import verify_steps as check
+    from streamfeat.store.verify import verify_steps
 
-    problems = [step for step in _with_bar(path, check(path)) if isinstance(step, Problem)]
+    problems = list(shown(verify_steps(path)))
     damaged = [problem for problem in problems if problem.kind != "foreign"]
     listed = [asdict(problem) for problem in problems]
 
@@ -46,9 +45,11 @@ def verify(
 def _repair(path: Path, as_json: bool) -> None:
     """Verify and repair; each problem and each repaired file is said when it is found."""
     from streamfeat.builder.repair import Repaired, repair_steps
+    from streamfeat.store.verify import Problem
 
     problems, repaired = [], []
-    for step in _with_bar(path, repair_steps(path)):
+    steps: Iterator[Problem | Repaired] = shown(repair_steps(path))
+    for step in steps:
         if isinstance(step, Repaired):
             repaired.append(step.file)
             err.print(f"repaired: {step.file}", **PLAIN)
@@ -58,17 +59,3 @@ def _repair(path: Path, as_json: bool) -> None:
     note = f"{path}: sound, " + (f"{len(repaired)} files repaired" if repaired else "nothing to repair")
     values = {"dataset": str(path), "sound": True, "problems": problems, "repaired": repaired}
     show(as_json, values, lambda: out.print(note, **PLAIN))
-
-
-def _with_bar(path: Path, steps: Iterator[Any]) -> Iterator[Any]:
-    """The steps of a check that are more than "this file has been read", under a bar of files."""
-    from streamfeat.store.manifest import load_manifest
-    from streamfeat.store.verify import Checked
-
-    with Progress(TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), console=err) as bar:
-        task = bar.add_task("", total=len(load_manifest(path).files()))
-        for step in steps:
-            if isinstance(step, Checked):
-                bar.advance(task)
-            else:
-                yield step

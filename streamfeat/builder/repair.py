@@ -12,11 +12,12 @@ from streamfeat.errors import DamagedError, storage_errors
 from streamfeat.packings.plan_windows import SplitLabel, create_packings, plan_windows
 from streamfeat.packings.window_task import SEGMENTS_FILE, WindowTask
 from streamfeat.packings.windows import lay_window, specs_of
+from streamfeat.progress import Progress
 from streamfeat.store.dataset_folder import check_temporary
 from streamfeat.store.files import locked, remove, sweep_temporaries
 from streamfeat.store.layout import HISTORIES, LIVE, TEMPORARY, USERS, WINDOWS
 from streamfeat.store.manifest import FileRecord, Manifest, Receipt, SplitCounts, load_manifest
-from streamfeat.store.verify import Checked, Problem, check_arrays, verify_steps
+from streamfeat.store.verify import Problem, check_arrays, verify_steps
 from streamfeat.store.writer import commit_receipt, receipt_file, record_of, write_shard, write_whole
 
 SCRATCH = f"{TEMPORARY}/repair"
@@ -30,7 +31,7 @@ class Repaired:
     file: str
 
 
-def repair_steps(path: str | Path) -> Iterator[Checked | Problem | Repaired]:
+def repair_steps(path: str | Path) -> Iterator[Progress | Problem | Repaired]:
     """Verify the dataset at `path`, then make anew what of `windows.zarr` and of the receipts is damaged or missing.
 
     Yields what `verify` yields, then a `Repaired` for each file; when it ends, the dataset is sound. May be killed at

@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from streamfeat.errors import StreamfeatError
 from streamfeat.live.live_source import LiveSource
@@ -14,8 +13,6 @@ from streamfeat.store.manifest import Manifest
 
 _POLL_S = 0.02  # between two looks whether the next shard is there
 _TELL_S = 5.0  # between two words about it
-
-WaitingT = TypeVar("WaitingT")
 
 
 class LiveShards:
@@ -33,13 +30,11 @@ class LiveShards:
         position: int,
         stop: Callable[[], bool],
         any_rank: Callable[[bool, bool], tuple[bool, ...]],
-        waiting: Callable[[float, str], WaitingT],
-    ) -> Generator[Note | WaitingT, None, bool]:
+    ) -> Generator[Note, None, bool]:
         """Wait until every rank has the shards of global batch `position`: True. False where any rank is to stop, or
         has a `problem`. Every rank calls this alike.
 
-        any_rank: whether each of two flags is set on any rank. waiting: (seconds, shard) → what is yielded from time
-        to time.
+        any_rank: whether each of two flags is set on any rank.
         """
         asked = told = fresh = time.monotonic()
         ahead = self.source.ahead()
@@ -62,7 +57,7 @@ class LiveShards:
                 ahead, fresh = written, time.monotonic()
             if missing and now - told > _TELL_S:
                 told = now
-                yield waiting(now - asked, missing)
+                yield Note(f"waited {now - asked:,.0f} s for {missing}")
 
     def _told_by_producers(self) -> Iterator[Note]:
         """What the producers have to say; where they cannot go on, that is the `problem`."""

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamfeat.errors import DamagedError, StorageError, storage_errors
+from streamfeat.progress import Progress
 from streamfeat.schema import EVENT_FIELDS
 from streamfeat.store.files import LOCK, open_below, size_and_digest
 from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
@@ -25,14 +26,6 @@ from streamfeat.store.writer import read_receipt, receipt_file
 
 QUICK_S = 10.0
 SHARD_FILE = re.compile(r"(?P<array>.+)/c/(?P<shard>\d+)(/0)*")
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A file of the manifest has been read; its problems, if any, came before."""
-
-    file: str
-    size: int  # bytes, as the manifest has it
 
 
 @dataclass(frozen=True)
@@ -51,19 +44,21 @@ class Problem:
         return f"{self.kind}: {where}{self.file}{chunk}: {self.what}"
 
 
-def verify_steps(path: str | Path) -> Iterator[Checked | Problem]:
+def verify_steps(path: str | Path) -> Iterator[Progress | Problem]:
     """Check the dataset at `path` against its manifest: every file, every array, every receipt, every name.
 
-    Yields a `Checked` after each file of the manifest (`load_manifest(path).files()`, in order), and a `Problem` for
-    each finding; no damage means a sound dataset. Raises as `load_manifest`, and StorageError where reading fails.
+    Yields a `Progress` before each file of the manifest and after the last one, and a `Problem` for each finding; no
+    damage means a sound dataset. Raises as `load_manifest`, and StorageError where reading fails.
     """
     root = Path(path)
     manifest = load_manifest(root)
-    owners = {record.sha256: record.path for record in manifest.files()}
+    records = list(manifest.files())
+    owners = {record.sha256: record.path for record in records}
     arrays = _num_listed(manifest).keys()
-    for record in manifest.files():
+    for done, record in enumerate(records):
+        yield Progress("verifying", done, len(records), "files")
         yield from _check_file(root, record, arrays, owners)
-        yield Checked(record.path, record.size)
+    yield Progress("verifying", len(records), len(records), "files")
     yield from check_arrays(root, manifest)
     yield from _check_receipts(root, manifest)
     yield from _check_names(root, manifest)

@@ -18,8 +18,9 @@ import streamfeat_cli
 from streamfeat import WindowStream
 from streamfeat.builder.repair import Repaired, repair_steps
 from streamfeat.errors import DamagedError, LockedError
+from streamfeat.progress import Progress
 from streamfeat.store.files import locked
-from streamfeat.store.verify import Checked, Problem, verify_steps
+from streamfeat.store.verify import Problem, verify_steps
 
 SHARD = "windows.zarr/training/1/time/c/2/0"
 
@@ -95,7 +96,7 @@ def test_just_the_damaged_files_come_back_byte_for_byte(built: Path, dataset: Pa
     changed = {str(path.relative_to(dataset)) for path, inode in inodes.items() if path.stat().st_ino != inode}
     assert changed <= files
     assert {path.name for path in dataset.iterdir()} == {path.name for path in built.iterdir()}
-    assert all(isinstance(step, Checked) for step in repair_steps(dataset))
+    assert all(isinstance(step, Progress) for step in repair_steps(dataset))
 
 
 @pytest.mark.slow

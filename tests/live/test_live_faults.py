@@ -37,7 +37,8 @@ from streamfeat.live.positions import Positions, RankRecord, publish
 from streamfeat.live.producer import Held, Produced, produce
 from streamfeat.live.producers import Producers
 from streamfeat.live.schedule import least_disk_bytes
-from streamfeat.live.serve import Ended, Joined, Served, Waiting, serve
+from streamfeat.live.serve import Finished, serve
+from streamfeat.progress import Note, Progress
 
 
 @pytest.mark.parametrize("die", [die_before_the_receipt, pytest.param(die_between_two_files, marks=pytest.mark.slow)])
@@ -185,7 +186,7 @@ def test_a_trial_is_served_by_no_one_apart(root: Path) -> None:
         root, manifest, seed=SEED, batch_windows=BATCH, world_size=1, start=0, stop=1,
         disk_bytes=least_disk_bytes(manifest, BATCH, 1), producers=1, trial=True,
     ):  # fmt: skip
-        assert isinstance(next(serve(root, 1)), Waiting)
+        assert next(serve(root, 1)) == Note(f"waiting for a run: start `train {root} --live`")
 
 
 def test_live_shards_in_each_others_place_are_noticed(root: Path) -> None:
@@ -290,13 +291,13 @@ def test_a_cap_that_is_too_small_is_refused_with_the_one_that_fits(root: Path) -
 def test_serving_waits_for_a_run_joins_it_and_ends_with_it(built: Path, root: Path) -> None:
     """Producers started before the trainer; runs on other data are named and left alone."""
     events = serve(root, 1)
-    assert next(events) == Waiting()
+    assert next(events) == Note(f"waiting for a run: start `train {root} --live`")
     with started(root, epochs=1, disk_bytes=10**9) as folder:
-        assert next(events) == Joined(folder.name)
-        served = next(event for event in events if isinstance(event, Served) and event.num_shards >= 13)
-        assert served.num_shards == 13
+        assert next(events) == Note(f"writing for run {folder.name}")
+        served = next(event for event in events if isinstance(event, Progress) and event.done >= 13)
+        assert served == Progress("live", 13, None, "shards")
         live = read_live(root, folder, epochs=1, producers=0)
-    assert list(events)[-1] == Ended(folder.name, 13)
+    assert list(events)[-1] == Finished(folder.name, 13)
     assert_same(live[0], read_built(built, epochs=1))
 
 

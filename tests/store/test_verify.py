@@ -8,9 +8,12 @@ import pytest
 from edited_manifests import edit_manifest, set_shard_checksums
 from stored_arrays import flip, truncate, write_dataset
 
+import streamfeat.store.verify
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, StorageError
+from streamfeat.progress import Progress
+from streamfeat.store.files import size_and_digest
 from streamfeat.store.manifest import load_manifest
-from streamfeat.store.verify import Checked, Problem, verify_steps
+from streamfeat.store.verify import Problem, verify_steps
 from streamfeat.store.writer import receipt_file
 
 ARRAY = "windows.zarr/training/0/time"
@@ -38,13 +41,20 @@ def places(root: Path) -> set[tuple[str, str, str, int | None]]:
     return {(problem.kind, problem.array, problem.file, problem.chunk) for problem in problems(root)}
 
 
-def test_a_sound_dataset_has_no_problem_and_every_file_is_checked(sound: Path) -> None:
-    """Each file of the manifest is reported once as checked, with its size: what a progress bar needs."""
-    found = list(verify_steps(sound))
-    assert all(isinstance(each, Checked) for each in found)
-    expected = [Checked(record.path, record.size) for record in load_manifest(sound).files()]
-    assert found == expected
-    listed = {record.path for record in load_manifest(sound).files()}
+def test_a_sound_dataset_has_no_problem_and_every_file_is_checked(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file of the manifest is read once, in order, and counted."""
+    read: list[str] = []
+
+    def noted(root: Path, name: str) -> tuple[int, str]:
+        read.append(name)
+        return size_and_digest(root, name)
+
+    monkeypatch.setattr(streamfeat.store.verify, "size_and_digest", noted)
+    records = list(load_manifest(sound).files())
+    progress = [Progress("verifying", done, len(records), "files") for done in range(len(records) + 1)]
+    assert list(verify_steps(sound)) == progress
+    assert read == [record.path for record in records]
+    listed = set(read)
     assert {"windows.zarr/zarr.json", f"{ARRAY}/zarr.json", "histories.zarr/zarr.json"} <= listed
 
 

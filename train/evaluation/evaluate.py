@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from streamfeat.errors import ConfigError, DataError
+from streamfeat.progress import Progress
 from streamfeat.store.histories import HeldOut, HistoryReader, read_held_out
 from streamfeat.store.layout import USERS
 from streamfeat.store.tables import check_table
 from train.baselines.all import Ranker, Rater, all_rankers, all_raters
 from train.baselines.watched import Batches
 from train.evaluation.cases import Cases, read_cases, read_training
-from train.evaluation.figures import MODEL, EvaluationProgress, Fitting, Scored, Time
+from train.evaluation.figures import MODEL, Evaluation, Time
 from train.evaluation.report import Outcome, evaluation
 from train.inference.scorer import Scorer
 from train.runs.record import dataset_of
@@ -34,7 +35,7 @@ def evaluate_steps(
     seed: int = 0,
     num_bootstrap: int = 1000,
     batch_users: int = 256,
-) -> Iterator[EvaluationProgress]:
+) -> Iterator[Progress | Evaluation]:
     """Yields progress and, at last, an `Evaluation` of the run folder `run` on the events that its dataset holds out.
 
     `dataset` is where the run's dataset lies now (default: where it lay when the run began). Each user with held-out
@@ -58,17 +59,19 @@ def evaluate_steps(
     with HistoryReader(dataset, manifest) as reader:
         rankers, raters = all_rankers(manifest), all_raters(manifest, seed)
         baselines: list[Ranker | Rater] = [*rankers, *raters]
-        for baseline in baselines:
-            yield Fitting(baseline.name)
+        for fitted, baseline in enumerate(baselines):
+            yield Progress("fitting", fitted, len(baselines), "baselines", baseline.name)
             baseline.fit(_training(reader, held_out))
+        yield Progress("fitting", len(baselines), len(baselines), "baselines")
         done = 0
+        yield Progress("scoring", done, num_held_out, "users")
         for cases, looked_at in read_cases(reader, held_out, batch_users):
             for medium, (low, high) in enumerate(itertools.pairwise(manifest.data_schema.medium_offsets)):
                 of_medium = cases.of_items(low, high)
                 if len(of_medium.item):
                     _score(outcome, scorer, rankers, raters, of_medium, medium)
             done += looked_at
-            yield Scored(done, num_held_out)
+            yield Progress("scoring", done, num_held_out, "users")
     if not outcome.num_users:
         raise DataError(
             f"{dataset}: no user has a held-out event with an item target ({manifest.config.split}); build with "

@@ -93,21 +93,3 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Plain values, those of a line's protocol beside its figures."""
         return {name: [{**line.pop("protocol"), **line} for line in lines] for name, lines in asdict(self).items()}
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """A baseline is being fitted."""
-
-    baseline: str
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Users that are done."""
-
-    users: int
-    total: int
-
-
-EvaluationProgress = Fitting | Scored | Evaluation

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamfeat.errors import ConfigError, storage_errors
-from streamfeat.progress import Note
+from streamfeat.progress import Note, Progress
 from streamfeat.store.files import replaced_durably
 from streamfeat.store.histories import HistoryReader
 from streamfeat.store.layout import USERS
@@ -36,14 +36,6 @@ RECOMMENDATIONS_SCHEMA = pa.schema([
 
 
 @dataclass(frozen=True)
-class Scored:
-    """How far it has come."""
-
-    users: int
-    num_users: int
-
-
-@dataclass(frozen=True)
 class Written:
     """The file is there, whole."""
 
@@ -62,7 +54,7 @@ def recommend_all_steps(
     seen: bool = False,
     checkpoint: str = BEST,
     overwrite: bool = False,
-) -> Iterator[Note | Scored | Written]:
+) -> Iterator[Note | Progress | Written]:
     """Write the `k` likeliest items of each medium for every user of `dataset`, all of whose events are its history,
     to the Parquet file `out`: rows by user (in the order of dense ids), medium and rank.
 
@@ -90,13 +82,14 @@ def recommend_all_steps(
         replaced_durably(out) as file,
         pq.ParquetWriter(file, RECOMMENDATIONS_SCHEMA) as writer,
     ):
+        yield Progress("recommending", 0, num_users, "users")
         for first in range(0, num_users, step):
             last = min(first + step, num_users)
             names = read_user_columns(dataset, ["raw_id"], first, last)["raw_id"].combine_chunks()
             table = _table(scorer, names, stored_histories(reader.read(first, last)), ask_time, k, seen=seen)
             writer.write_table(table)
             rows += len(table)
-            yield Scored(last, num_users)
+            yield Progress("recommending", last, num_users, "users")
     yield Written(out, num_users, rows)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from streamfeat.errors import StorageError
+from streamfeat.progress import Progress
 from streamfeat.workers.process import peak_memory
 from train.devices.device import exact_arithmetic
 from train.devices.memory import Memory, told_what_to_lower
@@ -86,6 +87,7 @@ def dry_run_steps(
             started = time.perf_counter()
             yield from session.advance()
             seconds.append(time.perf_counter() - started)
+            yield Progress("timing", session.step, last, "steps")
         if session.step < last:
             yield session.ended()
             return

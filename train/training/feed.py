@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from streamfeat.progress import Note
 from streamfeat.store.manifest import load_manifest
 from streamfeat.stream.chunk_source import ChunkSource
 from streamfeat.stream.stream import WindowStream
@@ -19,7 +20,6 @@ from train.model.targets import Arrays
 from train.runs.folder import Run
 from train.runs.record import RUN_DATASET
 from train.training.lap import Lap
-from train.training.progress import TrainingReport, Waiting
 from train.training.update import Prepared
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Feed:
         self._batches = _epochs(stream)
         self._next: _Next | None = None
 
-    def await_batch(self, stop: Callable[[], bool]) -> Generator[TrainingReport, None, bool]:
+    def await_batch(self, stop: Callable[[], bool]) -> Generator[Note, None, bool]:
         """Wait until the next batch is there on every rank: True. False where any rank is to stop, where its next
         batch has an `error`, or where no more will be written (`problem`). Every rank calls this alike."""
         self.lap = Lap()
@@ -62,7 +62,7 @@ class Feed:
             return not self._world.any(is_to_stop())[0]
         with self.lap.waiting():
             position = self.state_dict()["position"]
-            return (yield from self._shards.awaited(position, is_to_stop, self._world.any, Waiting))
+            return (yield from self._shards.awaited(position, is_to_stop, self._world.any))
 
     def take(self) -> tuple[Prepared, dict[str, Any]]:
         """The next batch, which counts as taken; and the state of a stream that gives it next.

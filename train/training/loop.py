@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from streamfeat.errors import require_extra
-from streamfeat.progress import Note
+from streamfeat.progress import Note, Progress
 from train.devices.device import exact_arithmetic
 from train.devices.memory import told_what_to_lower
 from train.devices.ranks import joined
@@ -53,6 +53,8 @@ def train_steps(
             yield Stopped(session.step)
             return
         yield session.started
+        yield Note(str(session.started))
+        yield Progress("training", session.step, session.num_steps, "steps")
         while True:
             if session.validation_is_due:  # also of a run that was stopped before it, or in the middle of it
                 yield from session.validate(stop)
@@ -60,7 +62,8 @@ def train_steps(
                 yield from session.save()
             if not (yield from session.may_go_on(stop)):
                 break
-            yield from session.advance()
+            stepped = yield from session.advance()
+            yield Progress("training", session.step, session.num_steps, "steps", str(stepped))
         if not session.is_saved:
             yield from session.save()
         yield session.ended()

@@ -3,10 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamfeat.progress import Note
+from streamfeat.progress import Note, Progress
 from train.runs.standing import Figures
 
 Losses = dict[str, float | None]  # by task; None: no target, or not finite
+
+
+def decimal(loss: float | None) -> str:
+    return "–" if loss is None else f"{loss:.4f}"
+
+
+def baseline_of(task: str) -> str:
+    """What a task's baseline predicts from."""
+    return "popularity" if task.endswith("_watch") else "mean rating"
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,17 @@ class Started:
     baselines: Losses  # loss of popularity and of the mean rating on validation
     validation_users: dict[str, int]  # users that have a target, by task
 
+    def __str__(self) -> str:
+        tokens = self.batch_windows * self.window_len
+        micro = self.micro_batch_windows * self.window_len
+        return (
+            f"{self.run}: {self.num_parameters:,} parameters on {self.device}"
+            + (f", {self.world_size} ranks" if self.world_size > 1 else "")
+            + f"; batches of {self.batch_windows:,} windows × {self.window_len:,} = {tokens:,} tokens"
+            + (f" in passes of {micro:,}" if micro < tokens // self.world_size else "")
+            + f"; {self.num_steps:,} steps, {self.steps_per_epoch:,} an epoch"
+        )
+
 
 @dataclass(frozen=True)
 class Stepped:
@@ -39,13 +59,9 @@ class Stepped:
     wait_share: float  # share of the time that the host waited for data, also while the device was busy
     ahead: int | None  # live: shards that are written beyond those in use
 
-
-@dataclass(frozen=True)
-class Waiting:
-    """Live: the next batch is not written yet."""
-
-    seconds: float
-    what: str  # the shard that is missing
+    def __str__(self) -> str:
+        ahead = "" if self.ahead is None else f" +{self.ahead} shards"
+        return f"loss {decimal(self.loss)} {self.tokens_per_s:,.0f} tokens/s waiting {self.wait_share:.0%}{ahead}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,17 @@ class Validated:
     """One pass over the validation split."""
 
     figures: Figures
+    baselines: Losses  # of the same split
     is_best: bool
+
+    def __str__(self) -> str:
+        """Each task's loss with its baseline beside it, so that the number means something."""
+        tasks = ", ".join(
+            f"{task} {decimal(loss)} ({baseline_of(task)} {decimal(self.baselines[task])})"
+            for task, loss in self.figures.losses.items()
+        )
+        best = ", the best so far" if self.is_best else ""
+        return f"step {self.figures.step:,}: validation loss {decimal(self.figures.loss)}{best}: {tasks}"
 
 
 @dataclass(frozen=True)
@@ -81,4 +107,4 @@ class Finished:
     best_checkpoint: Path | None
 
 
-TrainingReport = Note | Started | Stepped | Waiting | Validated | Saved | Stopped | Finished
+TrainingReport = Note | Progress | Started | Stepped | Validated | Saved | Stopped | Finished

@@ -90,14 +90,15 @@ class Session:
         """Numbers that are learned."""
         return sum(parameter.numel() for parameter in self.updater.model.parameters())
 
-    def may_go_on(self, stop: Callable[[], bool]) -> Generator[TrainingReport, None, bool]:
+    def may_go_on(self, stop: Callable[[], bool]) -> Generator[Note, None, bool]:
         """Wait for the next batch; False where the run is finished, a rank is to stop, or no batch will come."""
         if self._feed is None or self.is_finished:
             return False
         return (yield from self._feed.await_batch(stop))
 
-    def advance(self) -> Iterator[TrainingReport]:
-        """One step, after `may_go_on` said so: the next batch of the stream, an update, a line of metrics.
+    def advance(self) -> Generator[TrainingReport, None, Stepped]:
+        """One step, after `may_go_on` said so: the next batch of the stream, an update, a line of metrics. Returns what
+        it yields of the step.
 
         Raises DivergedError after `MOST_BAD_STEPS` in a row whose loss or gradient was not finite.
         """
@@ -112,7 +113,8 @@ class Session:
             self.bad_steps += 1
         speed, wait_share = self._over_all_ranks(feed.lap)
         self._write("train", update.loss, update.losses, update.learning_rate, speed, wait_share)
-        yield Stepped(self.step, update.loss, update.losses, update.learning_rate, speed, wait_share, feed.ahead)
+        stepped = Stepped(self.step, update.loss, update.losses, update.learning_rate, speed, wait_share, feed.ahead)
+        yield stepped
         if not update.finite:
             yield self._record_bad_step(update, prepared.window, stream)
         if self.bad_steps == MOST_BAD_STEPS:
@@ -121,6 +123,7 @@ class Session:
                 f"{self._where_it_is_kept()}; start anew with a lower --learning-rate "
                 f"(now {self.config.learning_rate:g})"
             )
+        return stepped
 
     def validate(self, stop: Callable[[], bool]) -> Iterator[TrainingReport]:
         """The validation split once; nothing comes of it where `stop` says so before its end."""
@@ -137,7 +140,9 @@ class Session:
         self.standing = self.standing.after(figures, self.config.monitor)
         speed, wait_share = self._over_all_ranks(lap)
         self._write("validation", figures.loss, losses, updater.rate_of(self.step - 1), speed, wait_share)
-        yield Validated(figures, is_best=self.standing.best is figures)
+        validated = Validated(figures, self._baselines, is_best=self.standing.best is figures)
+        yield validated
+        yield Note(str(validated))
 
     def save(self) -> Iterator[TrainingReport]:
         """Write a checkpoint of this moment; rank 0 alone does."""

@@ -15,13 +15,14 @@ from reference_build import Event
 
 from streamfeat import build_shards
 from streamfeat.errors import ConfigError, DataError
+from streamfeat.progress import Progress
 from streamfeat.store.histories import HistoryReader
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items, read_user_ids
 from train.evaluation.bootstrap import Figure
 from train.evaluation.cases import read_cases
 from train.evaluation.evaluate import evaluate_steps
-from train.evaluation.figures import Evaluation, Fitting, Protocol, RankingLine, Scored
+from train.evaluation.figures import Evaluation, Protocol, RankingLine
 from train.inference.queries import History
 from train.inference.scorer import Scorer
 from train.training.loop import train_steps
@@ -207,9 +208,11 @@ def test_batches_change_no_figure(done: Done) -> None:
     """Users are scored some at a time; how many are held decides nothing but rounding."""
     *progress, found = evaluate_steps(done.run, ks=KS, num_bootstrap=50, batch_users=3)
     assert isinstance(found, Evaluation)
-    assert [p.baseline for p in progress if isinstance(p, Fitting)][:2] == ["popularity", "popularity_30_days"]
-    scored = [p for p in progress if isinstance(p, Scored)]
-    assert scored[-1].users == scored[-1].total
+    fitted = [p for p in progress if isinstance(p, Progress) and p.stage == "fitting"]
+    assert [p.detail for p in fitted][:2] == ["popularity", "popularity_30_days"]
+    scored = [p for p in progress if isinstance(p, Progress) and p.stage == "scoring"]
+    assert fitted[-1].done == fitted[-1].total == len(fitted) - 1
+    assert scored[-1].done == scored[-1].total
     assert len(scored) > 2
     assert numbers(found.to_json()) == pytest.approx(numbers(done.found.to_json()), rel=1e-4, abs=1e-5)
 

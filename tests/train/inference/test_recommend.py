@@ -16,12 +16,12 @@ import train.inference.every_user
 from streamfeat import build_shards
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
-from streamfeat.progress import Note
+from streamfeat.progress import Note, Progress
 from streamfeat.schema import PLANNED
 from streamfeat.store.histories import HistoryReader
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items, read_user_ids
-from train.inference.every_user import Scored, Written, recommend_all_steps
+from train.inference.every_user import Written, recommend_all_steps
 from train.inference.queries import stored_histories
 from train.inference.recommend import Recommendation, recommend_steps
 from train.inference.scorer import Scorer
@@ -255,7 +255,7 @@ def test_everyone_gets_what_they_would_get_alone(
     manifest, items = load_manifest(tiny_dataset), read_items(tiny_dataset)
     out = tmp_path / "All.parquet"
     records = list(recommend_all_steps(runs["causal"], tiny_dataset, out, k=3))
-    assert [r.users for r in records if isinstance(r, Scored)] == [7, 14, 21, 28, 35, 42, 49, 50]
+    assert [r.done for r in records if isinstance(r, Progress)] == [0, 7, 14, 21, 28, 35, 42, 49, 50]
     table = pq.read_table(out)
     assert records[-1] == Written(out, 50, len(table))
     assert pq.ParquetFile(out).num_row_groups == 8
@@ -287,7 +287,7 @@ def test_a_table_of_all_users_is_whole_or_not_there(runs: dict[str, Path], tiny_
     """Left early it leaves nothing; what exists is not written over unasked; another dataset is refused."""
     out = tmp_path / "all.parquet"
     records = recommend_all_steps(runs["masked"], tiny_dataset, out, k=2)
-    while not isinstance(next(records), Scored):
+    while not (isinstance(step := next(records), Progress) and step.done):
         pass
     assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
     records.close()
