@@ -75,7 +75,7 @@ class Validated:
     def __str__(self) -> str:
         """Each task's loss with its baseline beside it, so that the number means something."""
         tasks = ", ".join(
-            f"{task} {decimal(loss)} ({baseline_of(task)} {decimal(self.baselines[task])})"
+            f"{task} {decimal(loss)} ({baseline_of(task)} {decimal(self.baselines.get(task))})"
             for task, loss in self.figures.losses.items()
         )
         best = ", the best so far" if self.is_best else ""

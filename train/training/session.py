@@ -140,7 +140,8 @@ class Session:
         self.standing = self.standing.after(figures, self.config.monitor)
         speed, wait_share = self._over_all_ranks(lap)
         self._write("validation", figures.loss, losses, updater.rate_of(self.step - 1), speed, wait_share)
-        validated = Validated(figures, self._baselines, is_best=self.standing.best is figures)
+        baselines = self.started.baselines if self.started else {}
+        validated = Validated(figures, baselines, is_best=self.standing.best is figures)
         yield validated
         yield Note(str(validated))
 
