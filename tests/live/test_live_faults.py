@@ -171,12 +171,12 @@ def test_a_silent_run_of_another_host_is_cleaned_by_the_next_start_and_never_joi
 def test_deaths_of_producers_that_are_far_enough_ahead_end_no_run(root: Path) -> None:
     """Nothing is missing, so nothing is given up: each is replaced."""
     with started(root) as folder, Producers(root, folder, 1) as producers:
-        poll_until(producers, lambda: producers._children[0].held == "ahead")
+        poll_until(producers, lambda: producers._producers[0].held == "ahead")
         for _ in range(6):
             victim = producers._producers[0].child.process
             os.kill(victim.pid or 0, signal.SIGKILL)
             poll_until(producers, lambda victim=victim: producers._producers[0].child.process is not victim)
-            poll_until(producers, lambda: producers._children[0].held == "ahead")
+            poll_until(producers, lambda: producers._producers[0].held == "ahead")
 
 
 def test_a_trial_is_served_by_no_one_apart(root: Path) -> None:
