@@ -1,40 +1,112 @@
-"""Watch histories to batches: build Zarr shards from events, stream them into any training loop.
+"""From a log of watch histories to a trained sequence model.
 
-`import streamfeat` is light: Numba, Zarr and DuckDB load when they are first needed.
+    import streamfeat
+    data = streamfeat.build("ratings.csv", "data", window_len=512)
+    run = streamfeat.train(data, "run", preset="tiny")
+    run.evaluate().to_frame()
+    run.recommend(user="42", k=10).to_frame()
+
+`build` and `open` give a `Dataset`, `train` and `open_run` a `TrainedRun`; `WindowStream` and
+`streamfeat.torch.WindowDataset` feed a loop of your own. The names that end in `_steps` are the same calls as
+generators: they yield their progress and show nothing. docs/python.md tells more.
+
+`import streamfeat` is light: Numba, Zarr, DuckDB, Arrow and torch load when they are first needed.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from streamfeat.config import BuildConfig
-from streamfeat.errors import StreamfeatError
-
 if TYPE_CHECKING:
-    from streamfeat.builder.coordinator import build_shards, build_steps
+    from streamfeat.builder.coordinator import build_steps
+    from streamfeat.builder.repair import repair_steps
+    from streamfeat.config import BuildConfig
+    from streamfeat.dataset import Dataset, build
+    from streamfeat.dataset import open_dataset as open
+    from streamfeat.errors import StreamfeatError
+    from streamfeat.export import export_steps
+    from streamfeat.rows import Rows
     from streamfeat.store.manifest import Manifest, load_manifest
+    from streamfeat.store.verify import verify_steps
     from streamfeat.stream.stream import WindowStream
+    from train.evaluation.evaluate import evaluate_steps
+    from train.inference.every_user import recommend_all_steps
+    from train.inference.recommend import recommend_steps
+    from train.trained_run import TrainedRun, open_run, train
+    from train.training.loop import train_steps
+
+    __version__: str
 
 __all__ = [
     "BuildConfig",
+    "Dataset",
     "Manifest",
+    "Rows",
     "StreamfeatError",
+    "TrainedRun",
     "WindowStream",
-    "build_shards",
+    "__version__",
+    "build",
     "build_steps",
+    "evaluate_steps",
+    "export_steps",
     "load_manifest",
+    "open",
+    "open_run",
+    "recommend_all_steps",
+    "recommend_steps",
+    "repair_steps",
+    "train",
+    "train_steps",
+    "verify_steps",
 ]
 
+# Where a public name is defined, and as what.
 _HOMES = {
-    "Manifest": "streamfeat.store.manifest",
-    "WindowStream": "streamfeat.stream.stream",
-    "build_steps": "streamfeat.builder.coordinator",
-    "build_shards": "streamfeat.builder.coordinator",
-    "load_manifest": "streamfeat.store.manifest",
+    "BuildConfig": ("streamfeat.config", "BuildConfig"),
+    "Dataset": ("streamfeat.dataset", "Dataset"),
+    "Manifest": ("streamfeat.store.manifest", "Manifest"),
+    "Rows": ("streamfeat.rows", "Rows"),
+    "StreamfeatError": ("streamfeat.errors", "StreamfeatError"),
+    "TrainedRun": ("train.trained_run", "TrainedRun"),
+    "WindowStream": ("streamfeat.stream.stream", "WindowStream"),
+    "build": ("streamfeat.dataset", "build"),
+    "build_steps": ("streamfeat.builder.coordinator", "build_steps"),
+    "evaluate_steps": ("train.evaluation.evaluate", "evaluate_steps"),
+    "export_steps": ("streamfeat.export", "export_steps"),
+    "load_manifest": ("streamfeat.store.manifest", "load_manifest"),
+    "open": ("streamfeat.dataset", "open_dataset"),
+    "open_run": ("train.trained_run", "open_run"),
+    "recommend_all_steps": ("train.inference.every_user", "recommend_all_steps"),
+    "recommend_steps": ("train.inference.recommend", "recommend_steps"),
+    "repair_steps": ("streamfeat.builder.repair", "repair_steps"),
+    "train": ("train.trained_run", "train"),
+    "train_steps": ("train.training.loop", "train_steps"),
+    "verify_steps": ("streamfeat.store.verify", "verify_steps"),
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'streamfeat' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    module, attribute = _HOMES[name]
+    if module.startswith("train."):
+        from streamfeat.trainer import load_trainer
+
+        load_trainer()  # a script of the user's own may be called train.py
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("streamfeat")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return "0+unknown"

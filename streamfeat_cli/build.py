@@ -8,10 +8,10 @@ import typer
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
+from streamfeat.progress_bars import shown
 from streamfeat.records import validated
 from streamfeat_cli.console import PLAIN, Json, err, print_summary, show, typed
 from streamfeat_cli.inspect import dataset_summary
-from streamfeat_cli.progress_bars import shown
 from streamfeat_cli.signals import said_how_to_go_on
 
 

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable
@@ -11,36 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from streamfeat.errors import refusal
+from streamfeat.plain_text import HARMFUL
+from streamfeat.plain_text import harmless as harmless
+from streamfeat.progress_bars import PLAIN as PLAIN
+from streamfeat.progress_bars import PlainConsole
+from streamfeat.progress_bars import err as err
 
 # Elsewhere than in a terminal, lines are as long as they are: tables are searched and cut there.
 WIDTH = None if os.isatty(1) else 160
-PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
-# Control characters, changes of the writing direction, halves of surrogate pairs: none of them belongs on a terminal.
-_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def harmless(text: str, *, lines: bool = True) -> str:
-    """`text` with what could steer a terminal shown as its escape: ids, titles and names come from files.
-
-    Line ends and tabs stay where `lines` are wanted.
-    """
-    return _HARMFUL.sub(lambda m: m[0] if lines and m[0] in "\n\t" else repr(m[0])[1:-1], text)
-
-
-class _PlainConsole(Console):
-    """Prints texts as they are: no markup, no emoji codes, nothing that steers the terminal."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(harmless(text), **{**options, "markup": False, "emoji": False})
-
-
-err = _PlainConsole(stderr=True)  # all but results: with --json, stdout holds one JSON object and nothing else
-out = _PlainConsole(width=WIDTH)
+out = PlainConsole(width=WIDTH)  # with --json, stdout holds one JSON object and nothing else
 
 
 class _Results(io.FileIO):
@@ -109,7 +90,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, a
 def show(as_json: bool, values: dict[str, Any], print_plainly: Callable[[], None]) -> None:
     if as_json:
         text = json.dumps(values, ensure_ascii=not _is_utf8(sys.stdout.encoding), allow_nan=False)
-        sys.stdout.write(_HARMFUL.sub(lambda m: f"\\u{ord(m[0]):04x}", text) + "\n")  # the same JSON
+        sys.stdout.write(HARMFUL.sub(lambda m: f"\\u{ord(m[0]):04x}", text) + "\n")  # the same JSON
     else:
         print_plainly()
 

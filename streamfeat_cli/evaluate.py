@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from streamfeat.progress_bars import shown
 from streamfeat_cli.console import PLAIN, Json, out, show
-from streamfeat_cli.progress_bars import shown
 
 if TYPE_CHECKING:
     from train.evaluation.bootstrap import Figure

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamfeat.config import MaskPolicy, Objective, SplitName
+from streamfeat.progress_bars import shown
 from streamfeat_cli.console import Json, print_summary, show
-from streamfeat_cli.progress_bars import shown
 from streamfeat_cli.signals import said_how_to_go_on
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from rich.table import Table
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
 from streamfeat.progress import Note
+from streamfeat.progress_bars import shown
 from streamfeat.records import validated
 from streamfeat_cli.build import columns_of
 from streamfeat_cli.console import PLAIN, Json, out, show, typed
-from streamfeat_cli.progress_bars import shown
 
 if TYPE_CHECKING:
     from train.inference.recommend import Recommendation

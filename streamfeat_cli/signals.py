@@ -1,17 +1,12 @@
 """Ctrl-C and SIGTERM as one line and an exit code, with nothing lost."""
 
 import contextlib
-import os
 import signal
-import time
 from collections.abc import Iterator
 from types import FrameType
 
 from streamfeat.signals import exit_by
 from streamfeat_cli.console import PLAIN, err
-
-# Within so many seconds a second signal is the same wish: a terminal and torchrun both pass Ctrl-C on.
-_SAME_WISH_S = 1.0
 
 
 @contextlib.contextmanager
@@ -50,25 +45,3 @@ def _one_line(line: str, then: signal.Handlers | None) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if then is None else then)
-
-
-@contextlib.contextmanager
-def stop_on_signals(say: str) -> Iterator[list[tuple[int, float]]]:
-    """Signals that asked the run to stop, and when; what it does then is `say`. A later one ends it at once."""
-    received: list[tuple[int, float]] = []
-
-    def note(number: int, frame: object) -> None:
-        if received and time.monotonic() - received[0][1] > _SAME_WISH_S:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        if say and not received:
-            with contextlib.suppress(OSError):  # a log that cannot be written ends no run
-                os.write(2, f"\n{say}; once more to quit at once\n".encode())
-        received.append((number, time.monotonic()))
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -10,8 +10,8 @@ import typer
 
 from streamfeat.config import MaskPolicy, Objective
 from streamfeat.errors import ConfigError
+from streamfeat.signals import stop_on_signals
 from streamfeat_cli.console import PLAIN, Json, err, show, typed
-from streamfeat_cli.signals import stop_on_signals
 from streamfeat_cli.training_output import follow_dry_run, follow_training, print_estimate, print_training
 from train.config import FIELDS, Preset, TrainConfig, overridden, read_config
 from train.devices.launch import launched

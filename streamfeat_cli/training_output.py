@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from streamfeat.progress_bars import shown
 from streamfeat_cli.console import PLAIN, out
-from streamfeat_cli.progress_bars import shown
 from train.training.progress import Finished, Saved, Started, Stopped, TrainingReport, Validated, baseline_of, decimal
 
 if TYPE_CHECKING:

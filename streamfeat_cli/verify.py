@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from streamfeat.errors import DamagedError
+from streamfeat.progress_bars import shown
 from streamfeat_cli.console import PLAIN, Json, err, out, show
-from streamfeat_cli.progress_bars import shown
 
 
 def verify(

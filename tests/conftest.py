@@ -21,7 +21,7 @@ def tiny_events() -> list[Event]:
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory, tiny_events: list[Event]) -> Path:
     """A finished dataset of `tiny_events`: window_len 32, 20% of users for validation, two packings."""
-    from streamfeat import build_shards
+    from streamfeat.builder.coordinator import build_shards
 
     folder = tmp_path_factory.mktemp("tiny")
     events = write_csv(folder / "events.csv", tiny_events)

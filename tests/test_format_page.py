@@ -291,7 +291,7 @@ class PageReader:
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """By kind of split: 247 and 266 training windows of 5 tokens in chunks of 2; two packings."""
-    from streamfeat import build_shards
+    from streamfeat.builder.coordinator import build_shards
 
     folder = tmp_path_factory.mktemp("page")
     events = write_csv(folder / "e.csv", invent_events(seed=7, num_users=121, media={"anime": 30, "manga": 20}))
@@ -420,7 +420,7 @@ def test_checksum_fingerprint_and_digests_are_as_the_page_says(datasets: dict[st
 @pytest.fixture(scope="module")
 def messy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset that has something of everything: rejected rows, filters, columns by name, other codes."""
-    from streamfeat import build_shards
+    from streamfeat.builder.coordinator import build_shards
 
     folder = tmp_path_factory.mktemp("messy")
     lines = ["who,item,medium,timestamp,rating,status,completion"]

@@ -18,7 +18,8 @@ import torch
 from edited_manifests import edit_manifest
 
 import streamfeat_cli
-from streamfeat import WindowStream, build_shards
+from streamfeat import WindowStream
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.builder.repair import repair_steps
 from streamfeat.errors import DamagedError, StreamfeatError
 from streamfeat.events.batches import no_formula

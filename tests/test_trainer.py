@@ -13,17 +13,12 @@ ANSWER = 42
 
 if __name__ == "__main__":
     from pathlib import Path
-    from streamfeat.trainer import load_trainer
 
-    streamfeat.build_shards(["a.csv", "b.csv"], "data", window_len=16, split="users:0.2", workers=2, packings=0)
-    load_trainer()
-    from train import TrainConfig, train_steps
-
-    config = {"batch_tokens": 128, "epochs": 2, "layers": 1, "width": 16, "heads": 2, "live": True, "live_workers": 1}
-    for _ in train_steps("data", "run", config):
-        pass
+    data = streamfeat.build(["a.csv", "b.csv"], "data", window_len=16, split="users:0.2", workers=2, packings=0)
+    small = {"layers": 1, "width": 16, "heads": 2}
+    run = streamfeat.train(data, "run", batch_tokens=128, epochs=2, live=True, live_workers=1, **small)
     import train
-    print(Path(train.__file__).parent, (Path("run") / "metrics.jsonl").exists())
+    print(Path(train.__file__).parent, len(run.metrics) > 0)
 """
 
 

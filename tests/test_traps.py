@@ -17,7 +17,8 @@ from invented_events import invent_events, write_csv
 from numpy.typing import NDArray
 from torch import nn
 
-from streamfeat import Manifest, WindowStream, build_shards, load_manifest
+from streamfeat import Manifest, WindowStream, load_manifest
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.config import StreamConfig
 from streamfeat.schema import PLANNED, FloatCode
 from streamfeat.store.reader import ArrayReader

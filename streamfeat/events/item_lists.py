@@ -38,7 +38,7 @@ def read_item_list(path: str | Path, media: Sequence[str]) -> list[tuple[str, st
 
 def _parquet_items(path: str) -> Iterator[tuple[str, str]]:
     names = parquet_columns(path)
-    item, medium = _column(names, "item"), _column(names, "medium")
+    item, medium = column_of(names, "item"), column_of(names, "medium")
     if item is None:
         raise ConfigError(
             f"{path}: no column for item; found {', '.join(names) or 'none'}; rename the column of ids to item"
@@ -53,7 +53,7 @@ def _parquet_items(path: str) -> Iterator[tuple[str, str]]:
 
 def _text_items(path: str, lines: list[str], media: Sequence[str]) -> Iterator[tuple[str, str]]:
     headers = {delimiter: split_line(lines[0], delimiter, '"') for delimiter in _DELIMITERS if lines}
-    headers = {delimiter: names for delimiter, names in headers.items() if _column(names, "item") is not None}
+    headers = {delimiter: names for delimiter, names in headers.items() if column_of(names, "item") is not None}
     if headers:
         delimiter, names = max(headers.items(), key=lambda header: len(header[1]))
         yield from _table_items(path, lines[1:], delimiter, names)
@@ -68,7 +68,7 @@ def _text_items(path: str, lines: list[str], media: Sequence[str]) -> Iterator[t
 
 
 def _table_items(path: str, lines: list[str], delimiter: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    item, medium = _column(names, "item") or 0, _column(names, "medium")
+    item, medium = column_of(names, "item") or 0, column_of(names, "medium")
     for number, line in enumerate(lines, start=2):
         row = split_line(line, delimiter, '"')
         if len(row) <= max(item, medium or 0):
@@ -85,7 +85,7 @@ def _events(path: str) -> list[tuple[str, str]]:
         return []
 
 
-def _column(names: Sequence[str], role: str) -> int | None:
+def column_of(names: Sequence[str], role: str) -> int | None:
     """The place of the column that plays a role. A RecBole header has types, as in item_id:token."""
     plain = [re.sub(r"[^a-z0-9]", "", name.strip().lower().partition(":")[0]) for name in names]
     return next((plain.index(name) for name in SYNONYMS[role] if name in plain), None)

@@ -1,10 +1,7 @@
 """The histories in an event file, user by user with raw ids: what a build would make of them, without a dataset."""
 
-import contextlib
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from streamfeat.errors import ConfigError, DataError, StorageError, StreamfeatEr
 from streamfeat.events.batches import EventBatch, Ids, Rejected
 from streamfeat.events.formats import recognise
 from streamfeat.events.reader import read_batches
+from streamfeat.events.scratch import scratch_folder
 from streamfeat.events.source import Source
 from streamfeat.events.splits import plan_splits
 from streamfeat.kernels.sort import kept_starts, mark_duplicates, sort_histories
@@ -52,7 +50,7 @@ def read_histories(path: str | Path, config: BuildConfig, *, medium: str | None)
     Raises ConfigError and DataError as `formats.recognise` does, DataError where no row is an event, StorageError where
     there is no place for temporary files.
     """
-    with _scratch() as folder:
+    with scratch_folder() as folder:
         if str(path) != STDIN:
             return _read(str(path), folder, config, medium)
         file = folder / "input"
@@ -61,19 +59,6 @@ def read_histories(path: str | Path, config: BuildConfig, *, medium: str | None)
             return _read(str(file), folder, config, medium)
         except StreamfeatError as error:
             raise type(error)(str(error).replace(str(file), "standard input")) from None
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder for temporary files."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="streamfeat-")
-    except OSError as error:
-        raise StorageError(
-            f"no folder for temporary files can be made ({error.strerror}); make space, or name another with TMPDIR"
-        ) from None
-    with folder as name:
-        yield Path(name)
 
 
 def _copy_stdin(file: Path) -> None:

@@ -106,8 +106,8 @@ def check_table(
         raise DamagedError(f"{root / name}: is not as it was built; {remedy}")
 
 
-def read_items(root: str | Path) -> ItemTable:
-    """The item table of a dataset. Raises DamagedError where it cannot be read."""
+def read_item_columns(root: str | Path) -> pa.Table:
+    """`items.parquet`, as in `ITEM_SCHEMA`. Raises DamagedError where it cannot be read."""
     path = Path(root) / ITEMS
     try:
         with _opened(path) as file:
@@ -115,6 +115,12 @@ def read_items(root: str | Path) -> ItemTable:
         _check_columns(table, ITEM_SCHEMA, ITEM_SCHEMA.names)
     except _UNREADABLE as error:
         raise _damaged(path, error) from None
+    return table
+
+
+def read_items(root: str | Path) -> ItemTable:
+    """The item table of a dataset. Raises DamagedError where it cannot be read."""
+    table = read_item_columns(root)
     return ItemTable(
         medium=table["medium"].to_pylist(),
         raw_id=table["raw_id"].to_pylist(),

@@ -124,6 +124,13 @@ class WindowStream:
         """Seconds that the consumer has waited for batches, in all."""
         return self._prefetcher.wait_s if self._prefetcher else 0.0
 
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"WindowStream({str(self._root)!r}, {config.objective}, {config.split}: {self.steps_per_epoch:,} batches "
+            f"of {config.batch_windows:,} windows an epoch, {self._position:,} delivered)"
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes up again: JSON-able, counts delivered batches only."""
         return self._state().model_dump(mode="json")

@@ -11,9 +11,9 @@ import reference_build as reference
 import zarr
 from invented_events import invent_events, write_csv
 
-from streamfeat import BuildConfig, build_shards, build_steps
+from streamfeat import BuildConfig, build_steps
 from streamfeat.builder import plan
-from streamfeat.builder.coordinator import Progress
+from streamfeat.builder.coordinator import Progress, build_shards
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.packings.plan_windows import Extent, SplitLabel, count_splits, create_packings
 from streamfeat.schema import EVENT_FIELDS

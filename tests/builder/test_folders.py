@@ -9,7 +9,8 @@ from invented_events import write_csv
 from reference_build import Event
 from whole_builds import digests
 
-from streamfeat import BuildConfig, build_shards, build_steps
+from streamfeat import BuildConfig, build_steps
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import ConfigError, DamagedError, LockedError
 
 

@@ -16,7 +16,8 @@ from invented_events import invent_events, write_csv
 from processes import assert_session_ends
 from whole_builds import digests, undisturbed
 
-from streamfeat import BuildConfig, build_shards, build_steps
+from streamfeat import BuildConfig, build_steps
+from streamfeat.builder.coordinator import build_shards
 
 HOUSE = Path(__file__).parents[2]
 OPTIONS = {"window_len": 16, "chunk_windows": 1, "shard_windows": 4, "packings": 2}

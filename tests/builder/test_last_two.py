@@ -11,8 +11,9 @@ import pytest
 import reference_build as reference
 from invented_events import invent_events, write_csv
 
-from streamfeat import BuildConfig, WindowStream, build_shards, build_steps, load_manifest
+from streamfeat import BuildConfig, WindowStream, build_steps, load_manifest
 from streamfeat.builder import plan
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.config import StreamConfig
 from streamfeat.live.folder import start_run
 from streamfeat.live.producer import Held, produce

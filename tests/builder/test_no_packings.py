@@ -7,7 +7,8 @@ import pytest
 from invented_events import write_csv
 from reference_build import Event
 
-from streamfeat import BuildConfig, WindowStream, build_shards, build_steps
+from streamfeat import BuildConfig, WindowStream, build_steps
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.config import StreamConfig
 from streamfeat.errors import ConfigError, LockedError
 from streamfeat.live.folder import start_run

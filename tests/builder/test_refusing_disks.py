@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from whole_builds import build_command, digests, undisturbed
 
-from streamfeat import BuildConfig, build_shards, build_steps
+from streamfeat import BuildConfig, build_steps
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import StorageError
 from streamfeat.store.verify import Problem, verify_steps
 

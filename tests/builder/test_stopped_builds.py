@@ -14,8 +14,8 @@ from faulty_tasks import FaultyTask, execute
 from processes import assert_session_ends, children_of, command_line
 from whole_builds import build_command, digests, undisturbed
 
-from streamfeat import BuildConfig, build_shards
-from streamfeat.builder.coordinator import Build
+from streamfeat import BuildConfig
+from streamfeat.builder.coordinator import Build, build_shards
 from streamfeat.builder.plan import Plan, plan_facts
 from streamfeat.progress import Note
 from streamfeat.workers.pool import WorkerPool

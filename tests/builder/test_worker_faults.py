@@ -165,9 +165,9 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text(lines)
     script = tmp_path / "script.py"
     script.write_text(
-        "from streamfeat import build_shards\n"
-        f"build_shards([{str(tmp_path / 'e.csv')!r}], {str(tmp_path / 'out')!r}, workers=2, window_len=16,\n"
-        "             chunk_windows=1, shard_windows=2)\n"
+        "import streamfeat\n"
+        f"streamfeat.build({str(tmp_path / 'e.csv')!r}, {str(tmp_path / 'out')!r}, workers=2, window_len=16,\n"
+        "                 chunk_windows=1, shard_windows=2)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert done.returncode == 1

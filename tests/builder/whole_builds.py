@@ -7,7 +7,7 @@ from typing import Any
 
 from invented_events import invent_events, write_csv
 
-from streamfeat import build_shards
+from streamfeat.builder.coordinator import build_shards
 
 HOUSE = Path(__file__).parents[2]
 OPTIONS: dict[str, Any] = {"window_len": 16, "chunk_windows": 1, "shard_windows": 16, "packings": 2}

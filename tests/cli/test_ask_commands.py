@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import streamfeat_cli
 import streamfeat_cli.evaluate
-from streamfeat import build_shards
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import ConfigError
 from streamfeat_cli.recommend import time_of
 from train.training.loop import train_steps

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from processes import assert_session_ends, children_of, command_line
 
-from streamfeat import build_shards
+from streamfeat.builder.coordinator import build_shards
 from train.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from streamfeat import build_shards
+from streamfeat.builder.coordinator import build_shards
 
 HOUSE = Path(__file__).parents[2]
 

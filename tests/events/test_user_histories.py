@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from streamfeat import build_shards
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError
 from streamfeat.events.item_lists import read_item_list

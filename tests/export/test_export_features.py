@@ -19,8 +19,8 @@ from invented_events import invent_events, write_csv
 from numpy.typing import NDArray
 from reference_build import draw
 
-from streamfeat import WindowStream, build_shards, load_manifest
-from streamfeat.builder.coordinator import Progress
+from streamfeat import WindowStream, load_manifest
+from streamfeat.builder.coordinator import Progress, build_shards
 from streamfeat.errors import ConfigError, DamagedError, LockedError, MissingExtraError, StorageError
 from streamfeat.export import Finished, export_steps
 from streamfeat.store.files import locked

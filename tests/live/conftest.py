@@ -12,7 +12,7 @@ OPTIONS = {"window_len": 16, "split": "users:0.2", "chunk_windows": 2, "shard_wi
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """About 100 training windows in 13 shards of 8, in three packings."""
-    from streamfeat import build_shards
+    from streamfeat.builder.coordinator import build_shards
 
     folder = tmp_path_factory.mktemp("live")
     events = invent_events(seed=9, num_users=150, media={"anime": 30, "manga": 20}, mean_events=12)
@@ -23,7 +23,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def without_packings(built: Path) -> Path:
     """The same dataset as `build-shards --live` leaves it. Tests only read it."""
-    from streamfeat import build_shards
+    from streamfeat.builder.coordinator import build_shards
 
     folder = built.parent / "live"
     build_shards([str(built.parent / "events.csv")], folder, packings=0, **OPTIONS)

@@ -27,7 +27,8 @@ from live_runs import (
     steps_of,
 )
 
-from streamfeat import build_shards, load_manifest
+from streamfeat import load_manifest
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import ConfigError, DamagedError, StorageError
 from streamfeat.live import folder as live_folder
 from streamfeat.live import producer

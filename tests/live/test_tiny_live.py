@@ -6,7 +6,8 @@ import pytest
 from invented_events import invent_events, write_csv
 from live_runs import assert_same, read_built, read_live, started
 
-from streamfeat import build_shards, load_manifest
+from streamfeat import load_manifest
+from streamfeat.builder.coordinator import build_shards
 
 
 @pytest.mark.parametrize(("window_len", "producers", "batch_windows"), [(1024, 3, 8), (1024, 1, 1), (16, 3, 24)])

@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """About 100 training windows of 16 tokens in chunks of 2 and shards of 8; two media, two packings."""
-    from streamfeat import build_shards
+    from streamfeat.builder.coordinator import build_shards
 
     folder = tmp_path_factory.mktemp("streamed")
     rng = random.Random(5)

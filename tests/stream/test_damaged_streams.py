@@ -10,7 +10,8 @@ import pytest
 from edited_manifests import edit_manifest
 from numpy.typing import NDArray
 
-from streamfeat import WindowStream, build_shards, load_manifest
+from streamfeat import WindowStream, load_manifest
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import DamagedError, FormatVersionError
 from streamfeat.store.codecs import crc32c
 from streamfeat.store.verify import Problem, verify_steps

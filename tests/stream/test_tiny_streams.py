@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamfeat import WindowStream, build_shards, load_manifest
+from streamfeat import WindowStream, load_manifest
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import ConfigError
 
 WORLD = 8

@@ -77,7 +77,7 @@ DATASETS = {
 @pytest.fixture(scope="module")
 def dataset_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Builds a dataset by its name, once."""
-    from streamfeat import build_shards
+    from streamfeat.builder.coordinator import build_shards
 
     @functools.cache
     def made(name: str) -> Path:

@@ -13,7 +13,7 @@ import pytest
 from invented_events import write_csv
 from reference_build import Event
 
-from streamfeat import build_shards
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.progress import Progress
 from streamfeat.store.histories import HistoryReader

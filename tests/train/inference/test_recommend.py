@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import train.inference.every_user
-from streamfeat import build_shards
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.progress import Note, Progress

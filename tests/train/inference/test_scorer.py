@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from streamfeat import WindowStream, build_shards
+from streamfeat import WindowStream
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.schema import PLANNED
 from streamfeat.store.histories import HistoryReader, read_held_out

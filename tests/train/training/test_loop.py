@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from streamfeat import WindowStream, build_shards
+from streamfeat import WindowStream
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import ConfigError, DamagedError, DivergedError
 from streamfeat.progress import Note
 from streamfeat.store.manifest import load_manifest

@@ -9,7 +9,7 @@ import pytest
 from invented_events import write_csv
 from reference_build import Event
 
-from streamfeat import build_shards
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import ConfigError
 from train.runs.checkpoint import Checkpoints, read_checkpoint
 from train.runs.standing import Figures, Standing

@@ -1,0 +1,176 @@
+"""Python's way to a dataset: `build` makes one, `open_dataset` opens one, `Dataset` answers what is in it."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamfeat.builder.coordinator import build_steps
+from streamfeat.builder.repair import Repaired, repair_steps
+from streamfeat.config import BuildConfig, Objective
+from streamfeat.errors import ConfigError
+from streamfeat.events.table_files import event_files
+from streamfeat.export import Finished as Exported
+from streamfeat.export import export_steps
+from streamfeat.plain_text import harmless
+from streamfeat.progress_bars import events_of
+from streamfeat.records import validated
+from streamfeat.rows import Rows, html_lines
+from streamfeat.schema import STATUSES
+from streamfeat.store.histories import HistoryReader
+from streamfeat.store.layout import ITEMS, USERS
+from streamfeat.store.manifest import Manifest, load_manifest
+from streamfeat.store.tables import USER_SCHEMA, check_table, read_item_columns, read_user_columns
+from streamfeat.store.verify import Problem, verify_steps
+from streamfeat.stream.stream import WindowStream
+
+_NAMED = 3  # users in a message
+
+
+def build(
+    events: Any,
+    out: str | PathLike[str],
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    **options: Any,
+) -> "Dataset":
+    """Build the dataset `out` from `events` and open it; what is there already is not made again.
+
+        data = streamfeat.build("ratings.csv", "data", window_len=512)
+
+    events: a path, a table (pandas, polars, Arrow), or a list of these; columns are known by their names.
+    workers: processes. More than one need `if __name__ == "__main__":` around the call in a script, since each of them
+    imports the script; a notebook needs nothing.
+    progress: False shows nothing, True bars, None bars in a terminal and in a notebook; warnings are always
+    shown.
+    options: the fields of `BuildConfig`, such as window_len, split, packings, min_item_events, columns.
+
+    Raises ConfigError, DataError and the other errors of `streamfeat.errors`, which say what to do.
+    """
+    config = validated(BuildConfig, options, "build")
+    with event_files(events, config.columns) as files:
+        steps = build_steps(files.paths, Path(out), config, workers=workers, overwrite=overwrite)
+        events_of(files.renamed(steps), progress)
+    return Dataset(out)
+
+
+def open_dataset(path: str | PathLike[str]) -> "Dataset":
+    """Open the dataset at `path`. Raises ConfigError where there is none, DamagedError where it cannot be read."""
+    return Dataset(path)
+
+
+class Dataset:
+    """A built dataset: its items, its users and their histories, its windows as a stream.
+
+    `manifest` holds all counts and the configuration; `path` is the folder.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        """Raises as `open_dataset`."""
+        self.path = Path(path)
+        self.manifest: Manifest = load_manifest(self.path)
+
+    @cached_property
+    def items(self) -> Rows:
+        """Every item: id (dense, as in batches), medium, raw_id, events, title, targets (training events, by which
+        popularity is counted). Raises DamagedError."""
+        table = self._item_table
+        return Rows(f"{self.path}: {len(table):,} items", table)
+
+    @cached_property
+    def users(self) -> Rows:
+        """Every user: id (dense), raw_id, split, events, how many of them train and how many validate. Raises
+        DamagedError."""
+        check_table(self.path, USERS, self.manifest.digests_of(USERS))
+
+        def read(first: int, last: int) -> pa.Table:
+            return read_user_columns(self.path, USER_SCHEMA.names, first, last)
+
+        return Rows(f"{self.path}: {self.manifest.num_users:,} users", read, self.manifest.num_users)
+
+    def history(self, user: str | int) -> Rows:
+        """All events of the user with this raw id, oldest first: item (raw id), medium, title, timestamp (UTC), rating,
+        status, completion. Raises ConfigError where there is no such user, DamagedError."""
+        table = self.history_table(user)
+        return Rows(f"{self.path}: user {user}, {len(table):,} events", table)
+
+    def history_table(self, user: str | int) -> pa.Table:
+        """The same as a table of Arrow."""
+        place = pc.index(self._user_ids, pa.scalar(str(user))).as_py()
+        if place < 0:
+            some = ", ".join(repr(name) for name in self._user_ids.slice(0, _NAMED).to_pylist())
+            raise ConfigError(f"{self.path}: no user {str(user)!r}; ids are those of the event files, such as {some}")
+        with HistoryReader(self.path, self.manifest) as reader:
+            found = reader.read(place, place + 1)
+        items = self._item_table.take(pa.array(found.item))
+        return pa.table({
+            "item": items["raw_id"],
+            "medium": items["medium"],
+            "title": items["title"],
+            "timestamp": pa.array(found.time + self.manifest.data_schema.time_origin, pa.timestamp("s", "UTC")),
+            "rating": pa.array(found.rating, from_pandas=True),  # NaN as null
+            "status": pa.array(STATUSES).take(pa.array(found.status)),
+            "completion": pa.array(found.completion, from_pandas=True),
+        })  # fmt: skip
+
+    def stream(self, *, objective: Objective, batch_windows: int = 32, **options: Any) -> WindowStream:
+        """Shuffled batches for a loop of your own; `options` are those of `WindowStream`: split, seed, threads, …
+
+        For torch's DataLoader there is `streamfeat.torch.WindowDataset`.
+        """
+        return WindowStream(self.path, objective=objective, batch_windows=batch_windows, **options)
+
+    def verify(self, *, progress: bool | None = None) -> Rows:
+        """Recompute every checksum; a row for each problem, none where the dataset is sound. A `foreign` file harms no
+        reader, all else is damage."""
+        found = [step for step in events_of(verify_steps(self.path), progress) if isinstance(step, Problem)]
+        return _problems(f"{self.path}: {len(found)} problems" if found else f"{self.path}: sound", found)
+
+    def repair(self, *, progress: bool | None = None) -> Rows:
+        """Make damaged and missing windows anew; a row for each such file. Raises DamagedError where damage stays."""
+        made = [step.file for step in events_of(repair_steps(self.path), progress) if isinstance(step, Repaired)]
+        return Rows(f"{self.path}: sound, {len(made)} files repaired", pa.table({"file": pa.array(made, pa.string())}))
+
+    def export(
+        self, dest: str | PathLike[str], *, objective: Objective, progress: bool | None = None, **options: Any
+    ) -> Exported:
+        """Write what a model would see and be asked as plain arrays to `dest`; `options` are those of `export_steps`:
+        mask_policy, split, epoch, seed, workers, hdf5."""
+        (done,) = events_of(export_steps(self.path, Path(dest), objective=objective, **options), progress)
+        return done
+
+    @cached_property
+    def _item_table(self) -> pa.Table:
+        check_table(self.path, ITEMS, self.manifest.digests_of(ITEMS))
+        return read_item_columns(self.path)
+
+    @cached_property
+    def _user_ids(self) -> pa.ChunkedArray:
+        return self.users.to_arrow()["raw_id"]
+
+    def __repr__(self) -> str:
+        return harmless("\n".join(self._lines()))
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return html_lines(self._lines())
+
+    def _lines(self) -> Iterable[str]:
+        facts = self.manifest
+        media = ", ".join(f"{scale.medium} {scale.items:,}" for scale in facts.scales)
+        windows = {name: f"{split.windows:,} for {name}" for name, split in facts.splits.items()}
+        yield f"Dataset {str(self.path)!r}"
+        yield f"  {facts.num_users:,} users, {facts.num_events:,} events, items: {media}"
+        yield f"  windows of {facts.data_schema.window_len:,} tokens: {', '.join(windows.values())}"
+
+
+def _problems(title: str, found: list[Problem]) -> Rows:
+    columns = {"kind": pa.string(), "array": pa.string(), "file": pa.string(), "chunk": pa.int64(), "what": pa.string()}
+    return Rows(title, pa.Table.from_pylist([asdict(problem) for problem in found], pa.schema(columns)))

@@ -1,0 +1,159 @@
+"""Tables in memory (pandas, polars, Arrow, rows of Python) as event files: Parquet in a private temporary folder.
+
+A file's name and time follow from its content, so that building from the same table again is the same build. Workers
+read it as any other file.
+"""
+
+import contextlib
+import hashlib
+import os
+import reprlib
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamfeat.errors import ConfigError, StreamfeatError, storage_errors
+from streamfeat.events.item_lists import column_of
+from streamfeat.events.roles import find_roles
+from streamfeat.events.scratch import scratch_folder
+from streamfeat.progress import Note
+
+NOBODY = "you"  # the user of a history that names none
+_ROW_GROUP = 1 << 20  # rows
+_FIELDS = ("item", "timestamp", "rating")  # of a tuple
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class EventFiles:
+    """Event files to read, and how messages call those that were tables."""
+
+    paths: list[str]
+    names: dict[str, str]
+
+    def told(self, text: str) -> str:
+        """A message without the names of temporary files."""
+        for path, name in self.names.items():
+            text = text.replace(path, name)
+        return text
+
+    def renamed(self, steps: Iterator[Result]) -> Generator[Result]:
+        """The steps of a call, their notes without the names of temporary files."""
+        try:
+            for step in steps:
+                yield cast(Result, replace(step, text=self.told(step.text))) if isinstance(step, Note) else step
+        finally:
+            if isinstance(steps, Generator):
+                steps.close()
+
+
+@contextlib.contextmanager
+def event_files(events: Any, columns: Mapping[str, str], name: str = "table") -> Iterator[EventFiles]:
+    """The files of `events`: a path, a table, or a sequence of them; `columns` names columns as in a `BuildConfig`.
+
+    A table is anything with `__arrow_c_stream__`: of pandas, polars, Arrow, DuckDB. Its file lasts as long as the
+    block; errors raised inside call it `name`, with a number where there are several.
+
+    Raises ConfigError where something is neither path nor table, where a required column is missing, and where a column
+    cannot be written; StorageError where the disk refuses.
+    """
+    given = list(events) if isinstance(events, list | tuple) else [events]
+    paths: list[str] = []
+    names: dict[str, str] = {}
+    with contextlib.ExitStack() as open_:
+        folder: Path | None = None
+        for number, one in enumerate(given):
+            if isinstance(one, str | os.PathLike):
+                paths.append(os.fspath(one))
+                continue
+            folder = folder or open_.enter_context(scratch_folder())
+            called = name if len(given) == 1 else f"{name} {number}"
+            file = str(_write(one, called, folder, columns))
+            paths.append(file)
+            names[file] = called
+        files = EventFiles(paths, names)
+        try:
+            yield files
+        except StreamfeatError as error:
+            if not names:
+                raise
+            raise type(error)(files.told(str(error))) from None
+
+
+def history_table(history: Any, columns: Mapping[str, str]) -> pa.Table:
+    """A table of events from a table, or from rows: tuples (item, timestamp) or (item, timestamp, rating), or dicts by
+    column. Where no column names the user (`columns` may, as in a `BuildConfig`), all rows are of one.
+
+    Timestamps are datetimes (UTC where they have no zone), Unix seconds or ISO text. Raises ConfigError for what is
+    neither.
+    """
+    if isinstance(history, list | tuple):
+        rows = [_row(number, row) for number, row in enumerate(history)]
+        names = dict.fromkeys(name for row in rows for name in row)
+        table = _arrow("history", lambda: pa.table({name: [row.get(name) for row in rows] for name in names}))
+    else:
+        table = _arrow("history", lambda: _stream("history", history).read_all())
+    if "user" not in columns and column_of(table.column_names, "user") is None:
+        table = table.append_column("user", pa.array([NOBODY] * len(table), pa.string()))
+    return table
+
+
+def _row(number: int, row: Any) -> Mapping[str, Any]:
+    if isinstance(row, Mapping):
+        return row
+    if isinstance(row, list | tuple) and 2 <= len(row) <= len(_FIELDS):
+        return dict(zip(_FIELDS, row, strict=False))
+    raise ConfigError(
+        f"history: row {number} is {reprlib.repr(row)}; give (item, timestamp) or (item, timestamp, rating), or a dict "
+        "by column, such as {'item': …, 'medium': …, 'timestamp': …}"
+    )
+
+
+def _stream(name: str, table: Any) -> pa.RecordBatchReader:
+    if not hasattr(table, "__arrow_c_stream__"):
+        raise ConfigError(
+            f"{name}: {type(table).__name__} is neither a path nor a table of pandas, polars or Arrow (which have "
+            "__arrow_c_stream__); convert it, for instance with pyarrow.table"
+        )
+    return _arrow(name, lambda: pa.RecordBatchReader.from_stream(table))
+
+
+def _write(table: Any, name: str, folder: Path, columns: Mapping[str, str]) -> Path:
+    """The columns of `table` that have a role, as a Parquet file named after its content, its time always the same."""
+    with _stream(name, table) as reader:
+        wanted = list(find_roles(name, reader.schema.names, columns, in_first_line=False).values())
+        schema = pa.schema([reader.schema.field(column) for column in wanted])
+        file = folder / "table.tmp"
+        with storage_errors(file):
+            _arrow(name, lambda: _write_parquet(file, schema, reader))
+            with file.open("rb") as written:
+                digest = hashlib.file_digest(written, "sha256").hexdigest()
+            os.utime(file, ns=(0, 0))
+            return file.replace(folder / f"table-{digest[:16]}.parquet")
+
+
+def _write_parquet(file: Path, schema: pa.Schema, reader: pa.RecordBatchReader) -> None:
+    # Without Arrow's own schema: what is read back is a column of text, numbers or times, whatever wrapped it.
+    with pq.ParquetWriter(file, schema, store_schema=False) as writer:
+        held: list[pa.RecordBatch] = []
+        for batch in reader:
+            held.append(batch.select(schema.names))
+            if sum(map(len, held)) >= _ROW_GROUP:
+                writer.write_table(pa.Table.from_batches(held), row_group_size=_ROW_GROUP)
+                held.clear()
+        if held:
+            writer.write_table(pa.Table.from_batches(held), row_group_size=_ROW_GROUP)
+
+
+def _arrow(name: str, make: Callable[[], Result]) -> Result:
+    """What `make` returns; what Arrow cannot take is a ConfigError that names the table."""
+    try:
+        return make()
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{name}: cannot be taken as a table of Arrow ({what}); give each column one type") from None

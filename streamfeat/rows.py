@@ -1,0 +1,109 @@
+"""`Rows`: what a call returns that is a table. Printed in a few lines; pandas, Arrow or JSON where they are wanted."""
+
+import html
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from streamfeat.errors import require_extra
+from streamfeat.plain_text import aligned, harmless
+
+_PRINTED = 10  # rows
+
+Read = Callable[[int, int], pa.Table]
+
+
+class Rows:
+    """Rows of named columns: items, users, a history, figures, recommendations.
+
+    `to_frame()` gives pandas, `to_arrow()` Arrow, `to_dict()` values that JSON takes. Iterating gives a dict for each
+    row. polars, DuckDB and others that read Arrow take the object itself: `polars.DataFrame(data.items)`.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        rows: Any,
+        num_rows: int | None = None,
+        *,
+        json: dict[str, Any] | None = None,
+        printed: pa.Table | None = None,
+    ) -> None:
+        """`rows` is a table of Arrow; with `num_rows`, what reads its rows first to last - 1.
+
+        json: what `to_dict` gives, if not the columns. printed: what is printed, if not the first rows.
+        """
+        self._title, self._json, self._printed = title, json, printed
+        self._read: Read = rows if num_rows is not None else lambda first, last: rows.slice(first, last - first)
+        self._num_rows: int = len(rows) if num_rows is None else num_rows
+
+    def to_arrow(self) -> pa.Table:
+        """All rows as a `pyarrow.Table`."""
+        return self._read(0, self._num_rows)
+
+    def to_frame(self) -> Any:
+        """All rows as a `pandas.DataFrame`. Raises MissingExtraError where pandas is not installed."""
+        require_extra("pandas", "pandas", "to_frame()")
+        return self.to_arrow().to_pandas()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values that JSON takes: column → values, times as Unix seconds; of an evaluation and of recommendations the
+        object that `--json` prints (docs/evaluate.md, docs/recommend.md)."""
+        if self._json is not None:
+            return self._json
+        table = self.to_arrow()
+        return {name: [_json_value(value) for value in table[name].to_pylist()] for name in table.column_names}
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self.to_arrow().to_batches():
+            yield from batch.to_pylist()
+
+    def __repr__(self) -> str:
+        rows, more = self._first_rows()
+        return "\n".join([harmless(self._title), *aligned(rows), *([more] if more else [])])
+
+    def _repr_html_(self) -> str:
+        """For notebooks: everything is escaped, since ids and titles come from files."""
+        rows, more = self._first_rows()
+        head = "".join(f"<th>{_html(name)}</th>" for name in (rows[0] if rows else ()))
+        body = "".join(f"<tr>{''.join(f'<td>{_html(text)}</td>' for text in row.values())}</tr>" for row in rows)
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<div><p>{_html(self._title)}</p>{table}<p>{_html(more)}</p></div>"
+
+    def _first_rows(self) -> tuple[list[dict[str, str]], str]:
+        """The first rows as texts, without columns that are empty in all of them; and how many more there are."""
+        table, more = self._printed, ""
+        if table is None:
+            table = self._read(0, min(_PRINTED, self._num_rows))
+            more = f"… {self._num_rows:,} rows" if self._num_rows > len(table) else ""
+        names = [name for name in table.column_names if table[name].null_count < max(1, len(table))]
+        return [{name: _text(row[name]) for name in names} for row in table.select(names).to_pylist()], more
+
+
+def html_lines(lines: Iterable[str]) -> str:
+    """Lines of text for a notebook, escaped."""
+    return f"<pre>{_html(chr(10).join(lines))}</pre>"
+
+
+def _html(text: str) -> str:
+    return html.escape(harmless(text))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+
+
+def _json_value(value: Any) -> Any:
+    return int(value.timestamp()) if isinstance(value, datetime) else value

@@ -1,0 +1,295 @@
+"""Python's way to a model: `train` makes a run, `open_run` opens one, `TrainedRun` answers for it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from streamfeat.config import BuildConfig
+from streamfeat.dataset import Dataset
+from streamfeat.errors import ConfigError
+from streamfeat.events.table_files import event_files, history_table
+from streamfeat.plain_text import harmless
+from streamfeat.progress import Note
+from streamfeat.progress_bars import events_of, print_note
+from streamfeat.records import unknown_key, validated
+from streamfeat.rows import Rows, html_lines
+from streamfeat.signals import stop_on_interrupt
+from train.config import FIELDS, TrainConfig
+from train.devices.launch import launched
+from train.evaluation.evaluate import evaluate_steps
+from train.evaluation.figures import ALL_MEDIA, Evaluation, RankingLine, RatingLine
+from train.inference.every_user import RECOMMENDATIONS_SCHEMA, Written, recommend_all_steps
+from train.inference.recommend import DEFAULT_K, Recommendation, recommend_steps
+from train.runs.checkpoint import BEST
+from train.runs.metrics import read_metrics
+from train.runs.record import RunRecord, dataset_of, read_record
+from train.runs.standing import Figures, Standing
+from train.training.loop import train_steps
+from train.training.progress import Stopped
+
+_PRINTED = ("hr@10", "ndcg@10", "mrr")  # of an evaluation
+
+
+def train(
+    data: Dataset | str | PathLike[str],
+    run: str | PathLike[str],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    force: bool = False,
+    tensorboard: bool = False,
+    progress: bool | None = None,
+    **options: Any,
+) -> "TrainedRun":
+    """Train a model on a dataset in the folder `run`.
+
+        run = streamfeat.train("data", "run", preset="tiny", epochs=20)
+
+    Ctrl-C, or a notebook's stop, finishes the step, saves and returns the run; `resume=True` goes on with it.
+    resume: go on from the last checkpoint, if there is one. overwrite: delete the run that is there.
+    force: start even if memory seems not to suffice. tensorboard: write `run/tensorboard` too.
+    progress: False shows nothing, True bars, None bars in a terminal and in a notebook; warnings are always shown.
+    options: the fields of `TrainConfig` and `ModelConfig`, such as preset, objective, epochs, steps, batch_tokens,
+    learning_rate, layers, width, live.
+
+    Under torchrun every rank calls this alike. Raises the errors of `streamfeat.errors`, which say what to do.
+    """
+    for name in options.keys() - FIELDS:
+        raise ConfigError(unknown_key("train", name, name, FIELDS))
+    path, run = data.path if isinstance(data, Dataset) else Path(data), Path(run)
+    is_first = launched().is_first
+    is_heard = is_first and progress is not False
+    with stop_on_interrupt("finishing the step and saving" if is_heard else "") as stop:
+        steps = train_steps(
+            path,
+            run,
+            options,
+            resume=resume,
+            overwrite=overwrite,
+            force=force,
+            tensorboard=tensorboard,
+            stop=stop,
+        )
+        *_, end = events_of(steps, progress, quiet=not is_first)
+    if isinstance(end, Stopped) and is_heard:
+        again = f"streamfeat.train({str(path)!r}, {str(run)!r}, resume=True)"
+        print_note(Note(f"stopped after step {end.step:,}; go on with {again}"))
+    return TrainedRun(run)
+
+
+def open_run(path: str | PathLike[str]) -> "TrainedRun":
+    """Open the run in the folder `path`. Raises ConfigError where none is, DamagedError where it cannot be read."""
+    return TrainedRun(path)
+
+
+class TrainedRun:
+    """A run: its configuration, its figures, and the model that can be evaluated and asked.
+
+    The folder is read anew whenever something is asked, so that a run that goes on shows how far it is.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        """Raises as `open_run`."""
+        self.path = Path(path)
+        self.record: RunRecord = read_record(self.path)
+
+    @property
+    def config(self) -> TrainConfig:
+        """What the run was asked to do."""
+        return self.record.train
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset that it was trained on. Raises ConfigError where it is no longer there."""
+        return self._dataset(None)
+
+    @property
+    def figures(self) -> Rows:
+        """The last validation and the best one, by task, beside the baselines: popularity, mean rating. `to_dict()`
+        says which steps they are of."""
+        standing, baselines = self._standing()
+        if standing.last is None or standing.best is None:
+            return Rows(f"{self.path}: no validation with a figure yet", pa.table({"task": pa.array([], pa.string())}))
+        last, best = ({"loss": of.loss, **of.losses} for of in (standing.last, standing.best))
+        table = pa.table({
+            "task": list(last),
+            "last": pa.array(list(last.values()), pa.float64()),
+            "best": pa.array([best[task] for task in last], pa.float64()),
+            "baseline": pa.array([baselines.get(task) for task in last], pa.float64()),
+        })  # fmt: skip
+        steps = f"last after step {standing.last.step:,}, best after step {standing.best.step:,}"
+        values = {"last": standing.last.model_dump(), "best": standing.best.model_dump(), "baselines": baselines}
+        return Rows(f"{self.path}: validation, {steps}", table, json=values, printed=table)
+
+    @property
+    def metrics(self) -> Rows:
+        """A row for each step and each validation: kind, step, losses, learning rate, speed."""
+        lines = read_metrics(self.path)
+        columns = dict.fromkeys(name for line in lines for name in line)
+        table = pa.table({name: [line.get(name) for line in lines] for name in columns})
+        return Rows(f"{self.path}: metrics", table)
+
+    def evaluate(
+        self,
+        dataset: Dataset | str | PathLike[str] | None = None,
+        *,
+        checkpoint: str = BEST,
+        seed: int = 0,
+        num_bootstrap: int = 1000,
+        progress: bool | None = None,
+    ) -> Rows:
+        """Rank the whole catalogue for each user's held-out event, beside simple baselines on the same split.
+
+        A row for each figure of each system, with its 95% interval; `print` shows the model beside the baselines, and
+        `to_dict()` is the JSON of docs/evaluate.md. Arguments and errors are those of `evaluate_steps`.
+        """
+        steps = evaluate_steps(
+            self.path, _path_of(dataset), checkpoint=checkpoint, seed=seed, num_bootstrap=num_bootstrap
+        )
+        (found,) = events_of(steps, progress)
+        return _evaluation_rows(self.path, found)
+
+    def recommend(
+        self,
+        user: str | int | None = None,
+        history: Any = None,
+        *,
+        k: int | None = None,
+        at: datetime | int | None = None,
+        candidates: str | Path | None = None,
+        seen: bool = False,
+        checkpoint: str = BEST,
+        dataset: Dataset | str | PathLike[str] | None = None,
+        columns: Mapping[str, str] | None = None,
+        progress: bool | None = None,
+    ) -> Rows:
+        """The `k` likeliest items of each medium, P(watch at t) and the rating, for a user or for a history.
+
+        user: raw id of a user of the dataset, all of whose events are the history.
+        history: a path, a table, a list of tuples (item, timestamp) or (item, timestamp, rating), or of dicts by
+        column; where no column names the user, it is that of one user.
+        dataset: where the run's dataset lies now, for `user`. columns: role → column of a history.
+        The rest and the errors are those of `recommend_steps`; `to_dict()` is the JSON of docs/recommend.md.
+        """
+        if (user is None) == (history is None):
+            raise ConfigError(
+                "recommend: give one of user= (raw id of a known one) and history= (a path, a table, rows)"
+            )
+        if user is not None:
+            table = self._dataset(dataset).history_table(user)
+            history = table.append_column("user", pa.array([str(user)] * len(table), pa.string()))
+        elif not isinstance(history, str | PathLike):
+            history = history_table(history, columns or {})
+        notes: list[Note] = []
+        reading = validated(BuildConfig, {"columns": dict(columns or {})}, "recommend")
+        with event_files(history, reading.columns, name="history") as files:
+            steps = recommend_steps(
+                self.path, files.paths[0], k=k, at=at, candidates=candidates, seen=seen, checkpoint=checkpoint,
+                reading=reading,
+            )  # fmt: skip
+            found = events_of(files.renamed(steps), progress, notes)
+        return _recommendation_rows(self.path, found, notes)
+
+    def recommend_all(
+        self,
+        out: str | PathLike[str],
+        *,
+        k: int = DEFAULT_K,
+        at: datetime | int | None = None,
+        seen: bool = False,
+        checkpoint: str = BEST,
+        dataset: Dataset | str | PathLike[str] | None = None,
+        overwrite: bool = False,
+        progress: bool | None = None,
+    ) -> Written:
+        """Write the lists of every user of the dataset to the Parquet file `out`, in memory that does not grow with
+        the users. Arguments and errors are those of `recommend_all_steps`."""
+        steps = recommend_all_steps(
+            self.path, _path_of(dataset), Path(out), k=k, at=at, seen=seen, checkpoint=checkpoint, overwrite=overwrite
+        )
+        (written,) = events_of(steps, progress)
+        return written
+
+    def _dataset(self, given: Dataset | str | PathLike[str] | None) -> Dataset:
+        path, _ = dataset_of(self.path, _path_of(given))
+        return Dataset(path)
+
+    def _standing(self) -> tuple[Standing, dict[str, float | None]]:
+        """How validation stands, from the metrics, and the baselines."""
+        standing, baselines = Standing(), {}
+        for line in read_metrics(self.path):
+            if line["kind"] == "validation":
+                losses = _below("loss_", line)
+                figures = Figures(step=line["step"], loss=line["loss"], losses=losses)
+                standing, baselines = standing.after(figures, self.config.monitor), _below("baseline_", line)
+        return standing, baselines
+
+    def __repr__(self) -> str:
+        return harmless("\n".join(self._lines()))
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return html_lines(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        steps = [line["step"] for line in read_metrics(self.path) if line["kind"] == "train"]
+        best = self._standing()[0].best
+        yield f"Run {str(self.path)!r} on {self.record.dataset!r}"
+        yield f"  {self.config.objective}, preset {self.config.preset}, {max(steps, default=0):,} steps"
+        if best is not None:
+            value = best.value(self.config.monitor)
+            yield f"  best validation ({self.config.monitor}): {value:.4f} after step {best.step:,}"
+
+
+def _path_of(dataset: Dataset | str | PathLike[str] | None) -> Path | None:
+    if dataset is None:
+        return None
+    return dataset.path if isinstance(dataset, Dataset) else Path(dataset)
+
+
+def _below(prefix: str, line: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name.removeprefix(prefix): value for name, value in line.items() if name.startswith(prefix)}
+
+
+def _evaluation_rows(run: Path, found: Evaluation) -> Rows:
+    lines: list[RankingLine | RatingLine] = [*found.ranking, *found.ratings]
+    rows = [
+        {
+            "medium": line.protocol.medium, "seen": line.protocol.seen, "time": line.protocol.time,
+            "system": line.system, "figure": name, "value": figure.value, "low": figure.low, "high": figure.high,
+            "users": line.protocol.users,
+        }
+        for line in lines
+        for name, figure in line.figures.items()
+    ]  # fmt: skip
+    asked = [line for line in found.ranking if line.protocol.medium == ALL_MEDIA and line.protocol.seen == "removed"]
+    printed = [
+        {"system": line.system, "time": line.protocol.time}
+        | {name: line.figures[name].value for name in _PRINTED if name in line.figures}
+        for line in asked
+    ]
+    title = f"{run}: each user's last event ranked, seen items removed, {asked[0].protocol.users:,} users"
+    return Rows(title, pa.Table.from_pylist(rows), json=found.to_json(), printed=pa.Table.from_pylist(printed))
+
+
+def _recommendation_rows(run: Path, found: Sequence[Recommendation], notes: Sequence[Note]) -> Rows:
+    rows = [
+        {"user": one.user, "at": one.at, "medium": medium, **asdict(item)}
+        for one in found
+        for medium, items in one.media.items()
+        for item in items
+    ]
+    whose = f"user {found[0].user}, {found[0].events:,} events" if len(found) == 1 else f"{len(found):,} users"
+    values = {
+        "notes": [asdict(note) for note in notes],
+        "recommendations": [asdict(one) for one in found],
+    }
+    table = pa.Table.from_pylist(rows, schema=pa.schema([
+        pa.field("at", pa.int64()) if field.name == "at" else field for field in RECOMMENDATIONS_SCHEMA
+    ]))  # fmt: skip
+    return Rows(f"{run}: {whose}", table.cast(RECOMMENDATIONS_SCHEMA), json=values)
