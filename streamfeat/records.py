@@ -1,19 +1,24 @@
-"""The one way to read something back from a file: frozen pydantic records that refuse unknown keys."""
+"""The one way in which anything is read from a file: frozen pydantic records that refuse unknown keys."""
 
 import difflib
+import json
 import reprlib
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from streamfeat.errors import ConfigError
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 
 
 class Frozen(BaseModel):
     """Base of every record that is read back from a file: immutable, strict about unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # Of a record that says in which format it is: the key that does, and the highest number that is known here.
+    known_format: ClassVar[tuple[str, int] | None] = None
 
 
 def is_recordable(path: str) -> bool:
@@ -27,28 +32,80 @@ def is_recordable(path: str) -> bool:
 
 _SHOWN = 9  # complaints of one file
 
-FrozenT = TypeVar("FrozenT", bound=Frozen)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def validated(model: type[FrozenT], values: dict[str, Any], where: str, *, strict: bool = False) -> FrozenT:
+def read_back(
+    model: type[ModelT],
+    data: bytes,
+    where: str | Path,
+    remedy: str,
+    check: Callable[[dict[str, Any]], None] | None = None,
+) -> ModelT:
+    """The record that the file `where` holds, of which `data` are the bytes (`store.files.read_below` reads them).
+
+    `check` sees the JSON values as they stand there, once their format is known, and may take some away. Raises
+    DamagedError, with `where` and `remedy`, for all that is no such record, FormatVersionError for a newer format.
+    """
+    values = parse_object(data, where, remedy)
+    if check is not None:
+        _refuse_newer(model, values, where)
+        check(values)
+    try:
+        return validated(model, values, where)
+    except ConfigError as error:
+        raise DamagedError(f"{error}; {remedy}") from None
+
+
+def parse_object(data: bytes, where: str | Path, remedy: str) -> dict[str, Any]:
+    """The JSON object that `data` holds as UTF-8.
+
+    Raises DamagedError, with `where` and `remedy`, for all else: other encodings, other JSON, deeper nesting and longer
+    numbers than Python takes, half a surrogate pair (which no text file and no terminal can hold).
+    """
+    try:
+        values = json.loads(data.decode("utf-8"))
+        if b"\\u" in data:
+            json.dumps(values, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{where}: not readable as JSON ({error}); {remedy}") from None
+    if not isinstance(values, dict):
+        raise DamagedError(f"{where}: not readable: holds no JSON object; {remedy}")
+    return values
+
+
+def validated(model: type[ModelT], values: Any, where: str | Path, *, strict: bool = False) -> ModelT:
     """`model(**values)`, its complaints turned into one `ConfigError` that names `where` and the remedy.
 
     An unknown key is answered with the closest known one. `strict` takes no value of another type for one of its own.
+    Raises FormatVersionError where the values say that they are in a newer format.
     """
+    _refuse_newer(model, values, where)
     try:
         return model.model_validate(values, strict=strict or None)
     except ValidationError as error:
         raise ConfigError("\n".join(_complaint(model, where, e) for e in error.errors()[:_SHOWN])) from None
 
 
-def unknown_key(where: str, name: str, key: str, known: Iterable[str]) -> str:
+def _refuse_newer(model: type[BaseModel], values: Any, where: str | Path) -> None:
+    if not issubclass(model, Frozen) or model.known_format is None or not isinstance(values, Mapping):
+        return
+    key, known = model.known_format
+    found = values.get(key)
+    if isinstance(found, int) and found > known:
+        raise FormatVersionError(
+            f"{where}: written in format {found}, this streamfeat reads up to {known}; upgrade streamfeat"
+        )
+
+
+def unknown_key(where: str | Path, name: str, key: str, known: Iterable[str]) -> str:
     """What to say of the key `key`, shown as `name`, that is none of the `known` ones: the closest of them, or all."""
     close = difflib.get_close_matches(key, sorted(known), n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
     return f"{where}: unknown key {name!r}; {hint}"
 
 
-def _complaint(model: type[BaseModel], where: str, error: Any) -> str:
+def _complaint(model: type[BaseModel], where: str | Path, error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return unknown_key(where, name, name, model.model_fields)

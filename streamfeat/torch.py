@@ -15,11 +15,13 @@ from streamfeat.config import MaskPolicy, Objective, SplitName
 from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen, validated
 from streamfeat.store.manifest import Manifest
-from streamfeat.stream.stream import StreamState, WindowStream, refuse_newer
+from streamfeat.stream.stream import StreamState, WindowStream
 
 
 class DatasetState(Frozen):
     """Where a dataset stands. At the end of its epoch an iteration is over, while a bare stream would go on."""
+
+    known_format = ("format", 1)
 
     format: Literal[1] = 1
     epoch: int = Field(ge=0)  # of the iteration
@@ -119,7 +121,6 @@ class WindowDataset(IterableDataset[dict[str, Tensor]]):
 
         Raises ConfigError where it is no state, or the state of another dataset or stream: both values are named.
         """
-        refuse_newer(state, "WindowDataset state")
         saved = validated(DatasetState, state, "WindowDataset state")
         first, position = saved.epoch * len(self), saved.stream.position
         self._stream.load_state_dict(state["stream"])

@@ -9,11 +9,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from streamfeat.config import BuildConfig
 from streamfeat.errors import (
     ConfigError,
     DamagedError,
     DataError,
+    FormatVersionError,
     LockedError,
     StreamfeatError,
     refusal,
@@ -22,10 +25,9 @@ from streamfeat.errors import (
 from streamfeat.events.formats import expand, recognise
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split, plan_splits
-from streamfeat.records import Frozen, is_recordable, validated
+from streamfeat.records import Frozen, is_recordable, parse_object, read_back
 from streamfeat.schema import FORMAT_VERSION
 from streamfeat.store.dataset_folder import check_no_links, links_below
-from streamfeat.store.documents import parse_object
 from streamfeat.store.files import LOCK, read_below, remove
 from streamfeat.store.layout import (
     HISTORIES,
@@ -54,8 +56,10 @@ _FREE = {"packings", "max_rejected"}
 class PlanFacts(Frozen):
     """What decides the bytes of a dataset: what the plan's digest covers, and what `tmp/plan.json` holds."""
 
+    known_format = ("format_version", FORMAT_VERSION)
+
     format_version: int
-    config: dict[str, Any]
+    config: dict[str, JsonValue]  # an older build's has other keys
     sources: tuple[tuple[str, int, int], ...]  # every event file, in order: name, bytes, time of its change in ns
 
 
@@ -163,24 +167,15 @@ def _is_to_go(plan: Plan, *, overwrite: bool) -> bool:
         data = read_below(root, PLAN_FILE, MAX_PLAN_BYTES)
         if data == _EMPTYING:
             return True
-        _check_same(root, _parse_plan(data, root / PLAN_FILE), plan, "an unfinished build")
+        found = read_back(PlanFacts, data, root / PLAN_FILE, "build with --overwrite")
+        _check_same(root, found, plan, "an unfinished build")
     except FileNotFoundError:
         return overwrite
-    except (ConfigError, DamagedError):
+    except (ConfigError, DamagedError, FormatVersionError):
         if overwrite:
             return True
         raise
     return False
-
-
-def _parse_plan(data: bytes, file: Path) -> PlanFacts:
-    """Raises DamagedError for what no build wrote."""
-    remedy = "build with --overwrite"
-    values = parse_object(data, str(file), remedy)
-    try:
-        return validated(PlanFacts, values, str(file))
-    except ConfigError as error:
-        raise DamagedError(f"{error}; {remedy}") from None
 
 
 def check_folder(plan: Plan, *, overwrite: bool) -> None:

@@ -12,8 +12,8 @@ from streamfeat.errors import DamagedError
 from streamfeat.export.features import CAUSAL
 from streamfeat.export.hdf5 import read_attributes
 from streamfeat.export.shards import hdf5_file
+from streamfeat.records import parse_object
 from streamfeat.store.codecs import CRC_BYTES, index_bytes
-from streamfeat.store.documents import parse_object
 from streamfeat.store.files import read_below
 from streamfeat.store.layout import METADATA, ArraySpec
 from streamfeat.store.reader import MAX_METADATA_BYTES, ArrayReader

@@ -24,9 +24,8 @@ from streamfeat.export.features import causal_spec, token_specs
 from streamfeat.export.hdf5 import read_attributes
 from streamfeat.export.shards import FEATURES, Export, ExportTask, hdf5_file, run_export
 from streamfeat.progress import Note, Progress
-from streamfeat.records import validated
+from streamfeat.records import parse_object, validated
 from streamfeat.store.dataset_folder import nothing_removed
-from streamfeat.store.documents import parse_object
 from streamfeat.store.files import LOCK, TEMPORARY, locked, read_below, rename_durably, sweep_temporaries
 from streamfeat.store.layout import METADATA, create_arrays
 from streamfeat.store.manifest import Manifest, load_manifest

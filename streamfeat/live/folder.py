@@ -19,10 +19,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from streamfeat.errors import ConfigError, DamagedError, LockedError, storage_errors
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, LockedError, storage_errors
 from streamfeat.live.schedule import least_disk_bytes, max_shard_bytes
-from streamfeat.records import Frozen, validated
-from streamfeat.store.documents import parse_object
+from streamfeat.records import Frozen, read_back
 from streamfeat.store.files import LOCK, locked, read_below, rename_durably
 from streamfeat.store.layout import RECEIPTS
 from streamfeat.store.live_folders import (
@@ -44,6 +43,8 @@ _START_TRIES_S = 30.0  # for the lock of OUT/live, which is held while dead runs
 
 class LiveRun(Frozen):
     """`run.json`: all that a producer must know, beside the dataset."""
+
+    known_format = ("format", 1)
 
     format: Literal[1] = 1
     run_id: str
@@ -121,20 +122,20 @@ def _only_starter(root: Path) -> Iterator[None]:
 
 
 def read_run(folder: Path) -> LiveRun:
-    """`run.json`. Raises FileNotFoundError where the folder is gone, DamagedError where it cannot be read."""
-    file, remedy = folder / RUN_FILE, "start the live training again"
-    try:
-        data = read_below(folder, RUN_FILE, MAX_RUN_BYTES)
-        return validated(LiveRun, parse_object(data, str(file), remedy), str(file))
-    except ConfigError as error:
-        raise DamagedError(f"{error}; {remedy}") from None
+    """`run.json`.
+
+    Raises FileNotFoundError where the folder is gone, DamagedError where it cannot be read, FormatVersionError where a
+    newer streamfeat trains.
+    """
+    data = read_below(folder, RUN_FILE, MAX_RUN_BYTES)
+    return read_back(LiveRun, data, folder / RUN_FILE, "start the live training again")
 
 
 def living_runs(root: Path) -> list[tuple[Path, LiveRun]]:
     """The runs on the dataset `root` that have not ended as far as can be told at once, oldest first."""
     found = []
     for folder in run_folders(root):
-        with contextlib.suppress(FileNotFoundError, DamagedError):
+        with contextlib.suppress(FileNotFoundError, DamagedError, FormatVersionError):
             run = read_run(folder)
             if not _is_dead(folder, run):
                 found.append((folder, run))
@@ -149,7 +150,7 @@ def remove_dead_runs(root: Path) -> None:
     for folder in run_folders(root):
         try:
             dead = _is_dead(folder, read_run(folder))
-        except (FileNotFoundError, DamagedError):
+        except (FileNotFoundError, DamagedError, FormatVersionError):
             dead = not is_held(folder)
         if dead:
             remove_folder(folder)

@@ -3,15 +3,14 @@
 So a stale, repeated or lost file changes nothing: readers keep the largest position that they have seen.
 """
 
-import json
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from streamfeat.errors import ConfigError, storage_errors
+from streamfeat.errors import DamagedError, storage_errors
 from streamfeat.live.folder import LiveRun, rank_file
-from streamfeat.records import Frozen, validated
+from streamfeat.records import Frozen, read_back
 from streamfeat.store.files import read_below, temporary_name
 
 _MOST_BYTES = 4096  # of a rank's file
@@ -58,10 +57,12 @@ class Positions:
                     self.freed = max(self.freed, record.freed)
 
     def _record(self, rank: int) -> RankRecord | None:
-        file = self._folder / rank_file(rank)
         try:
             data = read_below(self._folder, rank_file(rank), _MOST_BYTES)
-            record = validated(RankRecord, json.loads(data), str(file))
-        except (FileNotFoundError, ValueError, ConfigError):
+        except FileNotFoundError:
+            return None
+        try:
+            record = read_back(RankRecord, data, self._folder / rank_file(rank), "the rank writes it again")
+        except DamagedError:
             return None
         return record if record.run_id == self._run.run_id else None

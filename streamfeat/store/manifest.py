@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from streamfeat.config import MAX_COUNT, BuildConfig
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, storage_errors
-from streamfeat.records import Frozen, validated
+from streamfeat.errors import ConfigError, DamagedError, storage_errors
+from streamfeat.records import Frozen, read_back
 from streamfeat.schema import FORMAT_VERSION, Schema
-from streamfeat.store.documents import parse_object
 from streamfeat.store.files import read_below
 from streamfeat.store.layout import ITEMS, MANIFEST
 
 MAX_MANIFEST_BYTES = 2**30
+_REMEDY = "restore it or build again"
 _SPARE_ROWS = 2**20  # so many rows more than the receipts hold cost nothing
 
 LAST_SECOND = 253_402_300_799  # the end of the year 9999
@@ -89,6 +89,10 @@ class SourceFile(Frozen):
 
 class Manifest(Frozen):
     """`dataset.json`."""
+
+    # A later minor release may add keys; what this one does not know it does not need.
+    model_config = ConfigDict(extra="ignore")
+    known_format = ("format_version", FORMAT_VERSION)
 
     format_version: int
     data_schema: Schema = Field(alias="schema")
@@ -165,9 +169,6 @@ class Manifest(Frozen):
         return shard_checksums(self.files(), array)
 
 
-_KEYS = {field.alias or name for name, field in Manifest.model_fields.items()}
-
-
 def shard_checksums(files: Iterable[FileRecord], array: str) -> dict[int, str]:
     """Number of a shard of the array → its record's `crc32c`, where it has one."""
     below = f"{array}/c/"
@@ -192,23 +193,14 @@ def load_manifest(path: str | Path) -> Manifest:
     if data is None:
         found = f"{MANIFEST} is missing" if is_folder else "there is no such folder"
         raise ConfigError(f"{path}: no finished dataset here ({found}); build one with build-shards, or let it finish")
-    values = parse_object(data, str(file), "restore it or build again")
-    version = values.get("format_version")
-    if not isinstance(version, int):
-        raise DamagedError(f"{file}: has no format_version; it is no dataset manifest, or it is damaged")
-    if version > FORMAT_VERSION:
-        raise FormatVersionError(
-            f"{file}: written in format {version}, this streamfeat reads up to {FORMAT_VERSION}; upgrade streamfeat"
-        )
-    checksum = values.pop("checksum", None)
-    if checksum != manifest_checksum(values):
-        raise DamagedError(f"{file}: was altered: its checksum does not match its content; restore it or build again")
-    # A later minor release may add keys; what this one does not know it does not need.
-    values = {key: value for key, value in values.items() if key in _KEYS}
-    try:
-        manifest = validated(Manifest, values, str(file))
-    except ConfigError as error:
-        raise DamagedError(f"{error}; restore {MANIFEST} or build again") from None
+
+    def check(values: dict[str, Any]) -> None:
+        if not isinstance(values.get("format_version"), int):
+            raise DamagedError(f"{file}: has no format_version; it is no dataset manifest, or it is damaged")
+        if values.pop("checksum", None) != manifest_checksum(values):
+            raise DamagedError(f"{file}: was altered: its checksum does not match its content; {_REMEDY}")
+
+    manifest = read_back(Manifest, data, file, _REMEDY, check)
     _check_sizes(manifest, str(file))
     return manifest
 
@@ -219,7 +211,7 @@ def _check_sizes(manifest: Manifest, where: str) -> None:
     A few rows less are left to `verify`, which says what is missing.
     """
     if manifest.splits.keys() != {"training", "validation"}:
-        raise DamagedError(f"{where}: has the splits {sorted(manifest.splits)}; restore it or build again")
+        raise DamagedError(f"{where}: has the splits {sorted(manifest.splits)}; {_REMEDY}")
     if not manifest.receipts:  # a run's copy of the facts
         return
     held: Counter[str] = Counter()
@@ -235,9 +227,7 @@ def _check_sizes(manifest: Manifest, where: str) -> None:
     counted |= {f"windows of {name}": split.windows * split.packings for name, split in manifest.splits.items()}
     for what, count in counted.items():
         if count > 2 * held[what] + _SPARE_ROWS:
-            raise DamagedError(
-                f"{where}: counts {count} {what}, far beyond what its receipts hold; restore it or build again"
-            )
+            raise DamagedError(f"{where}: counts {count} {what}, far beyond what its receipts hold; {_REMEDY}")
 
 
 def manifest_json(manifest: Manifest) -> str:

@@ -6,9 +6,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from streamfeat.config import Compression
-from streamfeat.errors import ConfigError, DamagedError
-from streamfeat.records import Frozen, validated
-from streamfeat.store.documents import parse_object
+from streamfeat.errors import DamagedError
+from streamfeat.records import Frozen, read_back
 from streamfeat.store.layout import MAX_CHUNK_BYTES, ArraySpec
 
 MAX_CHUNKS_PER_SHARD = 2**20  # a shard's index is read whole: 16 MiB
@@ -133,14 +132,12 @@ class _Array(Frozen):
 
 def parse_array(document: bytes, name: str, where: str) -> ArraySpec:
     """The array `name` that a `zarr.json` describes. Raises DamagedError, naming `where`, for all but our own kind."""
-    values = parse_object(document, where, "restore it or build again")
-    try:
-        array = validated(_Array, values, where)
-        spec = _spec(array, name)
-        if spec.chunk_bytes > MAX_CHUNK_BYTES:
-            raise ConfigError(f"{where}: chunks of {spec.chunk_bytes} bytes are over the limit of {MAX_CHUNK_BYTES}")
-    except ConfigError as error:
-        raise DamagedError(f"{error}; restore it or build again") from None
+    remedy = "restore it or build again"
+    spec = _spec(read_back(_Array, document, where, remedy), name)
+    if spec.chunk_bytes > MAX_CHUNK_BYTES:
+        raise DamagedError(
+            f"{where}: chunks of {spec.chunk_bytes} bytes are over the limit of {MAX_CHUNK_BYTES}; {remedy}"
+        )
     return spec
 
 

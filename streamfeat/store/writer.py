@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.errors import ConfigError, DamagedError
-from streamfeat.records import validated
+from streamfeat.errors import DamagedError
+from streamfeat.records import read_back
 from streamfeat.store.codecs import ABSENT, CRC_BYTES, crc32c, encode_chunk
-from streamfeat.store.documents import parse_object
 from streamfeat.store.files import open_below, read_below, size_and_digest, write_durably
 from streamfeat.store.layout import METADATA, RECEIPTS, ArraySpec
 from streamfeat.store.manifest import FileRecord, Receipt
@@ -104,9 +103,8 @@ def read_receipt(root: Path, task: str) -> Receipt | None:
     """The receipt of `task`, or None where there is none that can be read: the task is then done again."""
     name = receipt_file(task)
     try:
-        values = parse_object(read_below(root, name, MAX_RECEIPT_BYTES), name, "the task is done again")
-        receipt = validated(Receipt, values, name)
-    except (FileNotFoundError, ConfigError, DamagedError):
+        receipt = read_back(Receipt, read_below(root, name, MAX_RECEIPT_BYTES), name, "the task is done again")
+    except (FileNotFoundError, DamagedError):
         return None
     return receipt if receipt.task == task else None
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import weakref
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig
-from streamfeat.errors import ConfigError, FormatVersionError
+from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen, validated
 from streamfeat.store.layout import WINDOWS
 from streamfeat.store.manifest import load_manifest
@@ -23,20 +23,11 @@ from streamfeat.stream.featurize import Allocate, Arrays, Featurizer, allocate_b
 from streamfeat.stream.order import EpochOrder, lanes_of_rank, steps_per_epoch
 from streamfeat.stream.prefetch import Prefetcher
 
-STATE_VERSION = 1
-
-
-def refuse_newer(state: Any, what: str) -> None:
-    """Raise FormatVersionError where `state`, called `what`, has a `format` that is not known here."""
-    found = state.get("format") if isinstance(state, Mapping) else None
-    if isinstance(found, int) and found > STATE_VERSION:
-        raise FormatVersionError(
-            f"{what}: saved in format {found}, this streamfeat reads up to {STATE_VERSION}; upgrade streamfeat"
-        )
-
 
 class StreamState(Frozen):
     """Where a stream stands, and what makes it this stream: another one refuses the state."""
+
+    known_format = ("format", 1)
 
     format: Literal[1] = 1
     fingerprint: str  # the dataset's
@@ -141,7 +132,6 @@ class WindowStream:
         Raises ConfigError where it is no state, or the state of another stream: both values are named;
         FormatVersionError where a newer streamfeat saved it.
         """
-        refuse_newer(state, "stream state")
         saved = validated(StreamState, state, "stream state")
         here = self._state()
         names = ["fingerprint", "split", "objective", "seed", "batch_windows"]

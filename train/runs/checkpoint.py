@@ -27,9 +27,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, storage_errors
-from streamfeat.records import Frozen, validated
-from streamfeat.store.documents import parse_object
+from streamfeat.errors import DamagedError, storage_errors
+from streamfeat.records import Frozen, read_back
 from streamfeat.store.files import (
     TEMPORARY,
     open_below,
@@ -56,6 +55,8 @@ _MODEL, _OPTIMIZER, _STATE, _MANIFEST = "model.safetensors", "optimizer.safetens
 
 class TrainState(Frozen):
     """`state.json`: where a run stands, beside weights and optimizer."""
+
+    known_format = ("format_version", CHECKPOINT_VERSION)
 
     format_version: int = CHECKPOINT_VERSION
     step: int = Field(ge=0, le=2**48)  # optimizer updates done, those not applied counted too
@@ -239,22 +240,16 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if path.parent.name == CHECKPOINTS:  # elsewhere it is a copy, and what leads there the user's
         refuse_link(path.parent)
     content = _read_verified(path)
-    state = parse_object(content[_STATE], str(path / _STATE), _REMEDY)
-    version = state.get("format_version")
-    if isinstance(version, int) and version > CHECKPOINT_VERSION:
-        raise FormatVersionError(
-            f"{path}: written in checkpoint format {version}, this version reads up to {CHECKPOINT_VERSION}; "
-            "upgrade streamfeat"
-        )
+    state = read_back(TrainState, content[_STATE], path / _STATE, _REMEDY)
     try:
         return Checkpoint(
             path=path,
-            state=validated(TrainState, state, str(path / _STATE)),
+            state=state,
             weights=safetensors.torch.load(content[_MODEL]),
             optimizer=safetensors.torch.load(content[_OPTIMIZER]),
         )
     # Of a sound header with a dtype that torch lacks, safetensors says KeyError or AttributeError.
-    except (ConfigError, safetensors.SafetensorError, KeyError, AttributeError, ValueError, RuntimeError) as error:
+    except (safetensors.SafetensorError, KeyError, AttributeError, ValueError, RuntimeError) as error:
         raise DamagedError(f"{path}: {error}; {_REMEDY}") from None
 
 
@@ -274,13 +269,9 @@ def _write(folder: Path, state: TrainState, model: nn.Module, optimizer: torch.o
 def _read_verified(path: Path) -> dict[str, bytes]:
     """File name → content, each as the manifest says."""
     with storage_errors(path):
-        try:
-            manifest = str(path / _MANIFEST)
-            records = validated(_Manifest, parse_object(_read(path, _MANIFEST), manifest, _REMEDY), manifest).files
-            content = {name: _read(path, name) for name in (_MODEL, _OPTIMIZER, _STATE)}
-        except ConfigError as error:
-            raise DamagedError(f"{error}; {_REMEDY}") from None
-    expected = {record.path: (record.size, record.sha256) for record in records}
+        manifest = read_back(_Manifest, _read(path, _MANIFEST), path / _MANIFEST, _REMEDY)
+        content = {name: _read(path, name) for name in (_MODEL, _OPTIMIZER, _STATE)}
+    expected = {record.path: (record.size, record.sha256) for record in manifest.files}
     for name, data in content.items():
         if expected.get(name) != (len(data), hashlib.sha256(data).hexdigest()):
             raise DamagedError(

@@ -4,9 +4,8 @@ import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, storage_errors
-from streamfeat.records import Frozen, validated
-from streamfeat.store.documents import parse_object
+from streamfeat.errors import ConfigError, DamagedError, storage_errors
+from streamfeat.records import Frozen, read_back
 from streamfeat.store.files import read_below
 from streamfeat.store.layout import ITEMS, MANIFEST
 from streamfeat.store.manifest import Manifest, load_manifest, manifest_json
@@ -22,7 +21,9 @@ _MOST_CONFIG_BYTES = 2**24
 class RunRecord(Frozen):
     """`config.json`."""
 
-    format_version: int = RUN_VERSION
+    known_format = ("format_version", RUN_VERSION)
+
+    format_version: int
     dataset: str  # where the dataset lay
     fingerprint: str  # of the dataset
     items_sha256: str = ""  # of the copy of items.parquet; "" in runs of earlier versions
@@ -37,7 +38,6 @@ def read_record(path: str | Path) -> RunRecord:
     newer version wrote it.
     """
     file = Path(path) / RUN_CONFIG
-    remedy = "restore it, or start anew with --overwrite"
     with storage_errors(file):
         is_folder = Path(path).is_dir()
     try:
@@ -48,18 +48,7 @@ def read_record(path: str | Path) -> RunRecord:
         raise ConfigError(
             f"{path}: no run here ({RUN_CONFIG} is missing); give the folder that train was given as --run"
         )
-    values = parse_object(data, str(file), remedy)
-    if "format_version" not in values:
-        raise DamagedError(f"{file}: not readable: has no format_version; {remedy}")
-    found = values["format_version"]
-    if isinstance(found, int) and found > RUN_VERSION:
-        raise FormatVersionError(
-            f"{file}: written in run format {found}, this version reads up to {RUN_VERSION}; upgrade streamfeat"
-        )
-    try:
-        return validated(RunRecord, values, str(file))
-    except ConfigError as error:
-        raise DamagedError(f"{error}; {remedy}") from None
+    return read_back(RunRecord, data, file, "restore it, or start anew with --overwrite")
 
 
 def dataset_of(run: str | Path, dataset: str | Path | None) -> tuple[Path, Manifest]:
@@ -109,7 +98,7 @@ def write_record(path: Path, dataset: Path, manifest: Manifest, config: TrainCon
         if not _holds(path, name, content):
             write_whole(path, name, content)
     record = RunRecord(
-        dataset=str(dataset.resolve()), fingerprint=manifest.fingerprint,
+        format_version=RUN_VERSION, dataset=str(dataset.resolve()), fingerprint=manifest.fingerprint,
         items_sha256=hashlib.sha256(items).hexdigest(), train=config, versions=versions(),
     )  # fmt: skip
     write_whole(path, RUN_CONFIG, (record.model_dump_json(indent=1) + "\n").encode())
