@@ -7,7 +7,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from streamfeat import WindowStream, build_shards
+import streamfeat
+from streamfeat import WindowStream
 from streamfeat.events.synthetic import write_synthetic
 
 FIELDS = ("item", "target_item", "weight_item")  # what this model reads; others stay on the host
@@ -30,7 +31,7 @@ def step(weights: dict[str, jax.Array], batch: dict[str, jax.Array]) -> tuple[di
 with tempfile.TemporaryDirectory() as folder:
     events, data = Path(folder, "events.csv"), Path(folder, "data")
     write_synthetic(events, num_users=300, num_events=15_000, seed=1, items_per_medium=50)
-    schema = build_shards([str(events)], data, window_len=128, split="users:0.1").data_schema
+    schema = streamfeat.build(events, data, window_len=128, split="users:0.1").manifest.data_schema
     before, after = jax.random.split(jax.random.key(0))
     weights = {
         "before": 0.3 * jax.random.normal(before, (schema.num_items + 4, 32)),  # the last four: CLS, PAD, MASK, EMPTY

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from streamfeat import build_shards
+import streamfeat
 from streamfeat.events.synthetic import write_synthetic
 from streamfeat.torch import WindowDataset
 
@@ -32,7 +32,7 @@ class NextItem(nn.Module):
 with tempfile.TemporaryDirectory() as folder:
     events, data = Path(folder, "events.csv"), Path(folder, "data")
     write_synthetic(events, num_users=300, num_events=15_000, seed=1, items_per_medium=100)
-    schema = build_shards([str(events)], data, window_len=128, split="users:0.1").data_schema
+    schema = streamfeat.build(events, data, window_len=128, split="users:0.1").manifest.data_schema
     training = DataLoader(WindowDataset(data, objective="causal", batch_windows=4), batch_size=None)
     held_out = WindowDataset(data, objective="causal", batch_windows=4, split="validation")
     model = NextItem(schema.num_items, width=64)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
-from streamfeat import WindowStream, build_shards
+import streamfeat
+from streamfeat import WindowStream
 from streamfeat.events.synthetic import write_synthetic
 
 with tempfile.TemporaryDirectory() as folder:
@@ -13,7 +14,7 @@ with tempfile.TemporaryDirectory() as folder:
     write_synthetic(events, num_users=200, num_events=8_000, seed=1, items_per_medium=50)
     titled = pl.read_csv(events).with_columns(title=pl.format("{} no. {}", "medium", "item"))
     titled.write_csv(events)
-    schema = build_shards([str(events)], data, window_len=64, split="users:0.1").data_schema
+    schema = streamfeat.build(events, data, window_len=64, split="users:0.1").manifest.data_schema
 
     items, users = pl.read_parquet(data / "items.parquet"), pl.read_parquet(data / "users.parquet")
     print("Most watched:", items.top_k(3, by="targets").select("title", "medium", "targets"))

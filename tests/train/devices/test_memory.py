@@ -42,10 +42,8 @@ def status(key):
 from streamfeat import WindowStream
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
-from train.runs.checkpoint import Checkpoints
 from train.config import new_config
 from train.devices.ranks import World
-from train.training.dry_run import Estimate, dry_run
 from train.devices.launch import Launch
 from train.devices.memory import estimate
 from train.model.transformer import EventTransformer
