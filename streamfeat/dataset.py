@@ -130,7 +130,7 @@ class Dataset:
     def verify(self, *, progress: bool | None = None) -> Rows:
         """Recompute every checksum; a row for each problem, none where the dataset is sound. A `foreign` file harms no
         reader, all else is damage."""
-        found = [step for step in events_of(verify_steps(self.path), progress) if isinstance(step, Problem)]
+        found = events_of(verify_steps(self.path), progress)
         return _problems(f"{self.path}: {len(found)} problems" if found else f"{self.path}: sound", found)
 
     def repair(self, *, progress: bool | None = None) -> Rows:

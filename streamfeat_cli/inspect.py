@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from streamfeat.errors import ConfigError
+from streamfeat.plain_text import aligned
 from streamfeat.records import validated
 from streamfeat_cli.console import Json, harmless, print_summary, show
 
@@ -80,12 +81,8 @@ def _inspect_run(path: Path, as_json: bool) -> None:
 
 def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
     """Rows of texts as aligned columns; plain text, so that it can be searched and cut."""
-    widths = {name: min(max(len(name), *(len(row[name]) for row in rows)), 32) for name in rows[0]}
-    lines = [{name: name for name in rows[0]}, *rows]
-    sys.stdout.write(harmless(title) + "\n")
-    for row in lines:
-        cells = (harmless(row[name][:width], lines=False).ljust(width) for name, width in widths.items())
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+    for line in (harmless(title), *aligned(rows)):
+        sys.stdout.write(line + "\n")
 
 
 def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:

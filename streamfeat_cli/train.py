@@ -130,7 +130,9 @@ def train(
 def _launcher() -> list[str]:
     """What starts as many ranks as there are now, on one machine."""
     ranks = launched().world_size
-    return [*(["python"] if ranks == 1 else ["torchrun", "--nproc-per-node", str(ranks)]), sys.argv[0]]
+    # As a script, `streamfeat/__main__.py` would have its folder searched first, where torch.py hides torch.
+    program = ["-m", "streamfeat"] if Path(sys.argv[0]).name == "__main__.py" else [sys.argv[0]]
+    return [*(["python"] if ranks == 1 else ["torchrun", "--nproc-per-node", str(ranks)]), *program]
 
 
 def _exit_code(received: list[tuple[int, float]]) -> int:

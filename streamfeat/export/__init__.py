@@ -1,4 +1,7 @@
-"""An objective's features as plain arrays, for tools that run neither Python nor Numba."""
+"""An objective's features as plain arrays, for tools that run neither Python nor Numba.
+
+The door of h5py. The command line and `streamfeat.dataset` import it. It writes below DEST, in processes of `workers`.
+"""
 
 from streamfeat.export.export import Finished, export_steps
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
-from types import TracebackType
 from typing import Any
 
 from streamfeat.workers.process import HELD
@@ -55,16 +54,10 @@ class Child:
 
 
 class Supervisor:
-    """The processes that one parent has started: they end with the `with` block, also where that raises."""
+    """The processes that one parent has started, which end with `end`."""
 
     def __init__(self) -> None:
         self.children: list[Child] = []
-
-    def __enter__(self) -> "Supervisor":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.end()
 
     def start(self, target: Callable[..., None], args: tuple[Any, ...], name: str) -> Child:
         """A new process. A signal that comes meanwhile waits until it is known here. Raises OSError where the system

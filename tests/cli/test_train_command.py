@@ -120,6 +120,19 @@ def test_a_signal_saves_and_the_printed_command_goes_on(
     assert f"train {tiny_dataset} --run-folder '{run}' --resume --force" in shown.replace("\n", "")
 
 
+def test_a_run_that_python_m_started_goes_on_by_python_m(tmp_path: Path, tiny_dataset: Path) -> None:
+    """As a script, `streamfeat/__main__.py` would find `streamfeat/torch.py` where it looks for torch."""
+    words = [sys.executable, "-m", "streamfeat", "train", str(tiny_dataset), "--run", "run", *LONG]
+    process = subprocess.Popen(
+        words, cwd=tmp_path, env={**environment(), "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_step(tmp_path / "run", 2, process)
+    process.terminate()
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 143, shown
+    assert f"go on with: python -m streamfeat train {tiny_dataset} --run-folder run --resume" in shown.replace("\n", "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "num_kills"), [(0, 1), *(pytest.param(seed, 3, marks=pytest.mark.slow) for seed in range(1, 9))]
