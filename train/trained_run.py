@@ -19,6 +19,7 @@ from streamfeat.progress_bars import events_of, print_note
 from streamfeat.records import unknown_key, validated
 from streamfeat.rows import Rows, html_lines
 from streamfeat.signals import stop_on_interrupt
+from streamfeat.store.manifest import load_manifest
 from train.config import FIELDS, TrainConfig
 from train.devices.launch import launched
 from train.evaluation.evaluate import evaluate_steps
@@ -27,7 +28,7 @@ from train.inference.every_user import RECOMMENDATIONS_SCHEMA, Written, recommen
 from train.inference.recommend import DEFAULT_K, Recommendation, recommend_steps
 from train.runs.checkpoint import BEST
 from train.runs.metrics import read_metrics
-from train.runs.record import RunRecord, dataset_of, read_record
+from train.runs.record import RUN_DATASET, RunRecord, dataset_of, read_record
 from train.runs.standing import Figures, Standing
 from train.training.loop import train_steps
 from train.training.progress import Stopped
@@ -185,6 +186,8 @@ class TrainedRun:
             history = table.append_column("user", pa.array([str(user)] * len(table), pa.string()))
         elif not isinstance(history, str | PathLike):
             history = history_table(history, columns or {})
+        if isinstance(history, pa.Table):
+            history = self._without_only_medium(history, columns or {})
         notes: list[Note] = []
         reading = validated(BuildConfig, {"columns": dict(columns or {})}, "recommend")
         with event_files(history, reading.columns, name="history") as files:
@@ -218,6 +221,17 @@ class TrainedRun:
     def _dataset(self, given: Dataset | str | PathLike[str] | None) -> Dataset:
         path, _ = dataset_of(self.path, _path_of(given))
         return Dataset(path)
+
+    def _without_only_medium(self, history: pa.Table, columns: Mapping[str, str]) -> pa.Table:
+        """`history` without a medium column that names the run's only medium in every row.
+
+        Such a column says nothing, and the medium of a dataset that has none in its files, `item`, is no name that
+        event files may use.
+        """
+        media = load_manifest(self.path / RUN_DATASET).data_schema.media
+        if len(media) > 1 or "medium" not in history.column_names or "medium" in columns:
+            return history
+        return history.drop_columns("medium") if set(history["medium"].to_pylist()) == set(media) else history
 
     def _standing(self) -> tuple[Standing, dict[str, float | None]]:
         """How validation stands, from the metrics, and the baselines."""

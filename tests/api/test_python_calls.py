@@ -160,6 +160,25 @@ def test_tuples_are_enough_where_there_is_one_medium(tmp_path: Path) -> None:
     assert {row["user"] for row in seconds} == {"you"}
 
 
+def test_a_known_user_and_a_history_of_ours_are_asked_where_no_file_names_a_medium(tmp_path: Path) -> None:
+    """The only medium is then called `item`, which event files may not name: what we print is taken all the same."""
+    events = tmp_path / "e.csv"
+    events.write_text("user,item,timestamp\n" + "".join(f"u{n % 9},i{n % 7},{1_400_000_000 + n}\n" for n in range(90)))
+    data = streamfeat.build(events, tmp_path / "data", window_len=16, split="users:0.2")
+    run = streamfeat.train(data, tmp_path / "run", steps=2, **SMALL)
+    known = [(row["item"], row["probability"]) for row in run.recommend(user="u3", k=3, seen=True)]
+    history = data.history("u3")
+    assert {row["medium"] for row in history} == {"item"}
+    assert len(known) == 3
+    for given in (history, history.to_arrow(), list(history)):
+        assert [(row["item"], row["probability"]) for row in run.recommend(history=given, k=3, seen=True)] == known
+    only_mine = tmp_path / "mine.csv"
+    only_mine.write_text(
+        "\n".join(line for line in events.read_text().splitlines() if line[:3] in ("use", "u3,")) + "\n"
+    )
+    assert [(row["item"], row["probability"]) for row in run.recommend(history=only_mine, k=3, seen=True)] == known
+
+
 def test_verify_repair_and_export_act(folder: Path, tmp_path: Path) -> None:
     """A damaged window is named, made anew, and gone from the next check."""
     data = streamfeat.open("data")
