@@ -17,37 +17,32 @@ from streamfeat.errors import (
     DamagedError,
     DataError,
     FormatVersionError,
-    LockedError,
-    StreamfeatError,
     refusal,
     storage_errors,
 )
 from streamfeat.events.formats import expand, recognise
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split, plan_splits
-from streamfeat.records import Frozen, is_recordable, parse_object, read_back
+from streamfeat.records import Frozen, is_recordable, read_back
 from streamfeat.schema import FORMAT_VERSION
-from streamfeat.store.dataset_folder import check_no_links, links_below
-from streamfeat.store.files import LOCK, read_below, remove
-from streamfeat.store.layout import (
-    HISTORIES,
-    ITEMS,
-    MANIFEST,
-    RECEIPTS,
-    REJECTED,
-    TEMPORARY,
-    USERS,
-    WINDOWS,
+from streamfeat.store.dataset_folder import (
+    check_linked_stores,
+    check_no_links,
+    empty_folder,
+    has_links,
+    is_being_emptied,
+    is_ours,
+    mark,
 )
-from streamfeat.store.live_folders import is_held, remove_folder, run_folders
-from streamfeat.store.manifest import MAX_MANIFEST_BYTES, Manifest, SourceFile, load_manifest
-from streamfeat.store.writer import read_receipt, write_whole
+from streamfeat.store.files import foreign_names, read_below
+from streamfeat.store.layout import MANIFEST, RECEIPTS, TEMPORARY
+from streamfeat.store.manifest import Manifest, SourceFile, load_manifest
+from streamfeat.store.writer import write_whole
 
 PARTITION_ROWS = 400_000  # input rows of a partition: larger ones leave the cache while they are sorted
 MAX_PARTITIONS = 4096
 PLAN_FILE = f"{TEMPORARY}/plan.json"
 MAX_PLAN_BYTES = 2**28
-_EMPTYING = b"{}"  # what it holds while a folder is emptied: no plan
 
 # What decides no byte that is there already: more packings only add, and the bound on bad rows only stops.
 _FREE = {"packings", "max_rejected"}
@@ -145,8 +140,8 @@ def claim_folder(plan: Plan, *, overwrite: bool) -> Manifest | None:
             _check_same(root, plan_facts(manifest.config, manifest.sources), plan, "a dataset")
             return manifest
     if _is_to_go(plan, overwrite=overwrite):
-        _empty_folder(root)
-    # The plan is the first file of a build: with it, the folder is ours whatever happens next.
+        empty_folder(root)
+    mark(root)
     write_whole(root, PLAN_FILE, plan.facts.model_dump_json().encode())
     with storage_errors(root):
         (root / RECEIPTS).mkdir(exist_ok=True)
@@ -161,12 +156,10 @@ def _is_to_go(plan: Plan, *, overwrite: bool) -> bool:
     or DamagedError where another plan, or none that can be read, needs `overwrite`.
     """
     root = plan.root
-    if overwrite and ((root / MANIFEST).exists() or links_below(root)):
+    if is_being_emptied(root) or (overwrite and ((root / MANIFEST).exists() or has_links(root))):
         return True
     try:
         data = read_below(root, PLAN_FILE, MAX_PLAN_BYTES)
-        if data == _EMPTYING:
-            return True
         found = read_back(PlanFacts, data, root / PLAN_FILE, "build with --overwrite")
         _check_same(root, found, plan, "an unfinished build")
     except FileNotFoundError:
@@ -191,62 +184,20 @@ def check_folder(plan: Plan, *, overwrite: bool) -> None:
             raise ConfigError(f"{root}: is a file; give a folder for the dataset")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        names = {path.name for path in root.iterdir()}
+        foreign = foreign_names(root)
     except (NotADirectoryError, FileExistsError, FileNotFoundError):
         raise ConfigError(f"{root}: no folder can be made here; a file or a broken link stands on the way") from None
     except OSError as error:
         raise refusal(error, root) from None
-    ours = (root / PLAN_FILE).is_file() or _is_manifest(root) or _has_receipts(plan)
-    if not ours and not all(name == LOCK or _is_bare(root / name) for name in names):
+    # Unfinished builds of earlier versions have no marker.
+    if foreign and not is_ours(root) and not (root / PLAN_FILE).is_file():
         raise ConfigError(
             f"{root}: is not empty and holds no dataset; give an empty or new folder (nothing was changed)"
         )
+    check_linked_stores(root)
     inside = [source.path for source in plan.sources if Path(source.path).resolve().is_relative_to(root.resolve())]
     if inside and overwrite:
         raise ConfigError(f"{inside[0]}: lies inside {root}, which --overwrite empties; move it elsewhere")
-
-
-def _is_manifest(root: Path) -> bool:
-    """Whether a dataset's manifest lies there, even a damaged or a newer one: others also name files dataset.json."""
-    try:
-        values = parse_object(read_below(root, MANIFEST, MAX_MANIFEST_BYTES), str(root / MANIFEST), "")
-    except (OSError, StreamfeatError):
-        return False
-    return {"format_version", "fingerprint", "schema"} <= values.keys()
-
-
-def _is_bare(folder: Path) -> bool:
-    """Whether it is a folder that a build makes first, and empty: what is left where `tmp/` was removed at once."""
-    return folder.name in (RECEIPTS, TEMPORARY) and folder.is_dir() and not any(folder.iterdir())
-
-
-def _has_receipts(plan: Plan) -> bool:
-    """Whether tasks of this very plan were committed here: then it is ours, though `tmp/` was removed."""
-    tasks = (path.stem for path in (plan.root / RECEIPTS).glob("split-*.json"))
-    return any(receipt is not None and receipt.digest == plan.digest
-               for receipt in (read_receipt(plan.root, task) for task in tasks))  # fmt: skip
-
-
-def _empty_folder(root: Path) -> None:
-    """Remove a dataset or an unfinished build, nothing else; in between, the folder is ours and never looks whole.
-
-    Raises LockedError while a live run trains on it.
-    """
-    runs = run_folders(root)
-    if living := [run.name for run in runs if is_held(run)]:
-        raise LockedError(f"{root}: live run {living[0]} trains here; wait for it or stop it")
-    temporary = root / TEMPORARY
-    with storage_errors(root):
-        if temporary.is_symlink():
-            remove(temporary)
-        write_whole(root, PLAN_FILE, _EMPTYING)
-        for run in runs:
-            remove_folder(run)
-        for name in (MANIFEST, ITEMS, USERS, REJECTED, HISTORIES, WINDOWS, RECEIPTS):
-            remove(root / name)
-        for path in temporary.iterdir():
-            if path != root / PLAN_FILE:
-                remove(path)
 
 
 def _check_same(root: Path, found: PlanFacts, plan: Plan, what: str) -> None:

@@ -13,7 +13,7 @@ from streamfeat.packings.plan_windows import SplitLabel, create_packings, plan_w
 from streamfeat.packings.window_task import SEGMENTS_FILE, WindowTask
 from streamfeat.packings.windows import lay_window, specs_of
 from streamfeat.progress import Progress
-from streamfeat.store.dataset_folder import check_temporary
+from streamfeat.store.dataset_folder import check_linked_stores, check_temporary
 from streamfeat.store.files import locked, remove, sweep_temporaries
 from streamfeat.store.layout import HISTORIES, LIVE, TEMPORARY, USERS, WINDOWS
 from streamfeat.store.manifest import FileRecord, Manifest, Receipt, SplitCounts, load_manifest
@@ -42,6 +42,7 @@ def repair_steps(path: str | Path) -> Iterator[Progress | Problem | Repaired]:
     root = Path(path)
     manifest = load_manifest(root)
     check_temporary(root)
+    check_linked_stores(root)
     with locked(root, "repairs or builds"):
         sweep_temporaries(root, LIVE)
         damage: dict[str, Problem] = {}

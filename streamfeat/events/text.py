@@ -1,5 +1,6 @@
 """Delimited text: the good lines of a split, batch by batch, in a temporary file that DuckDB reads."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,8 @@ def write_batches(split: Split, file: Path, batch_rows: int, max_value_len: int)
     except OSError as error:
         raise StorageError(f"{file}: cannot be written ({error.strerror}); make space or grant access") from None
     finally:
-        stream.close()
+        with contextlib.suppress(OSError):  # a full disk refuses again what is still in the buffer
+            stream.close()
 
 
 def _add(

@@ -26,7 +26,7 @@ from streamfeat.export.shards import FEATURES, Export, ExportTask, hdf5_file, ru
 from streamfeat.progress import Note, Progress
 from streamfeat.records import parse_object, validated
 from streamfeat.store.dataset_folder import nothing_removed
-from streamfeat.store.files import LOCK, TEMPORARY, locked, read_below, rename_durably, sweep_temporaries
+from streamfeat.store.files import foreign_names, locked, read_below, rename_durably, sweep_temporaries
 from streamfeat.store.layout import METADATA, create_arrays
 from streamfeat.store.manifest import Manifest, load_manifest
 from streamfeat.store.reader import MAX_METADATA_BYTES
@@ -194,7 +194,7 @@ class _Work:
             wanted = self._export.model_dump(mode="json")
             if found != wanted:
                 raise ConfigError(_other(f"{self.folder}: holds an unfinished export,", found, wanted))
-        elif any(p.name != LOCK and not TEMPORARY.fullmatch(p.name) for p in self.folder.iterdir()):
+        elif foreign_names(self.folder):
             raise ConfigError(f"{self.folder}: is not empty and is no export under way; move it away")
         write_whole(self.folder, PLAN_FILE, self._plan.encode())
         sweep_temporaries(self.folder)

@@ -1,42 +1,122 @@
-"""Where a build, a repair and an export write: never through a symbolic link, and nobody else removes there."""
+"""Whose a dataset folder is, and how it is emptied: nothing in a folder of others is changed or removed."""
 
 import contextlib
-import os
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from streamfeat.errors import DamagedError, StorageError
-from streamfeat.store.layout import HISTORIES, RECEIPTS, TEMPORARY, WINDOWS
+from streamfeat.errors import ConfigError, DamagedError, LockedError, StorageError, StreamfeatError, storage_errors
+from streamfeat.records import parse_object
+from streamfeat.schema import EVENT_FIELDS
+from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
+from streamfeat.store.files import check_link, links_below, read_below, remove
+from streamfeat.store.layout import (
+    HISTORIES,
+    ITEMS,
+    MANIFEST,
+    MARKER,
+    METADATA,
+    RECEIPTS,
+    REJECTED,
+    TEMPORARY,
+    USERS,
+    WINDOWS,
+)
+from streamfeat.store.live_folders import is_held, remove_folder, run_folders
+from streamfeat.store.manifest import MAX_MANIFEST_BYTES
+from streamfeat.store.writer import write_whole
 
 _FOLDERS = (HISTORIES, WINDOWS, RECEIPTS, TEMPORARY)  # that a build makes
+_STORES = {WINDOWS: {"training", "validation"}, HISTORIES: {"offsets", "partition_offsets", *EVENT_FIELDS}}
+
+
+def mark(root: Path, *, emptying: bool = False) -> None:
+    """Write the marker: the folder is a build's, whatever happens next; if `emptying`, what is in it is to go."""
+    write_whole(root, MARKER, json.dumps({"holds": "dataset", "emptying": emptying}).encode() + b"\n")
+
+
+def is_ours(root: Path) -> bool:
+    """Whether a build has marked the folder, or a dataset's manifest lies there, even a damaged or a newer one."""
+    # The keys: others also name files dataset.json.
+    is_manifest = {"format_version", "fingerprint", "schema"} <= _document(root, MANIFEST).keys()
+    return is_manifest or _document(root, MARKER).get("holds") == "dataset"
+
+
+def is_being_emptied(root: Path) -> bool:
+    """Whether an `--overwrite` was killed before the folder was empty."""
+    return _document(root, MARKER).get("emptying") is True
+
+
+def _document(root: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file; {} where none can be read."""
+    try:
+        return parse_object(read_below(root, name, MAX_MANIFEST_BYTES), name, "")
+    except (OSError, StreamfeatError):
+        return {}
+
+
+def has_links(root: Path) -> bool:
+    """Whether a link stands in what a build makes, where none may be."""
+    return bool(links_below(root, _FOLDERS))
 
 
 def check_no_links(root: Path) -> None:
-    """Raise DamagedError where a symbolic link stands in what a build makes below `root`, or in place of it."""
-    if links := links_below(root):
+    """Raise DamagedError where `has_links`."""
+    if links := links_below(root, _FOLDERS):
         raise DamagedError(
             f"{root / links[0]}: is a symbolic link; links are never followed: remove it and run the same command "
             "again (nothing was changed)"
         )
 
 
-def links_below(root: Path) -> list[str]:
-    """The symbolic links in the folders that a build makes below `root`, or in place of these; by name below it."""
-    found = [name for name in _FOLDERS if (root / name).is_symlink()]
-    for name in _FOLDERS:
-        # os.walk enters no link to a folder, but one that it is given.
-        for folder, folders, files in os.walk(root / name) if name not in found else ():
-            paths = (Path(folder, entry) for entry in (*folders, *files))
-            found += [path.relative_to(root).as_posix() for path in paths if path.is_symlink()]
-    return found
+def check_linked_stores(root: Path) -> None:
+    """Raise ConfigError where a store of the dataset is a link to a folder that holds anything else than that store,
+    StorageError where it leads nowhere: what lies there would be written over."""
+    for store, members in _STORES.items():
+        path = root / store
+        if not path.is_symlink():
+            continue
+        check_link(path)
+        with storage_errors(path):
+            names = {entry.name for entry in path.iterdir() if not TEMPORARY_FILE.fullmatch(entry.name)}
+        attributes = _document(root, f"{store}/{METADATA}").get("attributes")
+        is_store = isinstance(attributes, dict) and "medium_offsets" in attributes
+        if names and not (is_store and names <= members | {METADATA}):
+            raise ConfigError(
+                f"{path}: is a symbolic link to {path.readlink()}, where not only a build has written; empty that "
+                "folder, or let the link lead to another one (nothing was changed)"
+            )
 
 
 def check_temporary(root: Path) -> None:
     """Raise DamagedError where `tmp` below `root` is no folder of its own: a link, a file."""
     path = root / TEMPORARY
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        what = "a symbolic link; links are never followed" if path.is_symlink() else "no folder"
-        raise DamagedError(f"{path}: is {what}: remove it and run the same command again (nothing was changed)")
+        raise DamagedError(
+            f"{path}: is a symbolic link or no folder: remove it and run the same command again (nothing was changed)"
+        )
+
+
+def empty_folder(root: Path) -> None:
+    """Remove a dataset or an unfinished build, nothing else; in between, the folder is ours and never looks whole.
+
+    Raises LockedError while a live run trains on it.
+    """
+    runs = run_folders(root)
+    if living := [run.name for run in runs if is_held(run)]:
+        raise LockedError(f"{root}: live run {living[0]} trains here; wait for it or stop it")
+    with storage_errors(root):
+        mark(root, emptying=True)
+        for run in runs:
+            remove_folder(run)
+        for name in (MANIFEST, ITEMS, USERS, REJECTED, HISTORIES, WINDOWS, RECEIPTS, TEMPORARY):
+            if name in _STORES and (root / name).is_symlink():
+                # The folder that it leads to stays. Its metadata goes last: the store is known by that.
+                for path in sorted((root / name).iterdir(), key=lambda path: path.name == METADATA):
+                    remove(path)
+            else:
+                remove(root / name)
 
 
 @contextlib.contextmanager

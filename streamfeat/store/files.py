@@ -1,12 +1,14 @@
 """Files below a folder: written whole and durably, opened without following a symbolic link on the way.
 
 A path is given as the folder (trusted, the user's own) and a name below it (`a/b/c`). Each step of the name is
-opened relative to the one before with O_NOFOLLOW, so that a link planted in a dataset leads nowhere.
+opened relative to the one before with O_NOFOLLOW, so that a link planted in a dataset leads nowhere. The first step
+may be a link where its name is one of MAY_BE_LINKS.
 """
 
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -18,10 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from streamfeat.errors import DamagedError, LockedError, storage_errors
+from streamfeat.errors import DamagedError, LockedError, StorageError, storage_errors
 
 STEP = re.compile(r"(?!\.{1,2}$)[a-z0-9_.-]{1,64}")  # one step of a name: lower case, no separator, not . or ..
 TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")  # .<name>.<pid>.<uuid>.tmp
+# Folders of a dataset or a run that people keep on another disk, behind a symbolic link. In them no link is followed.
+MAY_BE_LINKS = frozenset({"checkpoints", "histories.zarr", "live", "windows.zarr"})
 LOCK = ".lock"  # in a folder, held by the process that writes there
 _LOCK_BYTES = 1024  # that are quoted of it
 HASH_BLOCK = 1 << 20  # bytes read at once into reused memory
@@ -98,28 +102,25 @@ def rename_durably(old: Path, new: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened_folder(root: Path, steps: list[str]) -> Iterator[int]:
-    """A handle of the folder below `root`, made where it is missing (and its entry made durable)."""
+def _opened_folder(root: Path, steps: list[str], *, make: bool = True) -> Iterator[int]:
+    """A handle of the folder below `root`; if `make`, it is made where it is missing (and its entry made durable)."""
     here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for step in steps:
-            try:
-                os.mkdir(step, dir_fd=here)
-            except FileExistsError:
-                pass
-            else:
-                os.fsync(here)
-            here = _step_into(here, step, os.O_DIRECTORY)
+        for place, step in enumerate(steps):
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(step, dir_fd=here)
+                    os.fsync(here)
+            may_be_link = place == 0 and step in MAY_BE_LINKS
+            if may_be_link:
+                check_link(root / step)
+            follow = 0 if may_be_link else os.O_NOFOLLOW
+            there = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | follow, dir_fd=here)
+            os.close(here)
+            here = there
         yield here
     finally:
         os.close(here)
-
-
-def _step_into(here: int, step: str, flags: int) -> int:
-    """Open `step` in the folder `here`, which is closed only when that succeeds."""
-    there = os.open(step, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=here)
-    os.close(here)
-    return there
 
 
 def open_below(root: Path, name: str) -> int:
@@ -129,18 +130,15 @@ def open_below(root: Path, name: str) -> int:
     StorageError where the system refuses.
     """
     *folders, last = steps_of(name)
-    with storage_errors(root / name):
-        here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with storage_errors(root / name), _opened_folder(root, folders, make=False) as folder:
+        # O_NONBLOCK: a named pipe planted in place of a file must not hang the reader.
+        file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         try:
-            for step in folders:
-                here = _step_into(here, step, os.O_DIRECTORY)
-            # O_NONBLOCK: a named pipe planted in place of a file must not hang the reader.
-            here = _step_into(here, last, os.O_NONBLOCK)
-            check_ordinary(here, root / name)
+            check_ordinary(file, root / name)
         except BaseException:
-            os.close(here)
+            os.close(file)
             raise
-    return here
+    return file
 
 
 def check_ordinary(file: int, where: Path, remedy: str = "restore the file or build again") -> None:
@@ -162,6 +160,43 @@ def refuse_link(folder: Path) -> None:
     """Raise DamagedError where `folder` is a link: what a dataset or a run came with must not lead elsewhere."""
     if folder.is_symlink():
         raise DamagedError(f"{folder}: is a symbolic link, which is not followed; put the folder itself there")
+
+
+def check_link(folder: Path) -> None:
+    """Raise StorageError where `folder` is a link that leads to no folder, perhaps to a disk that is not mounted."""
+    if folder.is_symlink() and not folder.is_dir():
+        raise StorageError(
+            f"{folder}: is a symbolic link to {folder.readlink()}, and no folder is there; mount its disk, make that "
+            "folder, or remove the link"
+        )
+
+
+def links_below(root: Path, names: Iterable[str]) -> list[str]:
+    """The symbolic links in the folders `names` of `root` and in place of these, by name below it: none that may be."""
+    found = []
+    for name in names:
+        if name not in MAY_BE_LINKS and (root / name).is_symlink():
+            found.append(name)
+            continue
+        for folder, folders, files in os.walk(root / name):  # enters no link but `name` itself
+            paths = (Path(folder, entry) for entry in (*folders, *files))
+            found += [path.relative_to(root).as_posix() for path in paths if path.is_symlink()]
+    return found
+
+
+def foreign_names(folder: Path) -> list[str]:
+    """What speaks against taking `folder` for a new one of ours: all in it but a lock, what killed writers left, and
+    links to empty folders where links may be. Raises OSError, and StorageError for a link that leads nowhere."""
+    names = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name == LOCK or TEMPORARY.fullmatch(entry.name):
+            continue
+        if entry.name in MAY_BE_LINKS and entry.is_symlink():
+            check_link(entry)
+            if not any(entry.iterdir()):
+                continue
+        names.append(entry.name)
+    return names
 
 
 def size_and_digest(root: Path, name: str) -> tuple[int, str]:
@@ -195,7 +230,8 @@ def sweep_temporaries(root: Path, spared: str = "") -> list[str]:
     Nothing is touched below the folder `spared` of the root: others write there.
     """
     swept = []
-    for folder, folders, names in os.walk(root):
+    linked = [root / name for name in MAY_BE_LINKS - {spared} if (root / name).is_symlink()]
+    for folder, folders, names in itertools.chain.from_iterable(map(os.walk, [root, *linked])):
         if folder == str(root) and spared in folders:
             folders.remove(spared)
         for name in names:

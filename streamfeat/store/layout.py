@@ -16,6 +16,7 @@ from streamfeat.config import Compression
 from streamfeat.errors import ConfigError, StreamfeatError
 from streamfeat.store.files import read_below, write_durably
 
+MARKER = ".streamfeat"  # the first file of a build: the folder is ours
 MANIFEST = "dataset.json"
 ITEMS = "items.parquet"
 USERS = "users.parquet"

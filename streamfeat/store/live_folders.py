@@ -11,8 +11,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from streamfeat.errors import DamagedError
-from streamfeat.store.files import LOCK, open_below
+from streamfeat.store.files import LOCK, check_link, open_below
 from streamfeat.store.layout import LIVE
 
 RUN_ID = re.compile(r"\d{8}t\d{6}\.\d{6}-[0-9a-f]{8}")
@@ -36,11 +35,9 @@ def hidden_folders(root: Path) -> list[Path]:
 
 
 def live_folder(root: Path) -> Path:
-    """OUT/live, there or not. Raises DamagedError where a link stands in its place: nothing is written beyond one."""
-    folder = root / LIVE
-    if folder.is_symlink():
-        raise DamagedError(f"{folder}: is a symbolic link; links are never followed: remove it")
-    return folder
+    """OUT/live, there or not; it may be a link. Raises StorageError for one that leads nowhere."""
+    check_link(root / LIVE)
+    return root / LIVE
 
 
 def _folders(root: Path, pattern: re.Pattern[str]) -> list[Path]:

@@ -17,9 +17,9 @@ import numpy as np
 from streamfeat.errors import DamagedError, StorageError, storage_errors
 from streamfeat.progress import Progress
 from streamfeat.schema import EVENT_FIELDS
-from streamfeat.store.files import LOCK, open_below, size_and_digest
+from streamfeat.store.files import LOCK, MAY_BE_LINKS, open_below, size_and_digest
 from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
-from streamfeat.store.layout import HISTORIES, LIVE, MANIFEST, METADATA, RECEIPTS, TEMPORARY, WINDOWS
+from streamfeat.store.layout import HISTORIES, LIVE, MANIFEST, MARKER, METADATA, RECEIPTS, TEMPORARY, WINDOWS
 from streamfeat.store.manifest import FileRecord, Manifest, load_manifest
 from streamfeat.store.reader import ArrayReader
 from streamfeat.store.writer import read_receipt, receipt_file
@@ -199,16 +199,16 @@ def _check_names(root: Path, manifest: Manifest) -> Iterator[Problem]:
     """Links anywhere, and files that no record names."""
     checked = {record.path for record in manifest.files()}
     checked |= {receipt_file(receipt.task) for receipt in manifest.receipts}
-    known = checked | {MANIFEST, LOCK}
+    known = checked | {MARKER, MANIFEST, LOCK}
     folders = {str(parent) for file in known for parent in Path(file).parents} | {RECEIPTS}
     pending = [""]
     while pending:
         for entry in _entries(root / pending.pop()):
             name = os.path.relpath(entry.path, root)
-            if entry.is_symlink():
+            if entry.is_symlink() and name not in MAY_BE_LINKS:
                 if name not in checked:  # such a one has been named already
                     yield Problem("altered", "", name, None, "a symbolic link; links are never followed: remove it")
-            elif entry.is_dir(follow_symlinks=False):
+            elif entry.is_dir():
                 if name in folders:
                     pending.append(name)
                 elif name not in (TEMPORARY, LIVE):

@@ -1,5 +1,6 @@
 """Whose folder OUT is: nothing of others is touched, nothing damaged is believed, two builds never meet."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -103,13 +104,54 @@ def test_no_build_writes_or_removes_through_a_link(tmp_path: Path, events: str, 
 
 
 def test_a_link_to_an_empty_folder_makes_no_folder_of_ours(tmp_path: Path, events: str) -> None:
-    """An empty `tmp/` may be what is left of a build; one elsewhere is not."""
+    """Only where links may be: nothing is written through this one."""
     (tmp_path / "out").mkdir()
     (tmp_path / "outside").mkdir()
     (tmp_path / "out/tmp").symlink_to(tmp_path / "outside")
-    with pytest.raises(DamagedError, match="out/tmp: is a symbolic link"):
+    with pytest.raises(ConfigError, match="is not empty and holds no dataset"):
         build_shards([events], tmp_path / "out")
     assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_the_marker_alone_makes_a_folder_ours(tmp_path: Path, events: str) -> None:
+    """It is written before anything else: what of a build somebody removed, the rest is still a build's."""
+    out = tmp_path / "out"
+    leave_unfinished([events], out)
+    for name in ("tmp", "receipts"):
+        shutil.rmtree(out / name)
+    build_shards([events], out)
+    assert json.loads((out / ".streamfeat").read_text()) == {"holds": "dataset", "emptying": False}
+    (out / "dataset.json").unlink()
+    overwrite(events, out)
+    assert (out / "dataset.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["nothing", "another's", "link"])
+def test_only_our_own_marker_makes_a_folder_ours(tmp_path: Path, events: str, kind: str) -> None:
+    """Not a file of that name that says something else, nor a link to a marker elsewhere."""
+    build_shards([events], tmp_path / "data")
+    out = tmp_path / "out"
+    (out / "receipts").mkdir(parents=True)
+    (out / "receipts/split-00000.json").write_text("mine")
+    if kind == "another's":
+        (out / ".streamfeat").write_text('{"holds": "photos"}')
+    elif kind == "link":
+        (out / ".streamfeat").symlink_to(tmp_path / "data/.streamfeat")
+    before = digests(tmp_path)
+    with pytest.raises(ConfigError, match="is not empty and holds no dataset"):
+        overwrite(events, out)
+    assert digests(tmp_path) == before
+
+
+def test_a_dataset_without_a_marker_is_ours_by_its_manifest(tmp_path: Path, events: str) -> None:
+    """Earlier versions wrote none; so does an unfinished build of theirs, known by its plan."""
+    out = tmp_path / "out"
+    leave_unfinished([events], out)
+    (out / ".streamfeat").unlink()
+    build_shards([events], out)
+    (out / ".streamfeat").unlink()
+    overwrite(events, out)
+    assert (out / ".streamfeat").exists()
 
 
 def test_overwrite_removes_what_a_killed_repair_left(tmp_path: Path, events: str) -> None:

@@ -31,6 +31,7 @@ from streamfeat.errors import DamagedError, storage_errors
 from streamfeat.records import Frozen, read_back
 from streamfeat.store.files import (
     TEMPORARY,
+    check_link,
     open_below,
     refuse_link,
     remove,
@@ -97,7 +98,7 @@ class Checkpoints:
     """The checkpoints of one run: the last `keep`, and what was the best when each of them was saved.
 
     Only the process that holds the run's lock may make one of these. Raises FormatVersionError where a newer version
-    was killed while it saved, DamagedError where their folder is a link.
+    was killed while it saved, StorageError where their folder is a link that leads nowhere.
     """
 
     def __init__(self, run: Path, keep: int = 2) -> None:
@@ -105,7 +106,7 @@ class Checkpoints:
         self.folder = run / CHECKPOINTS
         # By step whose files this process wrote, or read and found whole: the best step of its standing.
         self._good: dict[int, int | None] = {}
-        refuse_link(self.folder)
+        check_link(self.folder)
         with storage_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
             sweep_temporaries(run)
@@ -230,6 +231,17 @@ def checkpoint_path(run: Path, step: int) -> Path:
     return run / CHECKPOINTS / f"step-{step:08d}"
 
 
+def remove_checkpoints(run: Path) -> None:
+    """Remove the checkpoints of a run. Of a folder behind a link only these: it stays, and what else is in it."""
+    folder = run / CHECKPOINTS
+    if not folder.is_symlink():
+        remove(folder)
+        return
+    for entry in folder.iterdir():
+        if _NAME.fullmatch(entry.name) or TEMPORARY.fullmatch(entry.name):
+            remove(entry)
+
+
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read the checkpoint in the folder `path`, every byte checked against its SHA-256.
 
@@ -237,8 +249,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     refuse_link(path)
-    if path.parent.name == CHECKPOINTS:  # elsewhere it is a copy, and what leads there the user's
-        refuse_link(path.parent)
+    check_link(path.parent)
     content = _read_verified(path)
     state = read_back(TrainState, content[_STATE], path / _STATE, _REMEDY)
     try:

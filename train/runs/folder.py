@@ -17,19 +17,20 @@ from typing import Any
 
 from streamfeat.errors import ConfigError, RankError, StreamfeatError, storage_errors
 from streamfeat.records import is_recordable, validated
-from streamfeat.store.files import LOCK, locked, remove
+from streamfeat.store.files import foreign_names, locked, remove
 from streamfeat.store.manifest import Manifest, load_manifest
 from train.config import FREE_ON_RESUME, TrainConfig, new_config
 from train.devices.ranks import World
-from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path
+from train.runs.checkpoint import BEST, LATEST, Checkpoint, checkpoint_path, remove_checkpoints
 from train.runs.metrics import METRICS
 from train.runs.record import RUN_CONFIG, RUN_DATASET, RunRecord, read_items_file, read_record, write_record
 
 TENSORBOARD = "tensorboard"
 BAD_STEPS = "bad-steps.jsonl"
 
-# In the order in which --overwrite deletes them: config.json last, so that a kill in between leaves a run.
-_OURS = (CHECKPOINTS, LATEST, BEST, METRICS, BAD_STEPS, TENSORBOARD, RUN_DATASET, RUN_CONFIG)
+# Beside checkpoints, in the order in which --overwrite deletes them: config.json last, so that a kill in between leaves
+# a run.
+_OURS = (LATEST, BEST, METRICS, BAD_STEPS, TENSORBOARD, RUN_DATASET, RUN_CONFIG)
 
 
 def _nothing() -> None:
@@ -215,10 +216,9 @@ def _check_ours(path: Path) -> None:
         return
     if not path.is_dir():
         raise ConfigError(f"{path}: is a file; give a folder for the run")
-    names = {entry.name for entry in path.iterdir() if not (entry.name.startswith(".") and entry.name.endswith(".tmp"))}
-    if RUN_CONFIG in names:
-        return
-    if foreign := sorted(names - {LOCK, RUN_DATASET}):
+    names = foreign_names(path)
+    foreign = [name for name in names if name != RUN_DATASET]  # written before config.json
+    if foreign and RUN_CONFIG not in names:
         raise ConfigError(
             f"{path}: is not empty and holds no run ({RUN_CONFIG} is missing, {foreign[0]} is there); "
             "give an empty or new folder (nothing was changed)"
@@ -228,6 +228,7 @@ def _check_ours(path: Path) -> None:
 def _clear(path: Path) -> None:
     """Delete what a run wrote, and nothing else."""
     with storage_errors(path):
+        remove_checkpoints(path)
         for name in _OURS:
             remove(path / name)
 

@@ -1,0 +1,243 @@
+"""A dataset whose stores lie on another disk, behind symbolic links: all that a dataset is good for works there.
+
+Nothing is followed below them, and nothing but what a build made is ever removed there.
+"""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from whole_builds import OPTIONS, digests, undisturbed
+
+from streamfeat.builder.coordinator import build_shards, build_steps
+from streamfeat.builder.repair import repair_steps
+from streamfeat.config import BuildConfig
+from streamfeat.errors import ConfigError, StorageError, StreamfeatError
+from streamfeat.store.files import MAY_BE_LINKS
+from streamfeat.store.layout import HISTORIES, LIVE, WINDOWS
+from streamfeat.store.verify import Problem, verify_steps
+from streamfeat.stream.stream import WindowStream
+from train.runs.checkpoint import CHECKPOINTS
+from train.training.loop import train_steps
+
+SHARD = "windows.zarr/training/0/item/c/0/0"
+STORES = ("windows.zarr", "histories.zarr")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, dict[str, str]]:
+    """Events, a dataset of them without links, and its digests."""
+    folder = tmp_path_factory.mktemp("whole")
+    events, _, found = undisturbed(folder)
+    return events, folder / "whole", found
+
+
+def build(events: str, out: Path, *, overwrite: bool = False, **options: int) -> None:
+    for _ in build_steps([events], out, BuildConfig(**(OPTIONS | options)), overwrite=overwrite):
+        pass
+
+
+def linked(out: Path, *names: str) -> Path:
+    """Make links of these names in `out` to folders of a disk of their own, moving what is there; returns the disk."""
+    disk = out.parent / "disk"
+    out.mkdir(exist_ok=True)
+    for name in names:
+        if (out / name).exists():
+            disk.mkdir(exist_ok=True)
+            shutil.move(out / name, disk / name)
+        else:
+            (disk / name).mkdir(parents=True)
+        (out / name).symlink_to(disk / name)
+    return disk
+
+
+def all_digests(out: Path) -> dict[str, str]:
+    """`digests`, with what lies behind the links."""
+    behind = {f"{name}/{file}": digest for name in STORES for file, digest in digests((out / name).resolve()).items()}
+    return digests(out) | behind
+
+
+def problems(out: Path) -> list[Problem]:
+    return [step for step in verify_steps(out) if isinstance(step, Problem)]
+
+
+def test_links_may_stand_where_the_layout_has_large_folders() -> None:
+    """The list names them once; their owners' constants are these names."""
+    assert {CHECKPOINTS, HISTORIES, LIVE, WINDOWS} == MAY_BE_LINKS
+
+
+def test_a_dataset_behind_links_is_built_streamed_verified_extended_repaired_and_overwritten(
+    tmp_path: Path, whole: tuple[str, Path, dict[str, str]]
+) -> None:
+    """To the same bytes as without links; the links stay, and so do the folders that they lead to."""
+    events, plain, expected = whole
+    out = tmp_path / "out"
+    disk = linked(out, *STORES)
+    inodes = {name: (disk / name).stat().st_ino for name in STORES}
+    build(events, out)
+    assert all_digests(out) == expected
+    assert problems(out) == []
+    with (
+        WindowStream(out, objective="causal", batch_windows=8) as stream,
+        WindowStream(plain, objective="causal", batch_windows=8) as same,
+    ):
+        for batch, other in zip(stream, same, strict=True):
+            assert all((batch[name] == other[name]).all() for name in other)
+    build(events, out, packings=3)
+    assert (disk / "windows.zarr/training/2/item/c/0/0").exists()
+    build(events, out, overwrite=True)
+    assert all_digests(out) == expected
+    (out / SHARD).unlink()
+    (disk / "windows.zarr" / f".zarr.json.7.{'a' * 32}.tmp").write_text("left by a killed writer")
+    list(repair_steps(out))
+    assert all_digests(out) == expected
+    shutil.rmtree(disk / "windows.zarr")
+    (disk / "windows.zarr").mkdir()
+    list(repair_steps(out))
+    assert all_digests(out) == expected
+    assert all((out / name).is_symlink() for name in STORES)
+    assert (disk / "histories.zarr").stat().st_ino == inodes["histories.zarr"]
+
+
+def test_a_dataset_may_itself_be_a_link(tmp_path: Path, whole: tuple[str, Path, dict[str, str]]) -> None:
+    """A user's own word for a folder."""
+    events, _, expected = whole
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    build(events, tmp_path / "out")
+    assert digests(tmp_path / "disk") == expected
+    assert problems(tmp_path / "out") == []
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from streamfeat.config import BuildConfig
+from streamfeat.builder.coordinator import build_steps
+remove, left = shutil.rmtree, int(sys.argv[3])
+def killed(path, *args, **kwargs):
+    global left
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    remove(path, *args, **kwargs)
+shutil.rmtree = killed
+list(build_steps([sys.argv[1]], sys.argv[2], BuildConfig(window_len=64), overwrite=True))
+"""
+
+
+@pytest.mark.parametrize("number", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 6, 9))])
+def test_an_overwrite_that_was_killed_while_it_emptied_a_linked_folder_goes_on(
+    tmp_path: Path, whole: tuple[str, Path, dict[str, str]], number: int
+) -> None:
+    """SIGKILL after so many folders are removed: what is left is still known as ours."""
+    events, plain, _ = whole
+    out = tmp_path / "out"
+    shutil.copytree(plain, out)
+    linked(out, *STORES)
+    (tmp_path / "killed.py").write_text(KILLED)
+    command = [sys.executable, tmp_path / "killed.py", events, out, str(number)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert not (out / "dataset.json").exists()
+    for _ in build_steps([events], out, BuildConfig(window_len=64)):
+        pass
+    build_shards([events], tmp_path / "other", window_len=64)
+    assert all_digests(out) == digests(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("what", ["another store", "one file more", "no store", "new"])
+def test_nothing_of_others_behind_a_link_is_touched(
+    tmp_path: Path, whole: tuple[str, Path, dict[str, str]], name: str, what: str
+) -> None:
+    """By a build, `--overwrite` or a repair: with the remedy, which works."""
+    events, plain, expected = whole
+    out, disk = tmp_path / "out", tmp_path / "disk" / name
+    if what == "new":  # no build has been here yet
+        linked(out, name)
+        (disk / "training").mkdir()
+    else:
+        shutil.copytree(plain, out)
+        linked(out, name)
+    if what == "another store":
+        shutil.rmtree(disk)
+        (disk / "training").mkdir(parents=True)
+        (disk / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {"mine": 1}}')
+    if what == "no store":
+        (disk / "zarr.json").unlink()
+    (disk / ("training" if what == "new" else "") / "precious").write_text("mine")
+    if what == "another store":
+        (disk / "precious").rename(disk / "training/precious")
+    before = digests(disk)
+    calls: list[Callable[[], object]] = [
+        lambda: build(events, out, packings=3), lambda: build(events, out, overwrite=True)
+    ]  # fmt: skip
+    for call in calls if what == "new" else [*calls, lambda: list(repair_steps(out))]:
+        with pytest.raises(ConfigError, match=r"not only a build has written; empty|is not empty and holds no dataset"):
+            call()
+        assert digests(disk) == before
+    shutil.rmtree(disk)
+    disk.mkdir()
+    build(events, out, overwrite=True)
+    assert all_digests(out) == expected
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_link_that_leads_nowhere_is_an_error_with_the_remedy(
+    tmp_path: Path, whole: tuple[str, Path, dict[str, str]], name: str
+) -> None:
+    """Whatever is called: a disk that is not mounted is no damage, and nothing is made in its place."""
+    events, plain, expected = whole
+    out = tmp_path / "out"
+    shutil.copytree(plain, out)
+    disk = linked(out, name)
+    disk.rename(tmp_path / "away")
+    calls: list[Callable[[], object]] = [
+        lambda: build(events, out), lambda: build(events, out, packings=3), lambda: build(events, out, overwrite=True),
+        lambda: problems(out), lambda: list(repair_steps(out)),
+    ]  # fmt: skip
+    if name == "windows.zarr":
+        calls.append(lambda: list(WindowStream(out, objective="causal", batch_windows=8)))
+    for call in calls:
+        with pytest.raises(StorageError, match=rf"{name}: is a symbolic link to .*mount its disk"):
+            call()
+        assert not disk.exists()
+    (tmp_path / "away").rename(disk)
+    assert problems(out) == []
+    assert all_digests(out) == expected
+
+
+@pytest.mark.parametrize("name", ["windows.zarr/training", "windows.zarr/training/0/item/c", "histories.zarr/item"])
+def test_no_link_is_followed_behind_a_link(tmp_path: Path, whole: tuple[str, Path, dict[str, str]], name: str) -> None:
+    """A link that may be is no way to one that may not."""
+    events, plain, expected = whole
+    out = tmp_path / "out"
+    shutil.copytree(plain, out)
+    disk = linked(out, *STORES)
+    shutil.move(disk / name, tmp_path / "outside")
+    (disk / name).symlink_to(tmp_path / "outside")
+    before = digests(tmp_path / "outside")
+    assert any("link" in problem.what for problem in problems(out))
+    for call in (lambda: build(events, out, packings=3), lambda: list(repair_steps(out))):
+        with pytest.raises(StreamfeatError, match="link"):
+            call()
+    build(events, out, overwrite=True)
+    assert digests(tmp_path / "outside") == before
+    assert all_digests(out) == expected
+
+
+def test_live_runs_may_lie_behind_a_link(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Their windows come and go: a fast disk is the place for them. What else lies there stays."""
+    data, disk = tmp_path / "data", tmp_path / "disk"
+    shutil.copytree(tiny_dataset, data)
+    disk.mkdir()
+    (disk / "precious").write_text("mine")
+    (data / "live").symlink_to(disk)
+    tiny = {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 64, "steps": 2, "live": True, "live_workers": 1}
+    list(train_steps(data, tmp_path / "run", tiny))
+    assert sorted(path.name for path in disk.iterdir()) == [".lock", "precious"]
+    assert problems(data) == []
