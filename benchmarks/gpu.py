@@ -25,8 +25,8 @@ from torch import nn
 from streamfeat import WindowStream, load_manifest
 from train import train_steps
 from train.config import PRESETS, new_config
-from train.devices.memory import estimate
 from train.model.transformer import EventTransformer
+from train.training.dry_run import Estimate, dry_run_steps
 from train.training.progress import Started, Stepped
 
 CLI = Path(__file__).parent.parent / "cli.py"
@@ -92,7 +92,9 @@ def measure(data: Path, run: Path, objective: str, steps: int, batch_tokens: int
     peak = next((flops for key, flops in PEAK_FLOPS.items() if key in name), None)
     flops = flops_per_token(data, objective) * tokens / seconds
     memory = torch.cuda.max_memory_reserved()
-    estimated = estimate(load_manifest(data), new_config(given), 1, "cuda").total
+    *_, outline = dry_run_steps(data, given)
+    assert isinstance(outline, Estimate)
+    estimated = outline.memory.needed.total
     return [
         {"name": f"{objective}: device", "value": name, "unit": ""},
         {"name": f"{objective}: tokens per second", "value": tokens / seconds, "unit": "tokens/s"},

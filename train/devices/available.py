@@ -21,21 +21,10 @@ def available_bytes(device: torch.device, root: Path = Path("/")) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     limits = [_meminfo(root / "proc/meminfo"), *_cgroup_limits(root)]
-    return min((limit for limit in limits if limit is not None), default=2**62) // _local_ranks()
+    return min((limit for limit in limits if limit is not None), default=2**62) // local_ranks()
 
 
-def held_bytes(device: torch.device) -> int:
-    """Bytes that this process holds now, of the GPU or of the machine; 0 where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _local_ranks() -> int:
+def local_ranks() -> int:
     """Ranks that share the machine, as torchrun says it."""
     text = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return max(1, int(text)) if text.isdecimal() else 1

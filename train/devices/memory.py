@@ -1,52 +1,52 @@
-"""The memory that a run needs, known before it takes any; and what to lower, by how much, where there is too little.
+"""How much memory a run needs, and which option to lower to what where there is too little.
 
-The formulas follow the model's tensors; tests/train/devices/test_memory.py holds them to measured peaks.
+Weights, gradients and the optimizer's state follow from the model, made on torch's `meta` device, which takes no
+memory. The memory of a forward and backward pass is measured (`train/training/rehearsal.py`).
 """
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from streamfeat.errors import ConfigError, RankError
 from streamfeat.store.manifest import Manifest
+from streamfeat.stream.featurize import TOKEN_ARRAYS
 from streamfeat.stream.order import lanes_of_rank, num_lanes
-from train.config import TrainConfig, divisors
-from train.devices.available import available_bytes, held_bytes
+from train.config import ModelConfig, TrainConfig, divisors
+from train.devices.available import available_bytes, local_ranks
+from train.devices.peak import give_back, held_bytes
 from train.devices.ranks import World
-from train.model.batch import NUM_GAPS, BatchFacts
-from train.model.inputs import num_tokens_of
-from train.model.loss import rows_at_a_time
+from train.model.transformer import EventTransformer
 
-# Code, caches of kernels and threads that the first step brings in, off CUDA: 130-150 MB measured with torch 2.13.
-_RUNTIME_BYTES = 150 * 10**6
-# glibc keeps freed blocks: peaks were 1.3 times those with every block given back (MALLOC_MMAP_THRESHOLD_=65536).
-_KEPT_BY_ALLOCATOR = 1.3
-_SLOTS_PER_TOKEN = 1.15  # segments padded to buckets of similar length
-_BATCH_TOKEN_BYTES = 68  # of the stream's arrays, over all fields
-_CHUNK_TOKEN_BYTES = 25  # of a decoded chunk
+# What a producer process holds beside its shard and shares with no other: RssAnon after its first shard was 118 to
+# 119 MB on three invented datasets, at a peak (VmHWM) of 254 MB with the code of libraries.
+_PRODUCER_BYTES = 120 * 10**6
 
 
 @dataclass(frozen=True)
 class MemoryNeeded:
-    """Bytes that one rank takes at its largest, by purpose."""
+    """Bytes that one rank needs at its peak, by purpose."""
 
     weights: int
     gradients: int  # with what ranks exchange them in
-    optimizer: int
-    activations: int  # of one forward pass, and what its backward pass holds beside them
-    logits: int  # rows of logits in work, and gradients of the item table
-    batches: int  # micro-batches as tensors, and off CUDA the stream's arrays
-    saving: int  # a checkpoint's bytes; not at the same time as a pass
-    runtime: int
+    optimizer: int  # the two moments of AdamW
+    batches: int  # off CUDA: arrays of the stream, and the decoded chunks that they come from
+    producers: int  # off CUDA: the processes that a live run starts
+    saving: int  # a checkpoint's bytes; never at the same time as a pass
+    activations: int = 0  # all else that a pass needs; 0 before it is measured
 
     @property
     def total(self) -> int:
-        """At the largest moment."""
-        state = self.weights + self.gradients + self.optimizer + self.runtime
-        return state + max(self.activations + self.logits + self.batches, self.saving + self.batches)
+        """Bytes at the peak."""
+        return self.lasting + max(self.activations, self.saving)
+
+    @property
+    def lasting(self) -> int:
+        """Bytes that are held from the first step to the last."""
+        return self.weights + self.gradients + self.optimizer + self.batches + self.producers
 
 
 @dataclass(frozen=True)
@@ -54,118 +54,79 @@ class Memory:
     """What a rank needs and what it can have, in bytes."""
 
     needed: MemoryNeeded
-    available: int
+    available: int  # on the rank that has least
     held: int  # already, before any of it
 
     @property
     def fits(self) -> bool:
         return self.needed.total <= self.available
 
+    @property
+    def room(self) -> int:
+        """Bytes that are left for a pass."""
+        return self.available - self.needed.lasting
 
-def estimate(manifest: Manifest, config: TrainConfig, world_size: int, device_type: str) -> MemoryNeeded:
-    """What a rank needs on a device of that type, `cuda` or `cpu`."""
-    on_gpu, num_weights = device_type == "cuda", num_parameters(manifest, config)
-    of_passes = _on_gpu if on_gpu else _on_cpu
-    activations, logits, batches = of_passes(manifest, config, world_size)
+    def with_activations(self, num_bytes: int) -> "Memory":
+        """A copy in which a pass needs so many bytes."""
+        return replace(self, needed=replace(self.needed, activations=num_bytes))
+
+
+def lasting_needs(manifest: Manifest, config: TrainConfig, world: World) -> MemoryNeeded:
+    """What a rank holds from the first step on, and what saving takes: all but a pass. Allocates nothing large."""
+    with torch.device("meta"):
+        model = EventTransformer.of(manifest, config, np.zeros(manifest.num_items, np.int64))
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    on_gpu = world.device.type == "cuda"
     return MemoryNeeded(
-        weights=4 * num_weights,
-        gradients=4 * num_weights * (1 if world_size == 1 else 2),
-        optimizer=8 * num_weights,
-        activations=round(activations),
-        logits=round(logits),
-        batches=round(batches),
-        saving=0 if on_gpu else 16 * num_weights,
-        runtime=0 if on_gpu else _RUNTIME_BYTES,
+        weights=weights,
+        gradients=weights * (1 if world.size == 1 else 2),
+        optimizer=2 * weights,
+        batches=0 if on_gpu else _batch_bytes(manifest, config, world),
+        producers=0 if on_gpu or not config.live else _producer_bytes(manifest, config),
+        saving=0 if on_gpu else 4 * weights,  # of the optimizer's state, copied and as a file's bytes
     )
 
 
-def _on_gpu(manifest: Manifest, config: TrainConfig, world_size: int) -> tuple[float, float, float]:
-    """Bytes of activations, logits and batches; what the stream holds is the host's. Compiled, under autocast;
-    held to five peaks of torch 2.11 on an H200, taken before attention had kernels of its own."""
-    facts, shape = BatchFacts.of(manifest, config), config.model
-    width, hidden = shape.width, round(shape.feed_forward * shape.width)
-    micro = config.micro_batch_windows(facts.schema.window_len, world_size) * facts.schema.window_len
-    watches, ratings = _targets_of(facts, micro)
-    # The stream in float32, before attention and after; norms, queries, keys, values and what comes of them in
-    # bfloat16; dropout's masks in bytes.
-    layer = 24 * width + 7 * hidden + 4 * shape.heads
-    activations = micro * (shape.layers * layer + 12 * width) + width * (8 * watches + 20 * ratings)
-    # The compiler gives the softmax, its gradients and what is scattered into them buffers of their own: 8.5 to 11.6
-    # were measured.
-    logits = 10 * 4 * _largest_logits(facts, "cuda") + 4 * facts.schema.num_items * width
-    return activations, logits, 2 * micro * (64 + 8 * facts.num_values)
+def _batch_bytes(manifest: Manifest, config: TrainConfig, world: World) -> int:
+    """The trainer holds one batch, one is ready, and each thread fills one; each lane holds two decoded chunks."""
+    schema, batch_windows = manifest.data_schema, config.batch_windows(manifest.data_schema.window_len)
+    in_batches = (config.threads + 2) * batch_windows // world.size
+    of_batches = sum(np.dtype(dtype).itemsize for dtype in TOKEN_ARRAYS.values())
+    lanes = len(lanes_of_rank(batch_windows, world.rank, world.size))
+    in_chunks = 2 * lanes * manifest.splits["training"].chunk_windows
+    return schema.window_len * (in_batches * of_batches + in_chunks * _stored_token_bytes(manifest))
 
 
-def _on_cpu(manifest: Manifest, config: TrainConfig, world_size: int) -> tuple[float, float, float]:
-    """Bytes of activations, logits and batches."""
-    facts, shape = BatchFacts.of(manifest, config), config.model
-    window_len, width, heads = facts.schema.window_len, shape.width, shape.heads
-    hidden = round(shape.feed_forward * width)
-    share = config.batch_windows(window_len) // world_size
-    micro = config.micro_batch_windows(window_len, world_size) * window_len
-    watches, ratings = _targets_of(facts, micro)
-    pairs, terms = _pairs_per_token(manifest), 3 if facts.relative else 0
-    # Values of 4 bytes that the backward pass reads: norms, masks and residuals; queries, keys and values; SwiGLU.
-    layer = 10 * width + 3 * _SLOTS_PER_TOKEN * width + 5 * hidden + heads * pairs
-    # The backward pass of a layer holds gradients of its own beside all that was kept.
-    backward = 3 * hidden + 4 * _SLOTS_PER_TOKEN * width + heads * pairs
-    outside = 6 * width + 2 * facts.num_values
-    activations = micro * (shape.layers * layer + backward + outside) + width * (2 * watches + 10 * ratings)
-    logits = _largest_logits(facts, "cpu") + 4 * facts.schema.num_items * width
-    batches = (config.threads + 2) * share * window_len * _BATCH_TOKEN_BYTES
-    lanes = len(lanes_of_rank(config.batch_windows(window_len), 0, world_size))
-    batches += 2 * lanes * manifest.splits["training"].chunk_windows * window_len * _CHUNK_TOKEN_BYTES
-    # Of a micro-batch: its fields, indices of 8 bytes, the bias terms of pairs and how they are made.
-    indices = 8 * heads * (3 * _SLOTS_PER_TOKEN + 4) + 24
-    of_pass = micro * (64 + 8 * facts.num_values + indices + pairs * (4 + 4 * terms + 13))
-    return (
-        _KEPT_BY_ALLOCATOR * 4 * activations,
-        _KEPT_BY_ALLOCATOR * 4 * logits,
-        _KEPT_BY_ALLOCATOR * (batches + of_pass),
-    )
+def _producer_bytes(manifest: Manifest, config: TrainConfig) -> int:
+    """A rank's share of all producers. Each holds a shard twice: as arrays and encoded."""
+    shard_tokens = manifest.splits["training"].shard_windows * manifest.data_schema.window_len
+    each = _PRODUCER_BYTES + 2 * shard_tokens * _stored_token_bytes(manifest)
+    return config.num_producers() * each // local_ranks()
 
 
-def _targets_of(facts: BatchFacts, tokens: int) -> tuple[float, float]:
-    """About how many watch and rating targets that many tokens have."""
-    shares = facts.target_shares.items()
-    return (
-        sum(tokens * share for task, share in shares if task.endswith("_watch")),
-        sum(tokens * share for task, share in shares if task.endswith("_rating")),
-    )
+def _stored_token_bytes(manifest: Manifest) -> int:
+    return sum(field.dtype.itemsize for field in manifest.data_schema.token_fields())
 
 
-def _largest_logits(facts: BatchFacts, device_type: str) -> int:
-    """Logits that are held at once, of the medium with the most."""
-    sizes: list[int] = np.diff(facts.schema.medium_offsets).tolist()
-    return max(rows_at_a_time(device_type, size) * size for size in sizes)
-
-
-def num_parameters(manifest: Manifest, config: TrainConfig) -> int:
-    """Numbers that `EventTransformer` learns, without making one."""
-    facts, shape, schema = BatchFacts.of(manifest, config), config.model, manifest.data_schema
-    width, hidden = shape.width, round(shape.feed_forward * shape.width)
-    rows = num_tokens_of(schema.num_items) + num_tokens_of(len(schema.media)) + schema.status_tokens.empty + 1
-    rows += NUM_GAPS if facts.relative else num_tokens_of(schema.window_len)
-    rows += 2 * facts.num_values + (NUM_GAPS if facts.causal else 0)
-    layer = 2 * width + 4 * width**2 + 3 * width * hidden + (3 * shape.heads if facts.relative else 0)
-    heads = 2 * schema.num_items + 4 * width**2 + width
-    return rows * width + shape.layers * layer + width + heads
-
-
-def check_memory(
+def check_lasting_needs(
     manifest: Manifest, config: TrainConfig, world: World, *, resumed: bool = False, force: bool = False
 ) -> Memory:
-    """What a rank needs, and what the rank with the least can have. Called by all ranks alike.
+    """What a rank needs without a pass, and what the rank with the least memory can have. All ranks must call it.
 
-    Raises ConfigError, with the numbers and what would fit, where it is too little, unless `force` is set.
+    Raises ConfigError, with the numbers and what would fit, where that is too little, unless `force` is set.
     """
-    needed = estimate(manifest, config, world.size, world.device.type)
+    give_back(world.device)
+    held = held_bytes(world.device)
     available = int(world.concatenated(np.array([available_bytes(world.device)], np.int64)).min())
-    memory = Memory(needed, available, held_bytes(world.device))
+    memory = Memory(lasting_needs(manifest, config, world), available, held)
     if not memory.fits and not force:
-        fitting = remedy(manifest, config, world, available, resumed=resumed)
-        raise ConfigError(f"{shortage(memory, world)}; {fitting}, or try all the same with --force")
+        raise too_large(memory, world, smaller_run(manifest, config, world, memory, resumed=resumed))
     return memory
+
+
+def too_large(memory: Memory, world: World, fitting: str) -> ConfigError:
+    """The refusal of a run."""
+    return ConfigError(f"{shortage(memory, world)}; {fitting}, or try all the same with --force")
 
 
 def shortage(memory: Memory, world: World) -> str:
@@ -177,34 +138,39 @@ def shortage(memory: Memory, world: World) -> str:
     return f"{each} needs about {_size(memory.needed.total)} ({listed}), {where} has {_size(memory.available)} for it"
 
 
-def remedy(manifest: Manifest, config: TrainConfig, world: World, available: int, *, resumed: bool = False) -> str:
-    """What would fit: smaller passes, which change no batch, else a smaller batch, else a narrower model."""
+def smaller_run(manifest: Manifest, config: TrainConfig, world: World, memory: Memory, *, resumed: bool = False) -> str:
+    """What would fit, with passes of one window: a smaller batch, else a narrower model.
+
+    `memory.needed.activations` are those of one window, and taken to be less in a narrower model; where they are not
+    known, half of what is available is left for them.
+    """
     window_len, shape = manifest.data_schema.window_len, config.model
     lower = "start anew and lower" if resumed else "lower"  # a run that goes on keeps its batches and its model
+    activations, micro = memory.needed.activations, f"--micro-batch-tokens to {window_len}"
 
-    def fits(**changes: object) -> bool:
-        return estimate(manifest, config.model_copy(update=changes), world.size, world.device.type).total <= available
+    def fits(width: int, **changes: object) -> bool:
+        needed = lasting_needs(manifest, config.model_copy(update=changes), world)
+        of_pass = activations * width // shape.width if activations else memory.available // 2
+        return replace(needed, activations=of_pass).total <= memory.available
 
-    now = config.micro_batch_windows(window_len, world.size)
-    for windows in _smaller_passes(config, window_len, world.size):
-        if fits(micro_batch_tokens=windows * window_len):
-            return (
-                f"lower --micro-batch-tokens to {windows * window_len} (now {now * window_len}), which changes no batch"
-            )
     tokens = config.batch_windows(window_len) * window_len // 2
     while tokens >= window_len * world.size:
         windows = config.model_copy(update={"batch_tokens": tokens}).batch_windows(window_len)
-        is_shared = num_lanes(windows) % world.size == 0
-        if is_shared and fits(batch_tokens=tokens, micro_batch_tokens=window_len):
-            micro = f"--micro-batch-tokens to {window_len}"
+        if num_lanes(windows) % world.size == 0 and fits(shape.width, batch_tokens=tokens):
             return f"{lower} --batch-tokens to {tokens} (now {config.batch_tokens}) and {micro}"
         tokens //= 2
+    for width in _narrower(shape):
+        if fits(width, model=shape.model_copy(update={"width": width})):
+            return f"{lower} --width to {width} (now {shape.width}) and {micro}"
+    return "no width makes it fit: leave out rare items (build-shards --min-item-events) or take a larger machine"
+
+
+def _narrower(shape: ModelConfig) -> Iterator[int]:
+    """About a half of the width, a quarter, and so on, as the heads divide them."""
     width = shape.width // 2 // shape.heads * shape.heads
     while width >= max(8, shape.heads):
-        if fits(model=shape.model_copy(update={"width": width}), micro_batch_tokens=window_len):
-            return f"{lower} --width to {width} (now {shape.width}) and --micro-batch-tokens to {window_len}"
+        yield width
         width = width // 2 // shape.heads * shape.heads
-    return "no width makes it fit: leave out rare items (build-shards --min-item-events) or take a larger machine"
 
 
 @contextlib.contextmanager
@@ -213,10 +179,10 @@ def told_what_to_lower(config: TrainConfig, window_len: int, world: World) -> It
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_of_memory(error):
+        if not is_lack_of_memory(error):
             raise
         now, shape = config.micro_batch_windows(window_len, world.size), config.model
-        smaller = next(iter(n for n in _smaller_passes(config, window_len, world.size) if n <= now / 2), 0)
+        smaller = next(iter(n for n in smaller_passes(config, window_len, world.size) if n <= now / 2), 0)
         what = (
             f"lower --micro-batch-tokens (now {now * window_len}) to {smaller * window_len}, which changes no batch; "
             "a run that was saved goes on with --resume and that option"
@@ -228,28 +194,18 @@ def told_what_to_lower(config: TrainConfig, window_len: int, world: World) -> It
             f"out of memory, with {now} windows of {window_len} tokens in a forward pass of {shape.layers} layers × "
             f"{shape.width}; {what}"
         )
-        # Of errors that all ranks may make alike, the command line prints rank 0's alone; this one is not such.
+        # Of a ConfigError, which all ranks raise alike, the command line prints rank 0's only. This one may be one rank's.
         raise (ConfigError if world.is_first else RankError)(message) from error
 
 
-def _smaller_passes(config: TrainConfig, window_len: int, world_size: int) -> list[int]:
+def smaller_passes(config: TrainConfig, window_len: int, world_size: int) -> list[int]:
     """Windows of a pass below the present number, largest first; each divides a rank's share."""
     now, share = config.micro_batch_windows(window_len, world_size), config.batch_windows(window_len) // world_size
     return [n for n in reversed(divisors(share)) if n < now]
 
 
-def _pairs_per_token(manifest: Manifest) -> float:
-    """Tokens that a token's segment holds, on average over tokens, padding included.
-
-    Twice the mean history, as if lengths were spread exponentially, less what windows cut off; on invented
-    histories of mean 61 and 376 in windows of 256 and 1024, 98 and 550 where 110 and 440 were measured.
-    """
-    training, window_len = manifest.splits["training"], manifest.data_schema.window_len
-    mean = training.tokens / max(1, training.users)
-    return min(window_len, 2 * mean * window_len / (window_len + mean))
-
-
-def _is_of_memory(error: BaseException) -> bool:
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the device or the host."""
     said = str(error)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in said for words in ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")

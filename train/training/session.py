@@ -13,7 +13,7 @@ from streamfeat.progress import Note
 from streamfeat.store.tables import read_items
 from streamfeat.stream.order import lanes_of_rank, steps_per_epoch
 from train.devices.device import check_heads
-from train.devices.memory import check_memory, shortage
+from train.devices.memory import check_lasting_needs, shortage
 from train.devices.ranks import World
 from train.model.targets import Arrays, task_names
 from train.model.transformer import EventTransformer
@@ -28,6 +28,7 @@ from train.training.baseline_losses import score_baselines
 from train.training.feed import Feed, open_feed
 from train.training.lap import Lap
 from train.training.progress import Finished, Losses, Saved, Started, Stepped, Stopped, TrainingReport, Validated
+from train.training.rehearsal import check_pass
 from train.training.restore import restore
 from train.training.stopping import check_has_figure, check_monitor
 from train.training.update import Update, Updater, finite_or_none, scaled_sum
@@ -56,11 +57,12 @@ class Session:
         self.item_targets = read_items(run.dataset).targets
         check_heads(world.device, self.config.model)
         self.notes: list[Note] = []  # what there is to read before the first step
-        self.memory = check_memory(self.manifest, self.config, world, resumed=run.resumed, force=force)
-        if not self.memory.fits:
-            self.notes.append(Note(f"{shortage(self.memory, world)}; going on, as --force says", warning=True))
+        memory = check_lasting_needs(self.manifest, self.config, world, resumed=run.resumed, force=force)
         model = EventTransformer.of(self.manifest, self.config, self.item_targets).to(world.device)
         self.updater = Updater(model, self.manifest, self.config, self.num_steps, world)
+        self.memory = check_pass(run, world, self.updater, memory, force=force)
+        if not self.memory.fits:
+            self.notes.append(Note(f"{shortage(self.memory, world)}; going on, as --force says", warning=True))
         state, checkpoints = restore(run, world, self.updater, self.notes) if run.resumed else (None, None)
         self.step, self.bad_steps = (state.step, state.bad_steps) if state else (0, 0)
         self.standing = state.standing if state else Standing()

@@ -135,6 +135,23 @@ class Updater:
         self.optimizer.step()
         return Update(losses, scaled_sum(losses, self.scales), rate, norm_value)
 
+    def rehearse(self, arrays: Arrays) -> None:
+        """The pass of one micro-batch, forward and backward, with all of its gradients at once. No rank waits for
+        another, and nothing stays of it."""
+        weights = weight_sums(arrays, self.facts.schema)
+        divisors = {task: total for task, total in weights.items() if total}
+        if not divisors:
+            return
+        generators = [self.device] if self.device.type == "cuda" else []
+        try:
+            for parameter in self.model.parameters():  # as from the second pass of a step on
+                parameter.grad = torch.zeros_like(parameter)
+            with torch.random.fork_rng(generators), without_sync(self._replica):
+                batch = to_batch(arrays, slice(0, len(arrays["window"])), self.facts, self.device)
+                self._backward(batch, divisors)
+        finally:
+            self.optimizer.zero_grad()
+
     def rate_of(self, step: int) -> float:
         """The learning rate of update `step` (from 0)."""
         return learning_rate(self.config, step, self.num_steps)

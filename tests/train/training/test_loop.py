@@ -361,8 +361,13 @@ def test_running_out_of_device_memory_names_the_option_to_lower(
 ) -> None:
     """Sizes and --micro-batch-tokens, which changes no number; never a silent retry."""
 
-    def run_out(model: EventTransformer, batch: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    calls, loss_sums = [], EventTransformer.loss_sums
+
+    def run_out(model: EventTransformer, batch: Any) -> dict[str, torch.Tensor]:
+        calls.append(batch)
+        if len(calls) > 1:  # the rehearsal before the first step still had enough
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss_sums(model, batch)
 
     monkeypatch.setattr(EventTransformer, "loss_sums", run_out)
     with pytest.raises(ConfigError, match=r"3 windows of 32 tokens.*1 layers × 16.*--micro-batch-tokens \(now 96\)"):
