@@ -194,7 +194,7 @@ def told_what_to_lower(config: TrainConfig, window_len: int, world: World) -> It
             f"out of memory, with {now} windows of {window_len} tokens in a forward pass of {shape.layers} layers × "
             f"{shape.width}; {what}"
         )
-        # Of a ConfigError, which all ranks raise alike, the command line prints rank 0's only. This one may be one rank's.
+        # All ranks raise a ConfigError alike, and the command line prints rank 0's only. This error is one rank's.
         raise (ConfigError if world.is_first else RankError)(message) from error
 
 
