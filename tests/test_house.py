@@ -58,6 +58,20 @@ def test_the_steps_of_the_workflow_are_targets_and_scripts_that_are_there() -> N
         assert target in targets if command == "make" else os.access(HOUSE / command, os.X_OK)
 
 
+def test_every_file_that_the_walks_pass_exists() -> None:
+    """A name without a folder stands in the folder of the one before it in its line."""
+    walks = (HOUSE / "docs" / "design.md").read_text("utf-8").partition("\n## Walks")[2].partition("\n## ")[0]
+    missing = []
+    for line in walks.splitlines():
+        folder = Path()
+        for name in re.findall(r"`([\w/]+\.py)`", line):
+            folder = Path(name).parent if "/" in name else folder
+            if name != "cli.py" and not (HOUSE / folder / Path(name).name).exists():
+                missing.append(name)
+    assert missing == []
+    assert walks.count("\n10. ") == walks.count("\n**") == 3
+
+
 def test_every_file_of_the_library_has_a_docstring_and_a_sane_size() -> None:
     """A newcomer reads what a file is for in its first line; about 300 lines is where it is two things."""
     files = [path for folder in ("streamfeat", "train") for path in (HOUSE / folder).rglob("*.py")]
