@@ -72,6 +72,16 @@ def test_every_file_that_the_walks_pass_exists() -> None:
     assert walks.count("\n10. ") == walks.count("\n**") == 3
 
 
+def test_make_help_names_every_target() -> None:
+    """A target without a line in it is found by nobody."""
+    done = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=HOUSE, capture_output=True, text=True, check=True
+    )
+    targets = re.findall(r"^\.PHONY: (.*)", (HOUSE / "Makefile").read_text("utf-8"), re.MULTILINE)[0].split()
+    named = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert sorted(target for target, _ in named) == sorted(targets)
+
+
 def test_every_file_of_the_library_has_a_docstring_and_a_sane_size() -> None:
     """A newcomer reads what a file is for in its first line; about 300 lines is where it is two things."""
     files = [path for folder in ("streamfeat", "train") for path in (HOUSE / folder).rglob("*.py")]
