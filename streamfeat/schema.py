@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamfeat.records import Frozen
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 FIELD_NAMES = ("item", "user", "position", "time", "rating", "status", "completion")
 EVENT_FIELDS = ("item", "time", "rating", "status", "completion")  # the columns of histories.zarr

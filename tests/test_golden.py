@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 import streamfeat_cli
 from streamfeat.errors import StreamfeatError
+from streamfeat.schema import FORMAT_VERSION
 from streamfeat.store.manifest import load_manifest
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -84,6 +85,10 @@ def test_an_older_dataset_is_extended(golden: Path) -> None:
     done = call("build-shards", "events.csv", "users", "--split", "users:0.1", "--packings", "3", *BUILD)
     assert done.exit_code == 0, done.output
     assert load_manifest("users").splits["training"].packings == 3
+    written = json.loads(Path("users/dataset.json").read_text("utf-8"))
+    assert written["format_version"] == FORMAT_VERSION, "what is written now is in today's format"
+    for receipt in written["receipts"]:
+        assert json.loads(Path(f"users/receipts/{receipt['task']}.json").read_text("utf-8")) == receipt
     assert all(path.read_bytes() == content for path, content in before.items())
     assert call("verify", "users").exit_code == 0
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,29 @@ from streamfeat.schema import FORMAT_VERSION, FloatCode, Schema
 from streamfeat.store.array_files import map_arrays, texts_of
 from streamfeat.store.histories import HeldOut
 from streamfeat.store.layout import HISTORIES, ArraySpec, create_arrays
-from streamfeat.store.manifest import FileRecord, Manifest, MediumScales, Receipt
+from streamfeat.store.manifest import Manifest, MediumScales
+from streamfeat.store.receipts import (
+    FileRecord,
+    HistoryReceipt,
+    MetadataReceipt,
+    OffsetsReceipt,
+    Receipt,
+    ReceiptT,
+    RejectedReceipt,
+    SortedReceipt,
+    SplitReceipt,
+    Store,
+    TablesReceipt,
+)
 from streamfeat.store.tables import write_items, write_users
 from streamfeat.store.writer import commit_receipt, metadata_records, write_shard
 
 TIE_RULE = "equal timestamps of a user keep the order of the input"
 
 
-def check_media(config: BuildConfig, splits: Sequence[Receipt]) -> None:
+def check_media(config: BuildConfig, splits: Sequence[SplitReceipt]) -> None:
     """Raise ConfigError where `media` names one that no event has."""
-    seen = sorted({medium for receipt in splits for medium in receipt.facts["media_seen"]})
+    seen = sorted({medium for receipt in splits for medium in receipt.facts.media_seen})
     unknown = [name for name in config.media if name not in seen]
     if unknown:
         found = ", ".join(seen) or "none"
@@ -37,9 +51,9 @@ def check_media(config: BuildConfig, splits: Sequence[Receipt]) -> None:
         )
 
 
-def check_left(splits: Sequence[Receipt], counts: Counter[str]) -> None:
+def check_left(splits: Sequence[SplitReceipt], counts: Counter[str]) -> None:
     """Raise DataError where the options left no event."""
-    if not any(receipt.facts["num_blocks"] for receipt in splits):
+    if not any(receipt.facts.num_blocks for receipt in splits):
         reasons = ", ".join(
             f"{number} {name.replace('_', ' ')}"
             for name, number in counts.items() if number and name.startswith(("rejected", "left_out"))
@@ -47,41 +61,46 @@ def check_left(splits: Sequence[Receipt], counts: Counter[str]) -> None:
         raise DataError(f"0 of {counts['rows']} events are left ({reasons}); check --media, --no-planned and the input")
 
 
-def schema_of(config: BuildConfig, vocabulary: Vocabulary, partitions: Sequence[Receipt]) -> Schema:
+def schema_of(config: BuildConfig, vocabulary: Vocabulary, partitions: Sequence[SortedReceipt]) -> Schema:
     """The schema of the dataset that these partitions make."""
-    ranges = [receipt.facts["time_range"] for receipt in partitions if receipt.facts["time_range"]]
-    origin, latest = min(low for low, _ in ranges), max(high for _, high in ranges)
+    facts = [receipt.facts for receipt in partitions]
+    times = [time for each in facts for time in each.time_range]
+    origin, latest = min(times), max(times)
     return Schema(
         media=vocabulary.media,
         medium_offsets=vocabulary.medium_offsets,
-        num_users=sum(receipt.facts["users"] for receipt in partitions),
+        num_users=sum(each.users for each in facts),
         window_len=config.window_len,
         time_dtype="uint32" if latest - origin < 2**32 else "int64",
         time_origin=origin,
-        rating=FloatCode.of_levels(merged_levels(partitions, "rating_levels")),
-        completion=FloatCode.of_levels(merged_levels(partitions, "completion_levels")),
-        rating_max=max(receipt.facts["rating_max"] for receipt in partitions),
+        rating=FloatCode.of_levels(merged_levels(each.rating_levels for each in facts)),
+        completion=FloatCode.of_levels(merged_levels(each.completion_levels for each in facts)),
+        rating_max=max(each.rating_max for each in facts),
     )
 
 
-def first_places(partitions: Sequence[Receipt], what: str) -> list[int]:
-    """Prefix sums over the partitions of a fact, one more than there are partitions."""
-    sums = np.cumsum([0, *(receipt.facts[what] for receipt in partitions)])
-    return [int(place) for place in sums]
+def first_events(partitions: Sequence[SortedReceipt]) -> list[int]:
+    """Of each partition the place of its first event in `histories.zarr`, and how many events there are."""
+    return [0, *accumulate(receipt.facts.events for receipt in partitions)]
 
 
-def write_offsets(root: Path, plan: Plan, schema: Schema, partitions: Sequence[Receipt]) -> Receipt:
+def first_users(partitions: Sequence[SortedReceipt]) -> list[int]:
+    """Of each partition its first user, and how many users there are."""
+    return [0, *accumulate(receipt.facts.users for receipt in partitions)]
+
+
+def write_offsets(root: Path, plan: Plan, schema: Schema, partitions: Sequence[SortedReceipt]) -> OffsetsReceipt:
     """Commit `offsets` and `partition_offsets` of `histories.zarr`."""
-    first_events, first_users = first_places(partitions, "events"), first_places(partitions, "users")
-    offsets = np.empty(first_users[-1] + 1, np.int64)
-    offsets[-1] = first_events[-1]
+    events, users = first_events(partitions), first_users(partitions)
+    offsets = np.empty(users[-1] + 1, np.int64)
+    offsets[-1] = events[-1]
     for number, receipt in enumerate(partitions):
         local = map_arrays(root, receipt.files[0].path)["offsets"][:-1]
-        offsets[first_users[number] : first_users[number + 1]] = local + first_events[number]
+        offsets[users[number] : users[number + 1]] = local + events[number]
     arrays = {
         "offsets": (offsets, "user_edge", "history i is the events offsets[i] to offsets[i+1]-1, oldest first"),
         "partition_offsets": (
-            np.array(first_users, np.int64), "partition_edge",
+            np.array(users, np.int64), "partition_edge",
             "partition p is the users partition_offsets[p] to partition_offsets[p+1]-1",
         ),
     }  # fmt: skip
@@ -96,28 +115,27 @@ def write_offsets(root: Path, plan: Plan, schema: Schema, partitions: Sequence[R
         for shard in range(spec.num_shards):
             rows = values[shard * EVENT_SHARD : (shard + 1) * EVENT_SHARD]
             files.append(write_shard(root, HISTORIES, spec, shard, rows))
-    return _commit(root, plan, "offsets", "history", len(offsets), files)
+    return _committed(root, OffsetsReceipt(task="offsets", digest=plan.digest, rows=len(offsets), files=tuple(files)))
 
 
-def history_tasks(plan: Plan, schema: Schema, partitions: Sequence[Receipt]) -> list[HistoryTask]:
+def history_tasks(plan: Plan, schema: Schema, partitions: Sequence[SortedReceipt]) -> list[HistoryTask]:
     """One task per shard of the event columns, each with the partitions that its range touches."""
-    edges = np.array(first_places(partitions, "events"))
-    users = first_places(partitions, "users")
+    edges, users = first_events(partitions), first_users(partitions)
     tasks = []
-    for shard in range(-(-int(edges[-1]) // EVENT_SHARD)):
-        low, high = shard * EVENT_SHARD, min((shard + 1) * EVENT_SHARD, int(edges[-1]))
+    for shard in range(-(-edges[-1] // EVENT_SHARD)):
+        low, high = shard * EVENT_SHARD, min((shard + 1) * EVENT_SHARD, edges[-1])
         touched = [p for p in range(len(partitions)) if edges[p] < high and edges[p + 1] > low]
         tasks.append(HistoryTask(
-            shard=shard, num_events=int(edges[-1]),
+            shard=shard, num_events=edges[-1],
             partition_files=tuple(partitions[p].files[0].path for p in touched),
-            partition_first_events=tuple(int(edges[p]) for p in touched),
+            partition_first_events=tuple(edges[p] for p in touched),
             partition_first_users=tuple(users[p] for p in touched),
             data_schema=schema, config=plan.config, digest=plan.digest,
         ))  # fmt: skip
     return tasks
 
 
-def training_targets(root: Path, histories: Sequence[Receipt], num_items: int) -> NDArray[np.int64]:
+def training_targets(root: Path, histories: Sequence[HistoryReceipt], num_items: int) -> NDArray[np.int64]:
     """(items,) int64: training events with an item target, per item."""
     targets = np.zeros(num_items, np.int64)
     for receipt in histories:
@@ -127,22 +145,22 @@ def training_targets(root: Path, histories: Sequence[Receipt], num_items: int) -
 
 
 def write_tables(
-    root: Path, plan: Plan, vocabulary: Vocabulary, partitions: Sequence[Receipt],
+    root: Path, plan: Plan, vocabulary: Vocabulary, partitions: Sequence[SortedReceipt],
     held_out: HeldOut, targets: NDArray[np.int64],
-) -> Receipt:  # fmt: skip
+) -> TablesReceipt:  # fmt: skip
     """Commit `items.parquet` and `users.parquet`."""
     titles = [title or None for title in vocabulary.titles.to_pylist()]
     items = write_items(root, {
         "id": np.arange(len(targets)), "medium": vocabulary.media_of_items(), "raw_id": vocabulary.raw_ids,
         "events": vocabulary.events, "title": pa.array(titles, pa.string()), "targets": targets,
     })  # fmt: skip
-    first_users = first_places(partitions, "users")
+    edges = first_users(partitions)
 
     def user_parts() -> Iterator[dict[str, Any]]:
         names = pa.array(["training", "validation"])
         for number, receipt in enumerate(partitions):
             arrays = map_arrays(root, receipt.files[0].path)
-            users = np.arange(first_users[number], first_users[number + 1])
+            users = np.arange(edges[number], edges[number + 1])
             training_events = held_out.training_events[users]
             yield {
                 "id": users, "raw_id": texts_of(arrays, "raw_id"),
@@ -151,38 +169,41 @@ def write_tables(
                 "validation_events": held_out.validation_events[users],
             }  # fmt: skip
 
-    return _commit(
-        root, plan, "tables", "tables", len(held_out.training_events), [items, write_users(root, user_parts())]
+    files = (items, write_users(root, user_parts()))
+    return _committed(root, TablesReceipt(task="tables", digest=plan.digest, rows=edges[-1], files=files))
+
+
+def commit_metadata(root: Path, store: Store, digest: str, name: str) -> MetadataReceipt:
+    """Commit the Zarr metadata of a store: without it in the manifest, an edited shape would go unnoticed."""
+    files = metadata_records(root, store)
+    return _committed(
+        root, MetadataReceipt(task=f"metadata-{name}", digest=digest, rows=len(files), files=files, store=store)
     )
 
 
-def _commit(root: Path, plan: Plan, task: str, kind: Any, rows: int, files: list[FileRecord]) -> Receipt:
-    receipt = Receipt(task=task, kind=kind, digest=plan.digest, rows=rows, files=tuple(files))
-    commit_receipt(root, receipt)
-    return receipt
+def commit_rejected(root: Path, digest: str, rejected: FileRecord) -> RejectedReceipt:
+    """Commit `rejected.csv`."""
+    return _committed(root, RejectedReceipt(task="rejected", digest=digest, rows=0, files=(rejected,)))
 
 
-def commit_metadata(root: Path, store: str, digest: str, name: str) -> Receipt:
-    """Commit the Zarr metadata of a store: without it in the manifest, an edited shape would go unnoticed."""
-    files = metadata_records(root, store)
-    receipt = Receipt(task=f"metadata-{name}", kind="metadata", digest=digest, rows=len(files), files=files)
+def _committed(root: Path, receipt: ReceiptT) -> ReceiptT:
     commit_receipt(root, receipt)
     return receipt
 
 
 def draft_manifest(
-    plan: Plan, schema: Schema, vocabulary: Vocabulary, partitions: Sequence[Receipt],
-    histories: Sequence[Receipt], held_out: HeldOut, targets: NDArray[np.int64], counts: Counter[str],
+    plan: Plan, schema: Schema, vocabulary: Vocabulary, partitions: Sequence[SortedReceipt],
+    histories: Sequence[HistoryReceipt], held_out: HeldOut, targets: NDArray[np.int64], counts: Counter[str],
     receipts: list[Receipt],
 ) -> Manifest:  # fmt: skip
     """The manifest before any window is written: `receipts` are those of histories and tables."""
     checksums = sorted((file.path, file.sha256) for receipt in receipts for file in receipt.files)
-    times = [time for receipt in histories for time in receipt.facts["training_times"]]
-    totals = {name: sum(receipt.facts[name] for receipt in partitions) for name in ("tied", "targets", "repeats")}
+    times = [time for receipt in histories for time in receipt.facts.training_times]
+    facts = [receipt.facts for receipt in partitions]
     return Manifest(
         format_version=FORMAT_VERSION, schema=schema, config=plan.config, sources=plan.files, plan=plan.digest,
         fingerprint=digest_of([schema.model_dump(mode="json"), plan.facts.config, checksums]),
-        num_events=sum(receipt.facts["events"] for receipt in partitions),
+        num_events=sum(each.events for each in facts),
         num_users=schema.num_users, num_items=schema.num_items,
         splits={},  # counted when the windows are laid out
         validation_targets="last" if plan.config.holds_out_last else "all",
@@ -191,8 +212,8 @@ def draft_manifest(
         ),
         scales=_scales(schema, vocabulary, histories, targets),
         time_min=min(times), time_max=max(times), time_last=max(times) + schema.time_origin,
-        repeat_share=totals["repeats"] / max(totals["targets"], 1),
-        tied_events=totals["tied"], tie_rule=TIE_RULE, cleaning=dict(sorted(counts.items())),
+        repeat_share=sum(each.repeats for each in facts) / max(sum(each.targets for each in facts), 1),
+        tied_events=sum(each.tied for each in facts), tie_rule=TIE_RULE, cleaning=dict(sorted(counts.items())),
         event_chunk=EVENT_CHUNK, event_shard=EVENT_SHARD,
         special_tokens={
             name: tokens._asdict() for name, tokens in (
@@ -205,14 +226,14 @@ def draft_manifest(
 
 
 def _scales(
-    schema: Schema, vocabulary: Vocabulary, histories: Sequence[Receipt], targets: NDArray[np.int64]
+    schema: Schema, vocabulary: Vocabulary, histories: Sequence[HistoryReceipt], targets: NDArray[np.int64]
 ) -> tuple[MediumScales, ...]:
-    sums = np.sum([receipt.facts["ratings"] for receipt in histories], axis=0)
+    sums = np.sum([receipt.facts.ratings for receipt in histories], axis=0)
     scales = []
     for m, medium in enumerate(schema.media):
         mine = slice(schema.medium_offsets[m], schema.medium_offsets[m + 1])
         counts = targets[mine]
-        shares = counts[counts > 0] / max(int(counts.sum()), 1)
+        shares = counts[counts > 0] / max(counts.sum(), 1)
         num, total, squares = (float(value) for value in sums[:, m])
         mean = total / num if num else 0.0
         scales.append(MediumScales(

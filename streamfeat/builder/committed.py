@@ -5,7 +5,6 @@ held against something else: the task, the files, and the facts that lie in one 
 """
 
 from pathlib import Path
-from typing import Any
 
 from streamfeat.builder.history_task import EVENT_SHARD, history_specs
 from streamfeat.builder.tasks import FilterTask, HistoryTask, PartitionTask, SplitTask, Task, rejected_file, spill_file
@@ -14,8 +13,16 @@ from streamfeat.packings.window_task import WindowTask
 from streamfeat.packings.windows import specs_of
 from streamfeat.store.array_files import read_facts
 from streamfeat.store.layout import HISTORIES
-from streamfeat.store.manifest import FileRecord, Receipt, TaskKind
 from streamfeat.store.reader import ArrayReader
+from streamfeat.store.receipts import (
+    FileRecord,
+    FilterReceipt,
+    HistoryReceipt,
+    PartitionReceipt,
+    Receipt,
+    SplitReceipt,
+    WindowReceipt,
+)
 from streamfeat.store.verify import SHARD_FILE
 from streamfeat.store.writer import is_committed, read_receipt
 
@@ -28,39 +35,41 @@ def find_committed(root: Path, task: Task) -> Receipt | None:
     receipt = read_receipt(root, task.name)
     if receipt is None or receipt.digest != task.digest or not is_committed(root, receipt, full=True):
         return None
-    facts = _facts_of(root, task, receipt)
-    if facts is None or receipt.facts != facts:
+    if not _has_its_facts(root, task, receipt):
         return None
-    if (receipt.kind, receipt.rows, [file.path for file in receipt.files]) != _expected(task, facts):
+    if (receipt.rows, [file.path for file in receipt.files]) != _expected(task, receipt):
         return None
     return receipt if all(_has_its_checksum(root, file) for file in receipt.files) else None
 
 
-def _facts_of(root: Path, task: Task, receipt: Receipt) -> dict[str, Any] | None:
-    """The facts that lie in a file of the receipt, which is whole; None where it lists no such file."""
+def _has_its_facts(root: Path, task: Task, receipt: Receipt) -> bool:
+    """Whether the facts are those that lie in one of the receipt's files, which are whole."""
     if isinstance(task, WindowTask):
-        return {}
+        return True
     listed = any(file.path == task.facts_file for file in receipt.files)
-    return read_facts(root, task.facts_file) if listed else None
+    return listed and read_facts(root, task.facts_file) == receipt.model_dump(mode="json").get("facts")
 
 
-def _expected(task: Task, facts: dict[str, Any]) -> tuple[TaskKind, int, list[str]]:
-    """What the receipt of a task with these facts says: its kind, its rows, its files."""
+def _expected(task: Task, receipt: Receipt) -> tuple[int, list[str]] | None:
+    """The rows and the files that the receipt has to list; None where it is not one of this task."""
     match task:
-        case SplitTask():
-            number = task.split.number
-            spilled = [f"{spill_file(number)}.{block}" for block in range(facts["num_blocks"])]
-            rejected = [rejected_file(number)] if any(name.startswith("rejected_") for name in facts["counts"]) else []
-            return "split", task.split.num_rows, [*spilled, task.facts_file, *rejected]
-        case PartitionTask() | FilterTask():
-            return "partition", facts["events"], [task.facts_file]
-        case HistoryTask():
+        case SplitTask() if isinstance(receipt, SplitReceipt):
+            number, facts = task.split.number, receipt.facts
+            spilled = [f"{spill_file(number)}.{block}" for block in range(facts.num_blocks)]
+            rejected = [rejected_file(number)] if any(name.startswith("rejected_") for name in facts.counts) else []
+            return task.split.num_rows, [*spilled, task.facts_file, *rejected]
+        case PartitionTask() if isinstance(receipt, PartitionReceipt):
+            return receipt.facts.events, [task.facts_file]
+        case FilterTask() if isinstance(receipt, FilterReceipt):
+            return receipt.facts.events, [task.facts_file]
+        case HistoryTask() if isinstance(receipt, HistoryReceipt):
             specs = history_specs(task.data_schema, task.num_events, task.config.compression)
             shards = [f"{HISTORIES}/{spec.shard_file(task.shard)}" for spec in specs]
-            return "history", min(EVENT_SHARD, task.num_events - task.shard * EVENT_SHARD), [*shards, task.facts_file]
-        case WindowTask():
-            shards = [f"{task.group}/{spec.shard_file(task.shard)}" for spec in specs_of(task)]
-            return "window", task.shard_rows, shards
+            return min(EVENT_SHARD, task.num_events - task.shard * EVENT_SHARD), [*shards, task.facts_file]
+        case WindowTask() if isinstance(receipt, WindowReceipt):
+            if (receipt.split, receipt.packing, receipt.shard) == (task.split, task.packing, task.shard):
+                return task.shard_rows, [f"{task.group}/{spec.shard_file(task.shard)}" for spec in specs_of(task)]
+    return None
 
 
 def _has_its_checksum(root: Path, file: FileRecord) -> bool:

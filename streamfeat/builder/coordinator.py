@@ -31,6 +31,7 @@ from streamfeat.packings.window_task import WindowTask
 from streamfeat.packings.windows import run_window
 from streamfeat.progress import Note, Progress
 from streamfeat.records import validated
+from streamfeat.schema import FORMAT_VERSION
 from streamfeat.store.array_files import write_arrays
 from streamfeat.store.dataset_folder import nothing_removed
 from streamfeat.store.files import locked, sweep_temporaries
@@ -44,7 +45,18 @@ from streamfeat.store.layout import (
     WINDOWS,
     create_arrays,
 )
-from streamfeat.store.manifest import Manifest, Receipt, manifest_json
+from streamfeat.store.manifest import Manifest, manifest_json
+from streamfeat.store.receipts import (
+    FilterReceipt,
+    HistoryReceipt,
+    MetadataReceipt,
+    PartitionReceipt,
+    Receipt,
+    ReceiptT,
+    SortedReceipt,
+    SplitReceipt,
+    WindowReceipt,
+)
 from streamfeat.store.tables import check_table
 from streamfeat.store.writer import commit_receipt, is_committed, write_whole
 from streamfeat.workers.pool import WorkerPool
@@ -62,7 +74,7 @@ class Finished:
     peak_memory: int = 0  # bytes, summed over processes
 
 
-Step = Generator[Progress | Note, None, list[Receipt]]
+Step = Generator[Progress | Note, None, list[ReceiptT]]
 
 
 def build_steps(
@@ -136,10 +148,12 @@ class Build:
         self.plan, self.root, self.config, self.pool = plan, plan.root, plan.config, pool
         self.seconds: dict[str, float] = {}
 
-    def stage(self, name: str, unit: str, tasks: Sequence[Task], sizes: Sequence[int], run_len: int = 1) -> Step:
+    def stage(
+        self, made: type[ReceiptT], name: str, unit: str, tasks: Sequence[Task], sizes: Sequence[int], run_len: int = 1
+    ) -> Step[ReceiptT]:
         """Run the tasks that are not committed yet. Returns every task's receipt, in the order of `tasks`."""
         started = time.monotonic()
-        receipts: dict[str, Receipt] = {}
+        receipts: dict[str, ReceiptT] = {}
         size_of = {task.name: size for task, size in zip(tasks, sizes, strict=True)}
         done, total, lost_a_worker = 0, sum(sizes), False
         yield Progress(name, done, total, unit)
@@ -148,6 +162,7 @@ class Build:
                 lost_a_worker = True
                 yield step
                 continue
+            assert isinstance(step, made)
             receipts[step.task] = step
             done += size_of[step.task]
             yield Progress(name, done, total, unit)
@@ -163,35 +178,36 @@ class Build:
         tasks = [
             SplitTask(split=split, config=config, num_partitions=num_partitions, digest=digest) for split in splits
         ]
-        read = yield from self.stage("reading", "rows", tasks, [split.num_rows for split in splits])
+        read = yield from self.stage(SplitReceipt, "reading", "rows", tasks, [split.num_rows for split in splits])
         check_unchanged(self.plan.files)
-        counts = sum((Counter(receipt.facts["counts"]) for receipt in read), Counter[str]())
+        counts = sum((Counter(receipt.facts.counts) for receipt in read), Counter[str]())
         rejected = collect_rejected(root, read)
         check_rejected(root, config, counts)
         assemble.check_media(config, read)
         assemble.check_left(read, counts)
 
         num_provisional = items.merge_items(root, read)
-        partitions = yield from self.stage(
-            "sorting", "partitions",
+        gathered = yield from self.stage(
+            PartitionReceipt, "sorting", "partitions",
             [PartitionTask(partition=p, num_splits=len(read), digest=digest) for p in range(num_partitions)],
             [1] * num_partitions,
         )  # fmt: skip
-        counts["duplicates"] = sum(receipt.facts["duplicates"] for receipt in partitions)
+        counts["duplicates"] = sum(receipt.facts.duplicates for receipt in gathered)
+        partitions: Sequence[SortedReceipt] = gathered
         if config.min_item_events > 1 or config.min_user_events > 1:
-            partitions = yield from self.filtered(partitions, num_provisional, counts)
+            partitions = yield from self.filtered(gathered, num_provisional, counts)
 
         vocabulary = items.final_items(root, config, items.item_events(root, partitions, num_provisional))
         vocabulary = items.with_titles(vocabulary, {k: v for s in self.plan.sources for k, v in read_titles(s).items()})
         schema = assemble.schema_of(config, vocabulary, partitions)
         held_out = hold_out(root, config, partitions)
         offsets = assemble.write_offsets(root, self.plan, schema, partitions)
-        num_events = sum(receipt.facts["events"] for receipt in partitions)
+        num_events = sum(receipt.facts.events for receipt in partitions)
         specs = history_specs(schema, num_events, config.compression)
         create_arrays(root / HISTORIES, specs, schema.attributes())
         sizes = [min(EVENT_SHARD, num_events - first) for first in range(0, num_events, EVENT_SHARD)]
         histories = yield from self.stage(
-            "histories", "events", assemble.history_tasks(self.plan, schema, partitions), sizes
+            HistoryReceipt, "histories", "events", assemble.history_tasks(self.plan, schema, partitions), sizes
         )
         targets = assemble.training_targets(root, histories, schema.num_items)
         tables = assemble.write_tables(root, self.plan, vocabulary, partitions, held_out, targets)
@@ -203,25 +219,28 @@ class Build:
         )  # fmt: skip
         if rejected is None:
             return manifest
-        report = Receipt(task="rejected", kind="tables", digest=digest, rows=0, files=(rejected,))
-        commit_receipt(root, report)
+        report = assemble.commit_rejected(root, digest, rejected)
         return manifest.model_copy(update={"receipts": (*manifest.receipts, report)})
 
-    def filtered(self, partitions: list[Receipt], num_provisional: int, counts: Counter[str]) -> Step:
+    def filtered(
+        self, partitions: Sequence[PartitionReceipt], num_provisional: int, counts: Counter[str]
+    ) -> Step[FilterReceipt]:
         """Drop rare items, then rare users, in one more pass over the partitions."""
         events = items.item_events(self.root, partitions, num_provisional)
         keep = events >= self.config.min_item_events
         write_arrays(self.root, KEPT_ITEMS_FILE, {"keep": keep.astype(np.uint8)})
         minimum = self.config.min_user_events
         filtered = yield from self.stage(
-            "filtering", "partitions",
+            FilterReceipt, "filtering", "partitions",
             [FilterTask(partition=p, min_user_events=minimum, digest=self.plan.digest) for p in range(len(partitions))],
             [1] * len(partitions),
         )  # fmt: skip
-        for name in ("filtered_by_item", "filtered_by_user", "users_filtered"):
-            counts[name] = sum(receipt.facts[name] for receipt in filtered)
+        facts = [receipt.facts for receipt in filtered]
+        counts["filtered_by_item"] = sum(each.filtered_by_item for each in facts)
+        counts["filtered_by_user"] = sum(each.filtered_by_user for each in facts)
+        counts["users_filtered"] = sum(each.users_filtered for each in facts)
         counts["items_filtered"] = int(((events > 0) & ~keep).sum())
-        if not any(receipt.facts["users"] for receipt in filtered):
+        if not any(each.users for each in facts):
             raise DataError(
                 f"0 users left: {counts['items_filtered']} items had fewer than --min-item-events "
                 f"{self.config.min_item_events}, then {counts['users_filtered']} users fewer than "
@@ -232,26 +251,32 @@ class Build:
     def windows(self, manifest: Manifest) -> Generator[Progress | Note, None, Manifest]:
         """Every packing that `manifest` has no receipts of; then commits and returns the whole manifest."""
         root = self.root
-        there = {receipt.task: receipt for receipt in manifest.receipts if receipt.kind == "window"}
+        there = {receipt.task: receipt for receipt in manifest.receipts if isinstance(receipt, WindowReceipt)}
         splits, tasks = plan_windows(root, self.config, manifest.data_schema, manifest.fingerprint)
         create_packings(root, self.config, manifest.data_schema, splits)
         new = [task for task in tasks if task.name not in there]
         sizes = [task.shard_rows for task in new]
-        made = yield from self.stage("windows", "windows", new, sizes, WINDOW_RUN)
+        made = yield from self.stage(WindowReceipt, "windows", "windows", new, sizes, WINDOW_RUN)
         there |= {receipt.task: receipt for receipt in made}
         metadata = assemble.commit_metadata(root, WINDOWS, manifest.fingerprint, f"windows-{self.config.packings}")
-        lasting = [r for r in manifest.receipts if r.kind != "window" and not r.task.startswith("metadata-windows")]
+        lasting = [receipt for receipt in manifest.receipts if not _is_of_windows(receipt)]
         receipts = (*lasting, metadata, *(there[task.name] for task in tasks))
-        manifest = manifest.model_copy(update={"splits": splits, "config": self.config, "receipts": receipts})
-        for receipt in manifest.receipts:
-            # From now on the receipts say what the manifest says; temporary files are needed no more.
-            if receipt.kind == "history":
+        for receipt in receipts:
+            # From now on the receipts say what the manifest says, in its format; temporary files are needed no more.
+            if manifest.format_version != FORMAT_VERSION or isinstance(receipt, HistoryReceipt):
                 commit_receipt(root, receipt)
+        manifest = manifest.model_copy(
+            update={"format_version": FORMAT_VERSION, "splits": splits, "config": self.config, "receipts": receipts}
+        )
         write_whole(root, MANIFEST, manifest_json(manifest).encode())
         return manifest
 
 
-def _without_temporary(receipt: Receipt) -> Receipt:
+def _is_of_windows(receipt: Receipt) -> bool:
+    return isinstance(receipt, WindowReceipt) or (isinstance(receipt, MetadataReceipt) and receipt.store == WINDOWS)
+
+
+def _without_temporary(receipt: HistoryReceipt) -> HistoryReceipt:
     """A receipt of the files that stay when temporary ones are gone."""
     files = tuple(file for file in receipt.files if not file.path.startswith(TEMPORARY))
     return receipt.model_copy(update={"files": files})

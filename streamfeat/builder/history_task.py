@@ -10,7 +10,7 @@ from streamfeat.builder.tasks import HELD_OUT_FILE, ITEM_MAP_FILE, HistoryTask
 from streamfeat.schema import EVENT_FIELDS, PLANNED, Schema
 from streamfeat.store.array_files import map_arrays, write_arrays
 from streamfeat.store.layout import HISTORIES, ArraySpec
-from streamfeat.store.manifest import Receipt
+from streamfeat.store.receipts import HistoryFacts, HistoryReceipt
 from streamfeat.store.writer import commit_receipt, write_shard
 
 EVENT_CHUNK = 1 << 16  # events of a chunk: a partition of 400,000 is read in about seven
@@ -31,7 +31,7 @@ def history_specs(schema: Schema, num_events: int, compression: Any) -> list[Arr
     return specs
 
 
-def run_history(root: Path, task: HistoryTask) -> Receipt:
+def run_history(root: Path, task: HistoryTask) -> HistoryReceipt:
     """Commit shard `task.shard` of every event column."""
     low = task.shard * EVENT_SHARD
     high = min(low + EVENT_SHARD, task.num_events)
@@ -53,14 +53,12 @@ def run_history(root: Path, task: HistoryTask) -> Receipt:
     counts = np.bincount(columns["item"][trained])
     items = np.flatnonzero(counts)
     trained_times = time[is_training]
-    facts = {
-        "training_times": [int(trained_times.min()), int(trained_times.max())] if len(trained_times) else [],
-        "ratings": _rating_sums(schema, columns, trained),
-    }
-    files.append(write_arrays(root, task.facts_file, {"item": items, "targets": counts[items]}, facts))
-    receipt = Receipt(
-        task=task.name, kind="history", digest=task.digest, rows=high - low, files=tuple(files), facts=facts
+    facts = HistoryFacts(
+        training_times=(int(trained_times.min()), int(trained_times.max())) if len(trained_times) else (),
+        ratings=_rating_sums(schema, columns, trained),
     )
+    files.append(write_arrays(root, task.facts_file, {"item": items, "targets": counts[items]}, facts))
+    receipt = HistoryReceipt(task=task.name, digest=task.digest, rows=high - low, files=tuple(files), facts=facts)
     commit_receipt(root, receipt)
     return receipt
 
@@ -88,13 +86,15 @@ def _read_range(
     return columns, np.concatenate(training)
 
 
-def _rating_sums(schema: Schema, columns: dict[str, NDArray[Any]], trained: NDArray[np.bool_]) -> list[list[float]]:
+def _rating_sums(
+    schema: Schema, columns: dict[str, NDArray[Any]], trained: NDArray[np.bool_]
+) -> tuple[tuple[float, ...], ...]:
     """Per medium: number, sum and sum of squares of the ratings of training events that are not planned."""
     rated = trained & ~np.isnan(columns["rating"])
     ratings = columns["rating"][rated].astype(np.float64)
     media = np.searchsorted(schema.medium_offsets, columns["item"][rated], side="right") - 1
     num_media = len(schema.media)
-    return [
-        [float(total) for total in np.bincount(media, weights=weights, minlength=num_media)]
+    return tuple(
+        tuple(np.bincount(media, weights=weights, minlength=num_media).tolist())
         for weights in (np.ones_like(ratings), ratings, ratings**2)
-    ]
+    )

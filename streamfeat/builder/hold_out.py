@@ -13,10 +13,10 @@ from streamfeat.kernels.last_but_one import last_but_one_targets
 from streamfeat.schema import PLANNED
 from streamfeat.store.array_files import map_arrays, write_arrays
 from streamfeat.store.histories import HeldOut
-from streamfeat.store.manifest import Receipt
+from streamfeat.store.receipts import SortedReceipt
 
 
-def hold_out(root: Path, config: BuildConfig, partitions: Sequence[Receipt]) -> HeldOut:
+def hold_out(root: Path, config: BuildConfig, partitions: Sequence[SortedReceipt]) -> HeldOut:
     """What the splits may use of every user's history; left in a file for the history tasks."""
     files = [map_arrays(root, receipt.files[0].path) for receipt in partitions]
     lengths = np.concatenate([np.diff(arrays["offsets"]) for arrays in files])

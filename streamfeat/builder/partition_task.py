@@ -10,13 +10,28 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streamfeat.builder.numbering import IntCoder
-from streamfeat.builder.tasks import KEPT_ITEMS_FILE, FilterTask, PartitionTask, local_map_file, spill_file
+from streamfeat.builder.tasks import (
+    KEPT_ITEMS_FILE,
+    FilterTask,
+    PartitionTask,
+    local_map_file,
+    spill_file,
+    split_task_name,
+)
 from streamfeat.errors import DataError
 from streamfeat.kernels.hash_table import collect_levels
 from streamfeat.kernels.sort import count_ties_and_repeats, kept_starts, mark_duplicates, sort_histories
 from streamfeat.schema import PLANNED
 from streamfeat.store.array_files import map_arrays, text_arrays, texts_of, write_arrays
-from streamfeat.store.manifest import Receipt
+from streamfeat.store.receipts import (
+    FileRecord,
+    FilterFacts,
+    FilterReceipt,
+    PartitionFacts,
+    PartitionReceipt,
+    SortedFacts,
+    SplitReceipt,
+)
 from streamfeat.store.writer import commit_receipt, read_receipt, receipt_file
 
 MAX_LEVELS = 255  # distinct ratings or completions above which a column cannot be one byte
@@ -25,7 +40,7 @@ _COLUMNS = ("user", "time", "item", "rating", "status", "completion")
 Columns = dict[str, NDArray[Any]]
 
 
-def run_partition(root: Path, task: PartitionTask) -> Receipt:
+def run_partition(root: Path, task: PartitionTask) -> PartitionReceipt:
     """Commit a partition's histories: users ranked by raw id, events by (time, input order), last duplicates."""
     columns, raw_ids = _gather(root, task)
     ranks, raw_ids = _rank_users(columns.pop("user"), raw_ids)
@@ -43,10 +58,14 @@ def run_partition(root: Path, task: PartitionTask) -> Receipt:
     kept_starts(starts, keep, offsets)
     kept = keep.view(np.bool_)
     columns = {name: values[kept] for name, values in columns.items()}
-    return _commit(root, task, columns, offsets, raw_ids, {"duplicates": len(order) - int(keep.sum())})
+    facts = PartitionFacts(**_facts_of(columns, offsets), duplicates=len(order) - int(keep.sum()))
+    file = _write(root, task, columns, offsets, raw_ids, facts)
+    receipt = PartitionReceipt(task=task.name, digest=task.digest, rows=facts.events, files=(file,), facts=facts)
+    commit_receipt(root, receipt)
+    return receipt
 
 
-def run_filter(root: Path, task: FilterTask) -> Receipt:
+def run_filter(root: Path, task: FilterTask) -> FilterReceipt:
     """Commit a partition again without the items that are too rare, then without the users that are."""
     arrays = map_arrays(root, task.source)
     kept_items = map_arrays(root, KEPT_ITEMS_FILE)["keep"]
@@ -58,11 +77,16 @@ def run_filter(root: Path, task: FilterTask) -> Receipt:
     columns = {name: arrays[name][by_item & by_user] for name in _COLUMNS if name != "user"}
     offsets = np.concatenate([[0], np.cumsum(per_user[kept_users])]).astype(np.int64)
     raw_ids = texts_of(arrays, "raw_id").filter(pa.array(kept_users))
-    return _commit(root, task, columns, offsets, raw_ids, {
-        "filtered_by_item": int((~by_item).sum()),
-        "filtered_by_user": int((by_item & ~by_user).sum()),
-        "users_filtered": int((~kept_users).sum()),
-    })  # fmt: skip
+    facts = FilterFacts(
+        **_facts_of(columns, offsets),
+        filtered_by_item=int((~by_item).sum()),
+        filtered_by_user=int((by_item & ~by_user).sum()),
+        users_filtered=int((~kept_users).sum()),
+    )
+    file = _write(root, task, columns, offsets, raw_ids, facts)
+    receipt = FilterReceipt(task=task.name, digest=task.digest, rows=facts.events, files=(file,), facts=facts)
+    commit_receipt(root, receipt)
+    return receipt
 
 
 def _gather(root: Path, task: PartitionTask) -> tuple[Columns, pa.StringArray]:
@@ -72,11 +96,12 @@ def _gather(root: Path, task: PartitionTask) -> tuple[Columns, pa.StringArray]:
     num_texts = 0
     p = task.partition
     for split in range(task.num_splits):
-        receipt = read_receipt(root, f"split-{split:05d}")
-        if receipt is None:  # all splits are committed by now
-            raise FileNotFoundError(errno.ENOENT, "the receipt is gone", str(root / receipt_file(f"split-{split:05d}")))
+        name = split_task_name(split)
+        receipt = read_receipt(root, name)
+        if not isinstance(receipt, SplitReceipt):  # all splits are committed by now
+            raise FileNotFoundError(errno.ENOENT, "the receipt is gone", str(root / receipt_file(name)))
         item_map = map_arrays(root, local_map_file(split))["item"]
-        for block in range(receipt.facts["num_blocks"]):
+        for block in range(receipt.facts.num_blocks):
             arrays = map_arrays(root, f"{spill_file(split)}.{block}")
             rows = slice(*arrays["starts"][p : p + 2].tolist())
             is_text = arrays["user_is_text"][rows] if "user_is_text" in arrays else None
@@ -123,38 +148,41 @@ def _rank_users(numbers: NDArray[np.int32], raw_ids: pa.StringArray) -> tuple[ND
     return ranks[numbers], raw_ids.take(pa.array(order))
 
 
-def _commit(
-    root: Path, task: PartitionTask | FilterTask, columns: Columns, offsets: NDArray[np.int64],
-    raw_ids: pa.StringArray, facts: dict[str, Any],
-) -> Receipt:  # fmt: skip
-    counts = np.bincount(columns["item"])
-    items = np.flatnonzero(counts)
+def _facts_of(columns: Columns, offsets: NDArray[np.int64]) -> dict[str, Any]:
+    """The fields of `SortedFacts`."""
+    num_items = int(columns["item"].max(initial=-1)) + 1
     tally = np.zeros(3, np.int64)
-    last_user = np.full(len(counts), -1, np.int32)
+    last_user = np.full(num_items, -1, np.int32)
     count_ties_and_repeats(columns["item"], columns["time"], columns["status"], offsets, PLANNED, last_user, tally)
-    times = columns["time"]
-    facts |= {
-        "users": len(raw_ids),
+    tied, targets, repeats = tally.tolist()
+    times, ratings = columns["time"], columns["rating"]
+    return {
+        "users": len(offsets) - 1,
         "events": len(times),
-        "tied": int(tally[0]),
-        "targets": int(tally[1]),
-        "repeats": int(tally[2]),
-        "time_range": [int(times.min()), int(times.max())] if len(times) else [],
-        "rating_levels": _levels(columns["rating"]),
-        "rating_max": float(np.nanmax(columns["rating"])) if (~np.isnan(columns["rating"])).any() else 0.0,
+        "tied": tied,
+        "targets": targets,
+        "repeats": repeats,
+        "time_range": (int(times.min()), int(times.max())) if len(times) else (),
+        "rating_levels": _levels(ratings),
+        "rating_max": float(np.nanmax(ratings)) if (~np.isnan(ratings)).any() else 0.0,
         "completion_levels": _levels(columns["completion"]),
     }
-    file = write_arrays(root, task.facts_file, {
+
+
+def _write(
+    root: Path, task: PartitionTask | FilterTask, columns: Columns, offsets: NDArray[np.int64],
+    raw_ids: pa.StringArray, facts: SortedFacts,
+) -> FileRecord:  # fmt: skip
+    counts = np.bincount(columns["item"])
+    items = np.flatnonzero(counts)
+    return write_arrays(root, task.facts_file, {
         "offsets": offsets, **columns, **text_arrays("raw_id", raw_ids),
         "counted_items": items, "item_events": counts[items],
     }, facts)  # fmt: skip
-    receipt = Receipt(task=task.name, kind="partition", digest=task.digest, rows=len(times), files=(file,), facts=facts)
-    commit_receipt(root, receipt)
-    return receipt
 
 
-def _levels(values: NDArray[np.float32]) -> list[float] | None:
+def _levels(values: NDArray[np.float32]) -> tuple[float, ...] | None:
     """The distinct values, or None where there are too many to be one byte."""
     levels = np.empty(MAX_LEVELS, np.float32)
     num = collect_levels(np.ascontiguousarray(values), levels)
-    return None if num < 0 else [float(level) for level in levels[:num]]
+    return None if num < 0 else tuple(levels[:num].tolist())

@@ -161,6 +161,11 @@ def _is_to_go(plan: Plan, *, overwrite: bool) -> bool:
     try:
         data = read_below(root, PLAN_FILE, MAX_PLAN_BYTES)
         found = read_back(PlanFacts, data, root / PLAN_FILE, "build with --overwrite")
+        if found.format_version != FORMAT_VERSION:
+            raise FormatVersionError(
+                f"{root}: holds an unfinished build of format {found.format_version}, which only an older streamfeat "
+                f"goes on with; this one makes format {FORMAT_VERSION}: build with --overwrite"
+            )
         _check_same(root, found, plan, "an unfinished build")
     except FileNotFoundError:
         return overwrite
@@ -209,8 +214,6 @@ def _check_same(root: Path, found: PlanFacts, plan: Plan, what: str) -> None:
         for key in now | there
         if there.get(key) != now.get(key)
     ]
-    if found.format_version != FORMAT_VERSION:
-        lines.append(f"  format_version: there {found.format_version!r}, now {FORMAT_VERSION}")
     lines += _changed_sources(found.sources, plan.facts.sources)
     raise ConfigError(
         f"{root}: holds {what} of another configuration:\n" + "\n".join(lines)

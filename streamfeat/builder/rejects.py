@@ -10,12 +10,12 @@ from streamfeat.config import BuildConfig
 from streamfeat.errors import DataError
 from streamfeat.store.files import write_durably
 from streamfeat.store.layout import REJECTED
-from streamfeat.store.manifest import FileRecord, Receipt
+from streamfeat.store.receipts import FileRecord, SplitReceipt
 
 _SHOWN = 5  # bad rows that an error quotes
 
 
-def collect_rejected(root: Path, splits: Sequence[Receipt]) -> FileRecord | None:
+def collect_rejected(root: Path, splits: Sequence[SplitReceipt]) -> FileRecord | None:
     """Join the splits' rejected rows, in input order, into `rejected.csv`; None where no row was bad."""
     paths = [file.path for receipt in splits for file in receipt.files if file.path.endswith(".rejected.csv")]
     if not paths:

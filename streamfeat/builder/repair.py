@@ -16,7 +16,8 @@ from streamfeat.progress import Progress
 from streamfeat.store.dataset_folder import check_linked_stores, check_temporary
 from streamfeat.store.files import locked, remove, sweep_temporaries
 from streamfeat.store.layout import HISTORIES, LIVE, TEMPORARY, USERS, WINDOWS
-from streamfeat.store.manifest import FileRecord, Manifest, Receipt, SplitCounts, load_manifest
+from streamfeat.store.manifest import Manifest, SplitCounts, load_manifest
+from streamfeat.store.receipts import FileRecord, MetadataReceipt, WindowReceipt
 from streamfeat.store.verify import Problem, check_arrays, verify_steps
 from streamfeat.store.writer import commit_receipt, receipt_file, record_of, write_shard, write_whole
 
@@ -77,9 +78,9 @@ def _mend(root: Path, manifest: Manifest, damage: dict[str, Problem]) -> Iterato
     if not any(_is_of_windows(name) for name in damage):
         return
     splits, tasks = plan_windows(root, manifest.config, manifest.data_schema, manifest.fingerprint)
-    receipts = {receipt.task: receipt for receipt in manifest.receipts}
-    for receipt in receipts.values():
-        if receipt.kind == "metadata":
+    receipts = {receipt.task: receipt for receipt in manifest.receipts if isinstance(receipt, WindowReceipt)}
+    for receipt in manifest.receipts:
+        if isinstance(receipt, MetadataReceipt) and receipt.store == WINDOWS:
             yield from _mend_metadata(root, manifest, splits, receipt, damage)
     for task in tasks:
         if task.name in receipts:
@@ -87,9 +88,10 @@ def _mend(root: Path, manifest: Manifest, damage: dict[str, Problem]) -> Iterato
 
 
 def _mend_metadata(
-    root: Path, manifest: Manifest, splits: dict[SplitLabel, SplitCounts], receipt: Receipt, damage: dict[str, Problem]
-) -> Iterator[Repaired]:
-    lost = [record for record in receipt.files if record.path in damage and record.path.startswith(f"{WINDOWS}/")]
+    root: Path, manifest: Manifest, splits: dict[SplitLabel, SplitCounts], receipt: MetadataReceipt,
+    damage: dict[str, Problem],
+) -> Iterator[Repaired]:  # fmt: skip
+    lost = [record for record in receipt.files if record.path in damage]
     if lost:
         scratch = _new_scratch(root)
         create_packings(scratch, manifest.config, manifest.data_schema, splits)
@@ -97,7 +99,9 @@ def _mend_metadata(
             yield from _put_back(root, record_of(scratch, record.path), record, damage)
 
 
-def _mend_shards(root: Path, task: WindowTask, receipt: Receipt, damage: dict[str, Problem]) -> Iterator[Repaired]:
+def _mend_shards(
+    root: Path, task: WindowTask, receipt: WindowReceipt, damage: dict[str, Problem]
+) -> Iterator[Repaired]:
     lost = {record.path: record for record in receipt.files if record.path in damage}
     if not lost:
         return

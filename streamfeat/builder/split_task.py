@@ -19,7 +19,7 @@ from streamfeat.kernels.draws import PARTITION_OF_USER, draw_state
 from streamfeat.kernels.scatter import counting_sort, partition_of_ints, partition_of_texts, scatter_rows
 from streamfeat.schema import PLANNED
 from streamfeat.store.array_files import text_arrays, write_arrays
-from streamfeat.store.manifest import FileRecord, Receipt
+from streamfeat.store.receipts import FileRecord, SplitFacts, SplitReceipt
 from streamfeat.store.writer import commit_receipt, write_whole
 
 BLOCK_ROWS = 2_500_000  # rows scattered at once: what bounds a worker's memory
@@ -64,7 +64,7 @@ class _Block:
         self.num_rows += len(users)
 
 
-def run_split(root: Path, task: SplitTask) -> Receipt:
+def run_split(root: Path, task: SplitTask) -> SplitReceipt:
     """Commit the spill file, the local item table and the rejected rows of one split."""
     coder = ItemCoder()
     counts: Counter[str] = Counter()
@@ -85,15 +85,13 @@ def run_split(root: Path, task: SplitTask) -> Receipt:
     if block.num_rows:
         blocks.append(_write_block(root, task, len(blocks), block))
     counts.update(f"rejected_{reject.reason}" for reject in rejected)
-    facts = {
-        "counts": dict(counts), "media": coder.media, "num_blocks": len(blocks), "media_seen": sorted(coder.media_seen),
-    }  # fmt: skip
+    facts = SplitFacts(
+        counts=counts, media=tuple(coder.media), media_seen=tuple(sorted(coder.media_seen)), num_blocks=len(blocks)
+    )
     files = [*blocks, write_arrays(root, task.facts_file, coder.tables(), facts)]
     if rejected:
         files.append(_write_rejected(root, task, rejected))
-    receipt = Receipt(
-        task=task.name, kind="split", digest=task.digest, rows=counts["rows"], files=tuple(files), facts=facts
-    )
+    receipt = SplitReceipt(task=task.name, digest=task.digest, rows=counts["rows"], files=tuple(files), facts=facts)
     commit_receipt(root, receipt)
     return receipt
 

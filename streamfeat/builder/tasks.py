@@ -30,7 +30,7 @@ class SplitTask(Frozen):
 
     @property
     def name(self) -> str:
-        return f"split-{self.split.number:05d}"
+        return split_task_name(self.split.number)
 
     @property
     def facts_file(self) -> str:
@@ -98,6 +98,10 @@ class HistoryTask(Frozen):
 
 
 Task = SplitTask | PartitionTask | FilterTask | HistoryTask | WindowTask
+
+
+def split_task_name(split: int) -> str:
+    return f"split-{split:05d}"
 
 
 def spill_file(split: int) -> str:

@@ -1,6 +1,6 @@
 """What the coordinator does between tasks: merge item tables, give final ids, take prefix sums."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,20 @@ from streamfeat.builder.tasks import ITEM_MAP_FILE, ITEMS_FILE, local_items_file
 from streamfeat.config import BuildConfig
 from streamfeat.errors import DataError
 from streamfeat.store.array_files import map_arrays, text_arrays, texts_of, write_arrays
-from streamfeat.store.manifest import Receipt
+from streamfeat.store.receipts import SortedReceipt, SplitReceipt
 
 
-def merge_items(root: Path, splits: Sequence[Receipt]) -> int:
+def merge_items(root: Path, splits: Sequence[SplitReceipt]) -> int:
     """Number the items of all splits provisionally, and leave each split's local → provisional map.
 
     Provisional numbers go by first appearance in input order. Returns how many there are.
     """
-    media = sorted({medium for receipt in splits for medium in receipt.facts["media"]})
+    media = sorted({medium for receipt in splits for medium in receipt.facts.media})
     keys = pa.array([], pa.string())
     titles = pa.array([], pa.string())
     for number, receipt in enumerate(splits):
         table = map_arrays(root, local_items_file(number))
-        local_media = pa.array(receipt.facts["media"], pa.string())
+        local_media = pa.array(receipt.facts.media, pa.string())
         medium = local_media.take(pa.array(table["medium"]))
         # A medium's name has no "/", so the first one ends it.
         local_keys = pc.binary_join_element_wise(medium, texts_of(table, "raw_id"), "/")
@@ -65,7 +65,7 @@ def _first_titles(titles: pa.StringArray, local: pa.StringArray, places: Any, ne
     return pa.concat_arrays([titles, local.filter(new)])
 
 
-def item_events(root: Path, partitions: Sequence[Receipt], num_provisional: int) -> NDArray[np.int64]:
+def item_events(root: Path, partitions: Sequence[SortedReceipt], num_provisional: int) -> NDArray[np.int64]:
     """(num_provisional,) int64: events of each provisional item over all partitions."""
     events = np.zeros(num_provisional, np.int64)
     for receipt in partitions:
@@ -134,11 +134,11 @@ def with_titles(vocabulary: Vocabulary, titles: dict[str, str]) -> Vocabulary:
     return replace(vocabulary, titles=pa.array(named, pa.string()))
 
 
-def merged_levels(receipts: Sequence[Receipt], name: str) -> list[float] | None:
-    """Distinct values of a column over all partitions, None where there are too many."""
+def merged_levels(parts: Iterable[tuple[float, ...] | None]) -> list[float] | None:
+    """The distinct values of a column over all partitions, None where one of them has too many."""
     levels: set[float] = set()
-    for receipt in receipts:
-        if receipt.facts[name] is None:
+    for part in parts:
+        if part is None:
             return None
-        levels.update(receipt.facts[name])
+        levels.update(part)
     return sorted(levels)

@@ -10,14 +10,15 @@ from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig
 from streamfeat.export.features import CAUSAL, causal_spec, features_of, token_specs
 from streamfeat.export.hdf5 import shard_image
 from streamfeat.records import Frozen
-from streamfeat.schema import FORMAT_VERSION
 from streamfeat.store.layout import ArraySpec
-from streamfeat.store.manifest import Manifest, Receipt, load_manifest
+from streamfeat.store.manifest import Manifest, load_manifest
+from streamfeat.store.receipts import FeaturesReceipt
 from streamfeat.store.writer import commit_receipt, write_shard, write_whole
 from streamfeat.stream.chunk_source import StoredSource
 from streamfeat.stream.chunks import ChunkPool
 from streamfeat.stream.featurize import Featurizer, allocate_buffers
 
+EXPORT_VERSION = 1  # of the layout of exported features: it does not change with that of datasets
 FEATURES = "features"  # what becomes DEST, below the folder of an export under way
 
 
@@ -40,7 +41,7 @@ class Export(Frozen):
             mode="json", exclude={"hdf5"} | ({"mask_policy"} if self.objective == "causal" else set())
         )
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": EXPORT_VERSION,
             **said,
             "id_base": 0,
             "media": list(schema.media),
@@ -72,7 +73,7 @@ def hdf5_file(shard: int) -> str:
     return f"{shard}.h5"
 
 
-def run_export(root: Path, task: ExportTask) -> Receipt:
+def run_export(root: Path, task: ExportTask) -> FeaturesReceipt:
     """Commit shard `task.shard` below `root`, the folder of an export under way."""
     export, manifest = task.export, load_manifest(task.dataset)
     specs = token_specs(manifest, manifest.splits[export.split])
@@ -84,7 +85,9 @@ def run_export(root: Path, task: ExportTask) -> Receipt:
     else:
         files = [write_shard(root, FEATURES, spec, task.shard, arrays[spec.name]) for spec in specs]
     num_windows = len(arrays["user"])
-    receipt = Receipt(task=task.name, kind="window", digest=task.digest, rows=num_windows, files=tuple(files))
+    receipt = FeaturesReceipt(
+        task=task.name, digest=task.digest, rows=num_windows, files=tuple(files), shard=task.shard
+    )
     commit_receipt(root, receipt)
     return receipt
 

@@ -7,7 +7,8 @@ from itertools import count
 import numpy as np
 
 from streamfeat.store.codecs import index_bytes, max_encoded_bytes
-from streamfeat.store.manifest import FileRecord, Manifest, SplitCounts
+from streamfeat.store.manifest import Manifest, SplitCounts
+from streamfeat.store.receipts import FileRecord
 from streamfeat.stream.order import SHARDS_TOGETHER, EpochOrder, num_lanes, steps_per_epoch
 
 BLOCK = 4096  # bytes in which a file system gives space

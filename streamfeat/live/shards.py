@@ -12,7 +12,7 @@ from streamfeat.live.schedule import Need, shard_bytes
 from streamfeat.packings.window_task import window_task_name
 from streamfeat.schema import Schema
 from streamfeat.store.layout import RECEIPTS, WINDOWS
-from streamfeat.store.manifest import shard_checksums
+from streamfeat.store.receipts import shard_checksums
 from streamfeat.store.writer import read_receipt, receipt_file
 
 

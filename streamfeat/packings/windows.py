@@ -21,8 +21,9 @@ from streamfeat.schema import EVENT_FIELDS, Schema
 from streamfeat.store.array_files import map_arrays
 from streamfeat.store.histories import read_held_out
 from streamfeat.store.layout import HISTORIES, MANIFEST, RECEIPTS, ArraySpec
-from streamfeat.store.manifest import FileRecord, Receipt, load_manifest, shard_checksums
+from streamfeat.store.manifest import load_manifest
 from streamfeat.store.reader import ArrayReader
+from streamfeat.store.receipts import FileRecord, WindowReceipt, shard_checksums
 from streamfeat.store.writer import commit_receipt, read_receipt, write_shard
 
 _PAD_SOURCE = -2  # a token that no history covers
@@ -42,7 +43,7 @@ def window_specs(
     ]  # fmt: skip
 
 
-def run_window(root: Path, task: WindowTask) -> Receipt:
+def run_window(root: Path, task: WindowTask) -> WindowReceipt:
     """Commit shard `task.shard` of every token array of a packing."""
     return commit_window(root, task.group, task, lay_window(root, task))
 
@@ -73,13 +74,16 @@ def specs_of(task: WindowTask) -> list[ArraySpec]:
     )
 
 
-def commit_window(folder: Path, group: str, task: WindowTask, tokens: dict[str, NDArray[Any]]) -> Receipt:
+def commit_window(folder: Path, group: str, task: WindowTask, tokens: dict[str, NDArray[Any]]) -> WindowReceipt:
     """Commit a shard's tokens into the Zarr group `group` below `folder`, the receipt into its `receipts/`."""
     num_windows = len(tokens["item"])
     files: list[FileRecord] = [
         write_shard(folder, group, spec, task.shard, tokens[spec.name]) for spec in specs_of(task)
     ]
-    receipt = Receipt(task=task.name, kind="window", digest=task.digest, rows=num_windows, files=tuple(files), facts={})
+    receipt = WindowReceipt(
+        task=task.name, digest=task.digest, rows=num_windows, files=tuple(files),
+        split=task.split, packing=task.packing, shard=task.shard,
+    )  # fmt: skip
     commit_receipt(folder, receipt)
     return receipt
 

@@ -5,7 +5,6 @@ the arrays' bytes, each on a 64-byte boundary. Reads map the file, so a task tha
 that part.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,37 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
+from streamfeat.records import Frozen, read_back
 from streamfeat.store.files import write_durably
-from streamfeat.store.manifest import FileRecord
+from streamfeat.store.receipts import Count, FileRecord
 
 _ALIGNMENT = 64
+_MAX_HEADER_BYTES = 2**26  # as many as a receipt's
+_REMEDY = "build again with --overwrite"
 
 
-def write_arrays(
-    root: Path, path: str, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any] | None = None
-) -> FileRecord:
+class _Entry(Frozen):
+    dtype: str
+    length: Count
+    offset: Count  # bytes behind the header
+
+
+class _Header(Frozen):
+    arrays: dict[str, _Entry]
+    facts: dict[str, JsonValue] | None
+
+
+def write_arrays(root: Path, path: str, arrays: Mapping[str, NDArray[Any]], facts: Frozen | None = None) -> FileRecord:
     """Commit `arrays` (1-d) as the file `path` below `root`, with `facts` beside them."""
-    entries: dict[str, dict[str, Any]] = {}
+    entries: dict[str, _Entry] = {}
     offset = 0
     for name, array in arrays.items():
-        entries[name] = {"dtype": array.dtype.str, "length": len(array), "offset": offset}
+        entries[name] = _Entry(dtype=array.dtype.str, length=len(array), offset=offset)
         offset += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
-    line = json.dumps({"arrays": entries, "facts": facts}).encode() + b"\n"
+    header = _Header(arrays=entries, facts=None if facts is None else facts.model_dump(mode="json"))
+    line = header.model_dump_json().encode() + b"\n"
     parts: list[bytes | memoryview] = [line, _padding(len(line))]
     for array in arrays.values():
         parts += [np.ascontiguousarray(array).view(np.uint8).data, _padding(array.nbytes)]
@@ -44,25 +57,26 @@ def _padding(num_bytes: int) -> bytes:
 def map_arrays(root: Path, path: str) -> dict[str, NDArray[Any]]:
     """The arrays of a file, mapped read-only."""
     data = np.memmap(root / path, np.uint8, "r")
-    line = _first_line(root, path)
-    start = -(-len(line) // _ALIGNMENT) * _ALIGNMENT
+    header, num_bytes = _read_header(root, path)
+    start = -(-num_bytes // _ALIGNMENT) * _ALIGNMENT
     arrays = {}
-    for name, entry in json.loads(line)["arrays"].items():
-        dtype = np.dtype(entry["dtype"])
-        at = start + entry["offset"]
-        arrays[name] = np.asarray(data[at : at + entry["length"] * dtype.itemsize]).view(dtype)
+    for name, entry in header.arrays.items():
+        dtype = np.dtype(entry.dtype)
+        at = start + entry.offset
+        arrays[name] = np.asarray(data[at : at + entry.length * dtype.itemsize]).view(dtype)
     return arrays
 
 
-def read_facts(root: Path, path: str) -> dict[str, Any] | None:
-    """The facts that lie beside the arrays of a file; None where there are none."""
-    facts: dict[str, Any] | None = json.loads(_first_line(root, path)).get("facts")
-    return facts
+def read_facts(root: Path, path: str) -> dict[str, JsonValue] | None:
+    """The facts that lie beside the arrays of a file, as JSON has them; None where there are none."""
+    return _read_header(root, path)[0].facts
 
 
-def _first_line(root: Path, path: str) -> bytes:
+def _read_header(root: Path, path: str) -> tuple[_Header, int]:
+    """The header and how many bytes it takes."""
     with (root / path).open("rb") as file:
-        return file.readline()
+        line = file.readline(_MAX_HEADER_BYTES)
+    return read_back(_Header, line, root / path, _REMEDY), len(line)
 
 
 def text_arrays(name: str, texts: pa.StringArray) -> dict[str, NDArray[Any]]:

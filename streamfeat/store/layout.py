@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,8 +20,8 @@ MARKER = ".streamfeat"  # the first file of a build: the folder is ours
 MANIFEST = "dataset.json"
 ITEMS = "items.parquet"
 USERS = "users.parquet"
-HISTORIES = "histories.zarr"
-WINDOWS = "windows.zarr"
+HISTORIES: Final = "histories.zarr"
+WINDOWS: Final = "windows.zarr"
 RECEIPTS = "receipts"
 TEMPORARY = "tmp"
 LIVE = "live"  # the folders of live runs; no part of the dataset

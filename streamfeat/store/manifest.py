@@ -1,13 +1,12 @@
-"""The records that make files count: receipts commit tasks, the manifest commits a dataset."""
+"""The manifest, which commits a dataset: what it is, and every file of it, by the receipts of its tasks."""
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from streamfeat.config import MAX_COUNT, BuildConfig
 from streamfeat.errors import ConfigError, DamagedError, storage_errors
@@ -15,6 +14,15 @@ from streamfeat.records import Frozen, read_back
 from streamfeat.schema import FORMAT_VERSION, Schema
 from streamfeat.store.files import read_below
 from streamfeat.store.layout import ITEMS, MANIFEST
+from streamfeat.store.receipts import (
+    Count,
+    FileRecord,
+    HistoryReceipt,
+    OffsetsReceipt,
+    Receipt,
+    WindowReceipt,
+    shard_checksums,
+)
 
 MAX_MANIFEST_BYTES = 2**30
 _REMEDY = "restore it or build again"
@@ -22,35 +30,8 @@ _SPARE_ROWS = 2**20  # so many rows more than the receipts hold cost nothing
 
 LAST_SECOND = 253_402_300_799  # the end of the year 9999
 
-Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Length = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Seconds = Annotated[int, Field(ge=-LAST_SECOND, le=LAST_SECOND)]
-
-TaskKind = Literal["split", "partition", "history", "window", "tables", "metadata"]
-
-
-class FileRecord(Frozen):
-    """A committed file: path below the dataset folder, size in bytes, SHA-256 in hex."""
-
-    path: str
-    size: Count
-    sha256: str
-    crc32c: str = ""  # of a shard, in hex: of the checksums of its chunks, in order, so that reading can tell it
-
-    @model_serializer(mode="wrap")
-    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in serialize(self).items() if key != "crc32c" or value}
-
-
-class Receipt(Frozen):
-    """What commits a task: its files whole on disk, and what the coordinator needs to know of them."""
-
-    task: str  # for instance "window-training-0-00003"
-    kind: TaskKind
-    digest: str  # the plan (up to histories) or the fingerprint (windows) it was made under
-    rows: Count
-    files: tuple[FileRecord, ...]
-    facts: dict[str, Any] = Field(default_factory=dict)  # small numbers of this task, by kind
 
 
 class SplitCounts(Frozen):
@@ -169,13 +150,6 @@ class Manifest(Frozen):
         return shard_checksums(self.files(), array)
 
 
-def shard_checksums(files: Iterable[FileRecord], array: str) -> dict[int, str]:
-    """Number of a shard of the array → its record's `crc32c`, where it has one."""
-    below = f"{array}/c/"
-    numbers = ((file.path.removeprefix(below).partition("/")[0], file) for file in files)
-    return {int(number): file.crc32c for number, file in numbers if number.isdecimal() and file.crc32c}
-
-
 def load_manifest(path: str | Path) -> Manifest:
     """The manifest of the dataset at `path`.
 
@@ -216,12 +190,13 @@ def _check_sizes(manifest: Manifest, where: str) -> None:
         return
     held: Counter[str] = Counter()
     for receipt in manifest.receipts:
-        if receipt.task == "offsets":
-            held["users"] += receipt.rows
-        elif receipt.kind == "history":
-            held["events"] += receipt.rows
-        elif receipt.kind == "window":
-            held["windows of validation" if "-validation-" in receipt.task else "windows of training"] += receipt.rows
+        match receipt:
+            case OffsetsReceipt():
+                held["users"] += receipt.rows
+            case HistoryReceipt():
+                held["events"] += receipt.rows
+            case WindowReceipt():
+                held[f"windows of {receipt.split}"] += receipt.rows
         held["items"] += sum(file.size for file in receipt.files if file.path == ITEMS)  # each has a name of its own
     counted = {"users": manifest.num_users, "items": manifest.num_items, "events": manifest.num_events}
     counted |= {f"windows of {name}": split.windows * split.packings for name, split in manifest.splits.items()}
@@ -233,8 +208,6 @@ def _check_sizes(manifest: Manifest, where: str) -> None:
 def manifest_json(manifest: Manifest) -> str:
     """The text of `dataset.json`."""
     values = manifest.model_dump(mode="json", by_alias=True)
-    for receipt in values["receipts"]:
-        receipt["facts"] = dict(sorted(receipt["facts"].items()))
     return json.dumps(values | {"checksum": manifest_checksum(values)}, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamfeat.errors import DamagedError
 from streamfeat.store.files import open_below, size_and_digest, write_durably
 from streamfeat.store.layout import ITEMS, USERS
-from streamfeat.store.manifest import FileRecord
+from streamfeat.store.receipts import FileRecord
 from streamfeat.store.writer import write_whole
 
 ITEM_SCHEMA = pa.schema([

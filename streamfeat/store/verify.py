@@ -20,8 +20,9 @@ from streamfeat.schema import EVENT_FIELDS
 from streamfeat.store.files import LOCK, MAY_BE_LINKS, open_below, size_and_digest
 from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
 from streamfeat.store.layout import HISTORIES, LIVE, MANIFEST, MARKER, METADATA, RECEIPTS, TEMPORARY, WINDOWS
-from streamfeat.store.manifest import FileRecord, Manifest, load_manifest
+from streamfeat.store.manifest import Manifest, load_manifest
 from streamfeat.store.reader import ArrayReader
+from streamfeat.store.receipts import FileRecord
 from streamfeat.store.writer import read_receipt, receipt_file
 
 QUICK_S = 10.0

@@ -8,15 +8,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import RootModel
 
 from streamfeat.errors import DamagedError
 from streamfeat.records import read_back
 from streamfeat.store.codecs import ABSENT, CRC_BYTES, crc32c, encode_chunk
 from streamfeat.store.files import open_below, read_below, size_and_digest, write_durably
 from streamfeat.store.layout import METADATA, RECEIPTS, ArraySpec
-from streamfeat.store.manifest import FileRecord, Receipt
+from streamfeat.store.receipts import CommonReceipt, FileRecord, Receipt
 
 MAX_RECEIPT_BYTES = 2**26
+
+
+class _ReceiptFile(RootModel[Receipt]):
+    pass
 
 
 def write_shard(root: Path, group: str, spec: ArraySpec, shard: int, values: NDArray[Any]) -> FileRecord:
@@ -90,7 +95,7 @@ def receipt_file(task: str) -> str:
     return f"{RECEIPTS}/{task}.json"
 
 
-def commit_receipt(root: Path, receipt: Receipt) -> None:
+def commit_receipt(root: Path, receipt: CommonReceipt) -> None:
     """Commit a task whose files lie durably on disk.
 
     A receipt that stands there already is replaced: it was void (its files did not match), or it says the same.
@@ -103,13 +108,14 @@ def read_receipt(root: Path, task: str) -> Receipt | None:
     """The receipt of `task`, or None where there is none that can be read: the task is then done again."""
     name = receipt_file(task)
     try:
-        receipt = read_back(Receipt, read_below(root, name, MAX_RECEIPT_BYTES), name, "the task is done again")
+        data = read_below(root, name, MAX_RECEIPT_BYTES)
+        receipt = read_back(_ReceiptFile, data, name, "the task is done again").root
     except (FileNotFoundError, DamagedError):
         return None
     return receipt if receipt.task == task else None
 
 
-def is_committed(root: Path, receipt: Receipt, *, full: bool = False) -> bool:
+def is_committed(root: Path, receipt: CommonReceipt, *, full: bool = False) -> bool:
     """Whether every file of the receipt stands below `root` with its size (and, if `full`, its checksum)."""
     return all(_holds(root, record, full) for record in receipt.files)
 

@@ -10,7 +10,7 @@ from typing import Literal
 from streamfeat.errors import DataError
 from streamfeat.records import Frozen
 from streamfeat.store.files import write_durably
-from streamfeat.store.manifest import Receipt
+from streamfeat.store.receipts import TablesReceipt
 
 Fault = Literal[
     "", "killed", "killed in a write", "exits", "stopped", "sleeps", "memory", "data", "bug", "computes", "short sleeps"
@@ -29,14 +29,14 @@ class FaultyTask(Frozen):
         return f"task-{self.number}"
 
 
-def execute(root: Path, task: FaultyTask) -> Receipt:
+def execute(root: Path, task: FaultyTask) -> TablesReceipt:
     tries = len(list(root.glob(f"{task.name}.*")))
     (
         root / f"{task.name}.{tries}.{os.getpid()}"
     ).touch()  # in the name: there is no moment at which half of it is there
     if tries < task.times:
         _show(task.fault, root)
-    return Receipt(task=task.name, kind="split", digest="", rows=os.getpid(), files=())
+    return TablesReceipt(task=task.name, digest="", rows=os.getpid(), files=())
 
 
 def _show(fault: Fault, root: Path) -> None:

@@ -12,7 +12,8 @@ from whole_builds import digests
 
 from streamfeat import BuildConfig, build_steps
 from streamfeat.builder.coordinator import build_shards
-from streamfeat.errors import ConfigError, DamagedError, LockedError
+from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, LockedError
+from streamfeat.schema import FORMAT_VERSION
 
 
 @pytest.fixture
@@ -179,6 +180,23 @@ def test_a_damaged_plan_is_an_error_with_the_remedy(tmp_path: Path, events: str,
     assert (out / "tmp/plan.json").read_text("latin-1") == text
     plan = next(step for step in build_steps([events], out, BuildConfig(), overwrite=True) if hasattr(step, "stage"))
     assert plan.stage == "reading"
+
+
+def test_an_unfinished_build_of_an_older_format_is_refused_with_the_remedy(tmp_path: Path, events: str) -> None:
+    """Its receipts say other things; nothing is changed until it is overwritten."""
+    out = tmp_path / "out"
+    leave_unfinished([events], out, "reading")
+    plan = out / "tmp/plan.json"
+    plan.write_text(
+        plan.read_text("utf-8").replace(f'"format_version":{FORMAT_VERSION}', '"format_version":1'), "utf-8"
+    )
+    before = digests(out)
+    with pytest.raises(FormatVersionError, match=r"unfinished build of format 1, .*build with --overwrite$") as caught:
+        build_shards([events], out)
+    assert caught.value.exit_code == 7
+    assert digests(out) == before
+    overwrite(events, out)
+    assert (out / "dataset.json").exists()
 
 
 def test_what_differs_from_an_unfinished_build_is_named(tmp_path: Path, events: str) -> None:

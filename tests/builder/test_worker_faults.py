@@ -13,7 +13,7 @@ from faulty_tasks import Fault, FaultyTask, execute
 
 from streamfeat.errors import DataError, StorageError
 from streamfeat.progress import Note
-from streamfeat.store.manifest import Receipt
+from streamfeat.store.receipts import TablesReceipt
 from streamfeat.workers import pool as pool_module
 from streamfeat.workers.pool import WorkerPool
 from streamfeat.workers.process import peak_memory
@@ -29,9 +29,9 @@ def tasks(fault: Fault, times: int = 1000, num: int = 5) -> list[FaultyTask]:
     return [FaultyTask(number=n, fault=fault if n == 2 else "", times=times) for n in range(num)]
 
 
-def drain(root: Path, faulty: list[FaultyTask], run_len: int = 2) -> tuple[list[Receipt], list[str]]:
+def drain(root: Path, faulty: list[FaultyTask], run_len: int = 2) -> tuple[list[TablesReceipt], list[str]]:
     """The receipts and notes of a pool of two workers; none of them is left at the end."""
-    receipts: list[Receipt] = []
+    receipts: list[TablesReceipt] = []
     notes: list[str] = []
     with WorkerPool(execute, 2) as pool:
         for step in pool.run(root, faulty, run_len):
@@ -119,7 +119,7 @@ def test_time_in_which_nobody_asks_is_not_held_against_workers(tmp_path: Path, m
         taken = [next(steps)]
         time.sleep(6)
         taken += list(steps)
-    assert [type(step) for step in taken] == [Receipt] * 4
+    assert [type(step) for step in taken] == [TablesReceipt] * 4
 
 
 def test_what_a_task_raises_is_raised_as_it_is(tmp_path: Path) -> None:

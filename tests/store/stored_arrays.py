@@ -20,7 +20,17 @@ from streamfeat.store.layout import (
     create_arrays,
     create_group,
 )
-from streamfeat.store.manifest import FileRecord, Manifest, MediumScales, Receipt, SplitCounts, manifest_json
+from streamfeat.store.manifest import Manifest, MediumScales, SplitCounts, manifest_json
+from streamfeat.store.receipts import (
+    FileRecord,
+    HistoryFacts,
+    HistoryReceipt,
+    MetadataReceipt,
+    OffsetsReceipt,
+    Receipt,
+    TablesReceipt,
+    WindowReceipt,
+)
 from streamfeat.store.writer import commit_receipt, metadata_records, write_shard, write_whole
 
 COMPRESSIONS: tuple[Compression, ...] = ("lz4", "zstd", "none")
@@ -108,16 +118,19 @@ def write_dataset(root: Path) -> Manifest:
     )  # fmt: skip
     root.mkdir(parents=True, exist_ok=True)
     (root / RECEIPTS).mkdir()
-    receipts = []
+    receipts: list[Receipt] = []
 
-    def commit(task: str, kind: Any, files: list[FileRecord]) -> None:
-        receipts.append(Receipt(task=task, kind=kind, digest="d", rows=1, files=tuple(files), facts={"share": 0.1}))
+    def commit(made: Callable[..., Receipt], task: str, files: list[FileRecord], **facts: Any) -> None:
+        receipts.append(made(task=task, digest="d", rows=1, files=tuple(files), **facts))
         commit_receipt(root, receipts[-1])
+
+    facts = HistoryFacts(training_times=(0, 1), ratings=((2.0,), (0.1,), (0.01,)))
 
     columns = [array_spec(40, (), schema.field(n).dtype, name=n, chunk_rows=8, shard_rows=16) for n in EVENT_FIELDS]
     offsets = array_spec(7, (), "int64", name="offsets", chunk_rows=8, shard_rows=16)
-    for spec in (*columns, offsets):
-        commit(f"history-{spec.name}", "history", write_array(root, HISTORIES, spec, values_of(spec)))
+    for spec in columns:
+        commit(HistoryReceipt, f"history-{spec.name}", write_array(root, HISTORIES, spec, values_of(spec)), facts=facts)
+    commit(OffsetsReceipt, "offsets", write_array(root, HISTORIES, offsets, values_of(offsets)))
     create_group(root / WINDOWS)
     splits = {}
     for number, (split, windows) in enumerate((("training", 21), ("validation", 3))):
@@ -130,13 +143,14 @@ def write_dataset(root: Path) -> Manifest:
                 attributes=field.attributes,
             )  # fmt: skip
             files += write_array(root, f"{WINDOWS}/{split}/0", spec, values_of(spec, seed=number))
-        commit(f"window-{split}-0", "window", files)
+        commit(WindowReceipt, f"window-{split}-0", files, split=split, packing=0, shard=0)
         splits[split] = SplitCounts(
             users=3, events=20, tokens=23, windows=windows, chunk_windows=2, shard_windows=8, packings=1
         )
     tables = [write_whole(root, ITEMS, b"not a table, but a file")]
-    commit("tables", "tables", tables)
-    commit("metadata", "metadata", [*metadata_records(root, HISTORIES), *metadata_records(root, WINDOWS)])
+    commit(TablesReceipt, "tables", tables)
+    for store in ("histories.zarr", "windows.zarr"):
+        commit(MetadataReceipt, f"metadata-{store}", list(metadata_records(root, store)), store=store)
     scales = MediumScales(medium="anime", items=100, events=40, targets=40, ratings=10, watch_entropy=1.0,
                           rating_mean=1.0, rating_variance=1.0)  # fmt: skip
     manifest = Manifest(

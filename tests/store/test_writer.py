@@ -19,8 +19,8 @@ from streamfeat.config import Compression
 from streamfeat.errors import DamagedError, StorageError
 from streamfeat.store.files import sweep_temporaries
 from streamfeat.store.layout import RECEIPTS
-from streamfeat.store.manifest import FileRecord, Receipt
 from streamfeat.store.reader import ArrayReader
+from streamfeat.store.receipts import FileRecord, TablesReceipt
 from streamfeat.store.writer import commit_receipt, is_committed, read_receipt, record_of, write_shard, write_whole
 
 
@@ -116,7 +116,7 @@ KILLED_SCRIPT = """
 import os, signal, sys
 import numpy as np
 from pathlib import Path
-from streamfeat.store.manifest import Receipt
+from streamfeat.store.receipts import TablesReceipt
 from streamfeat.store.writer import commit_receipt, write_shard
 sys.path.insert(0, sys.argv[3])
 from stored_arrays import array_spec, values_of
@@ -134,7 +134,7 @@ def counted(call):
 os.mkdir, os.fsync, os.rename = counted(os.mkdir), counted(os.fsync), counted(os.rename)
 spec = array_spec(8)
 record = write_shard(root, "group", spec, 0, values_of(spec))
-commit_receipt(root, Receipt(task="task-1", kind="window", digest="d", rows=8, files=(record,)))
+commit_receipt(root, TablesReceipt(task="task-1", digest="d", rows=8, files=(record,)))
 """
 
 
@@ -232,18 +232,18 @@ def test_a_planted_file_link_is_replaced_not_written_through(tmp_path: Path) -> 
     assert not (tmp_path / "root" / "file").is_symlink()
 
 
-def receipt_of(*records: FileRecord) -> Receipt:
-    return Receipt(task="task-1", kind="window", digest="d", rows=8, files=records)
+def receipt_of(*records: FileRecord) -> TablesReceipt:
+    return TablesReceipt(task="task-1", digest="d", rows=8, files=records)
 
 
 @pytest.fixture
-def committed(tmp_path: Path) -> Receipt:
+def committed(tmp_path: Path) -> TablesReceipt:
     receipt = receipt_of(write_whole(tmp_path, "a", b"one"), write_whole(tmp_path, "b/c", b"two"))
     commit_receipt(tmp_path, receipt)
     return receipt
 
 
-def test_a_receipt_reads_back_as_committed(tmp_path: Path, committed: Receipt) -> None:
+def test_a_receipt_reads_back_as_committed(tmp_path: Path, committed: TablesReceipt) -> None:
     """A receipt survives its file, and may be committed again."""
     assert read_receipt(tmp_path, "task-1") == committed
     assert is_committed(tmp_path, committed, full=True)
@@ -252,7 +252,7 @@ def test_a_receipt_reads_back_as_committed(tmp_path: Path, committed: Receipt) -
     assert read_receipt(tmp_path, "task-2") is None
 
 
-def test_a_damaged_receipt_counts_as_none(tmp_path: Path, committed: Receipt) -> None:
+def test_a_damaged_receipt_counts_as_none(tmp_path: Path, committed: TablesReceipt) -> None:
     """Cut anywhere, foreign or of another task, a receipt is void: its task is done again, without an error."""
     file = tmp_path / RECEIPTS / "task-1.json"
     sound = file.read_bytes()
@@ -264,7 +264,7 @@ def test_a_damaged_receipt_counts_as_none(tmp_path: Path, committed: Receipt) ->
         assert read_receipt(tmp_path, "task-1") is None
 
 
-def test_a_receipt_without_its_files_is_void(tmp_path: Path, committed: Receipt) -> None:
+def test_a_receipt_without_its_files_is_void(tmp_path: Path, committed: TablesReceipt) -> None:
     """A missing or short file voids the receipt; one changed in place does so when checksums are asked for."""
     (tmp_path / "a").unlink()
     assert not is_committed(tmp_path, committed)

@@ -1,4 +1,4 @@
-"""Compares a run with its baselines: cases, figures, the report.
+"""A run beside its baselines: cases, figures, the report.
 
-Only `train` itself and the command line import it.
+The top of the trainer: only `train` itself and the command line import it.
 """

@@ -39,7 +39,7 @@ from streamfeat.store.files import (
     sweep_temporaries,
     temporary_name,
 )
-from streamfeat.store.manifest import FileRecord
+from streamfeat.store.receipts import FileRecord
 from streamfeat.store.writer import write_whole
 from train.config import TrainConfig
 from train.runs.standing import Standing
