@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from streamfeat.builder.coordinator import build_steps
 from streamfeat.builder.repair import Repaired, repair_steps
+from streamfeat.call_options import takes_fields_of
 from streamfeat.config import BuildConfig, Objective
 from streamfeat.errors import ConfigError
 from streamfeat.events.table_files import event_files
@@ -32,6 +33,7 @@ from streamfeat.stream.stream import WindowStream
 _NAMED = 3  # users in a message
 
 
+@takes_fields_of(BuildConfig)
 def build(
     events: Any,
     out: str | PathLike[str],

@@ -20,10 +20,22 @@ PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 class PlainConsole(Console):
-    """Prints texts as they are: no markup, no emoji codes, nothing that steers the terminal."""
+    """Prints texts as they are: no markup, no emoji codes, nothing that steers the terminal. Standard error that cannot
+    be written ends no work: nothing more is said there."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(harmless(text), **{**options, "markup": False, "emoji": False})
+
+    def on_broken_pipe(self) -> None:
+        raise  # as any other error: rich would end the process
+
+    def __exit__(self, *error: object) -> None:  # where rich writes
+        try:
+            super().__exit__(*error)
+        except OSError:
+            if not self.stderr:
+                raise
+            self.quiet = True
 
 
 err = PlainConsole(stderr=True)

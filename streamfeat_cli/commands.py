@@ -5,14 +5,12 @@ read standard output reads no more (`cli.py inspect OUT | head`).
 """
 
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import typer
 
 from streamfeat.errors import ConfigError, DataError, DivergedError, StreamfeatError
 from streamfeat_cli.build import build_shards
-from streamfeat_cli.console import PLAIN, err, watch_outputs
+from streamfeat_cli.console import PLAIN, err, outputs, refused_results
 from streamfeat_cli.evaluate import evaluate
 from streamfeat_cli.export import export_features
 from streamfeat_cli.inspect import inspect
@@ -36,22 +34,13 @@ app.command("invent")(invent)
 
 def main() -> None:
     """The one edge where errors that a user can fix become messages and exit codes."""
-    with whole_process():
-        watch_outputs()
-        code = _exit_code(app)
-        unsaid = _exit_code(sys.stdout.flush)
-        sys.exit(code or unsaid)
-
-
-def _exit_code(call: Callable[[], Any]) -> Any:
-    try:
-        call()
-    except SystemExit as end:
-        return end.code
-    except StreamfeatError as error:
-        _print_error(error)
-        return error.exit_code
-    return 0
+    with outputs(), whole_process():
+        try:
+            with refused_results():
+                app()
+        except StreamfeatError as error:
+            _print_error(error)
+            sys.exit(error.exit_code)
 
 
 def _print_error(error: StreamfeatError) -> None:

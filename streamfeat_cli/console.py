@@ -1,11 +1,12 @@
 """What all commands print with: results on stdout, everything else on stderr."""
 
+import contextlib
 import io
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,60 +25,54 @@ WIDTH = None if os.isatty(1) else 160
 out = PlainConsole(width=WIDTH)  # with --json, stdout holds one JSON object and nothing else
 
 
-class _Results(io.FileIO):
-    """Standard output: where a disk refuses, that is an error; where its reader is gone, the end, as by SIGPIPE."""
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return super().write(data)
-        except SystemExit:  # a signal, while whoever reads it takes its time: Python's own flush would wait once more
-            _lead_nowhere(self)
-            raise
-        except OSError as error:
-            _lead_nowhere(self)
-            if isinstance(error, BrokenPipeError):
-                raise SystemExit(128 + signal.SIGPIPE) from None
-            raise refusal(error, Path("standard output")) from None
-
-
-class _Notes(io.FileIO):
-    """Standard error: what cannot be said there ends no work."""
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return super().write(data)
-        except OSError:
-            _lead_nowhere(self)
-            return len(data)
-
-
-def _lead_nowhere(stream: io.FileIO) -> None:
-    """After a refusal, so that the rest of a buffer does not fail once more in Python's own flush at the end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
-
-
-def watch_outputs() -> None:
-    """From now on a full disk under standard output is a StorageError, a reader that is gone ends the process with 141,
-    and standard error never fails."""
+@contextlib.contextmanager
+def outputs() -> Iterator[None]:
+    """Inside, standard output and standard error are open and take any character. What they refused is dropped at the
+    end: Python's own flush would refuse once more, and end with exit code 120."""
     for handle in range(3):  # a file of ours must not get the number of a closed one: libraries write there
         try:
             os.fstat(handle)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    if sys.stdout is None or sys.stdout is sys.__stdout__:
-        sys.stdout = _text_of(_Results(1, "w", closefd=False), sys.stdout)
-    if sys.stderr is None or sys.stderr is sys.__stderr__:
-        sys.stderr = _text_of(_Notes(2, "w", closefd=False), sys.stderr)
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
+    if isinstance(sys.stdout, io.TextIOWrapper) and not _is_utf8(sys.stdout.encoding):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an id or a dash that it lacks must not cost the result
+    try:
+        yield
+    finally:
+        for handle, stream in ((1, sys.stdout), (2, sys.stderr)):
+            try:
+                stream.flush()
+            except OSError:
+                lead_nowhere(handle)
 
 
-def _text_of(raw: io.FileIO, like: Any) -> io.TextIOWrapper:
-    encoding, errors = (like.encoding, like.errors) if like is not None else ("utf-8", "backslashreplace")
-    if not _is_utf8(encoding):  # an id or a dash that it lacks must not cost the result
-        errors = "backslashreplace"
-    is_lined = like is not None and like.line_buffering
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=is_lined)
+@contextlib.contextmanager
+def refused_results() -> Iterator[None]:
+    """Inside, a full disk under standard output is a StorageError; where its reader is gone, the process ends with 141,
+    as by SIGPIPE. What is written must be flushed inside."""
+    try:
+        yield
+    except (OSError, SystemExit) as end:
+        # typer and rich exit with 1 where they write into a closed pipe.
+        error = end.__context__ if isinstance(end, SystemExit) and end.code == 1 else end
+        if not isinstance(error, OSError):
+            raise
+        if usage := getattr(error.__context__, "exit_code", 0):  # typer could not say on standard error what is wrong
+            raise SystemExit(usage) from None
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        try:
+            print(flush=True)
+        except OSError:
+            raise refusal(error, Path("standard output")) from None
+        raise  # not of the output: a bug of ours
+
+
+def lead_nowhere(handle: int) -> None:
+    """From now on all that is written to this open file is dropped."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), handle)
 
 
 def _is_utf8(encoding: str | None) -> bool:
@@ -90,9 +85,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, a
 def show(as_json: bool, values: dict[str, Any], print_plainly: Callable[[], None]) -> None:
     if as_json:
         text = json.dumps(values, ensure_ascii=not _is_utf8(sys.stdout.encoding), allow_nan=False)
-        sys.stdout.write(HARMFUL.sub(lambda m: f"\\u{ord(m[0]):04x}", text) + "\n")  # the same JSON
+        print(HARMFUL.sub(lambda m: f"\\u{ord(m[0]):04x}", text))  # the same JSON
     else:
         print_plainly()
+    sys.stdout.flush()  # what it refuses is an error of this command
 
 
 def typed(ctx: typer.Context) -> dict[str, Any]:

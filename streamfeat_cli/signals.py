@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from streamfeat.signals import exit_by
-from streamfeat_cli.console import PLAIN, err
+from streamfeat_cli.console import PLAIN, err, lead_nowhere
 
 
 @contextlib.contextmanager
@@ -39,6 +39,7 @@ def _one_line(line: str, then: signal.Handlers | None) -> Iterator[None]:
     except BaseException:
         if not received:
             raise
+        lead_nowhere(1)  # it may be a pipe that nobody empties: Python's own flush would wait for that
         # DuckDB answers an interrupted query with an error of its own.
         err.print(line, **PLAIN)
         raise SystemExit(128 + received[0]) from None

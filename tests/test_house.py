@@ -1,8 +1,11 @@
 """The documents and the layout of the house tell the truth."""
 
+import itertools
+import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import house_tree
@@ -21,10 +24,62 @@ def test_every_place_that_the_readme_names_exists() -> None:
     assert [place for place in [*places, *links] if place != "WindowStream" and not (HOUSE / place).exists()] == []
 
 
+def test_every_file_that_contributing_names_exists() -> None:
+    """Who adds something goes there."""
+    text = (HOUSE / "CONTRIBUTING.md").read_text("utf-8")
+    folders = r"tests|streamfeat|streamfeat_cli|train|docs|benchmarks|constraints|\.ci"
+    places = re.findall(rf"`((?:{folders})/[\w./-]*)`", text)
+    assert len(places) > 30
+    assert [place for place in places if not (HOUSE / place).exists()] == []
+
+
 def test_the_tree_in_the_design_page_is_that_of_the_code() -> None:
     """Every folder with its first line, every file by name; `python tests/house_tree.py` writes it anew."""
     page = (HOUSE / "docs" / "design.md").read_text("utf-8")
     assert page.partition(house_tree.FIRST)[2].partition(house_tree.LAST)[0] == house_tree.tree()
+
+
+def test_the_lowest_versions_that_ci_installs_are_those_that_the_package_allows() -> None:
+    """`.ci/lowest` proves the lower bounds; one that is raised in a single place proves nothing."""
+    project = tomllib.loads((HOUSE / "pyproject.toml").read_text("utf-8"))["project"]
+    required = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    allowed = {tuple(re.findall(r"^([\w-]+)>=([\d.]+)", line)[0]) for line in required if ">=" in line}
+    lines = (HOUSE / "constraints" / "lowest.txt").read_text("utf-8").splitlines()
+    assert {tuple(line.split("==")) for line in lines if not line.startswith("#")} == allowed
+    assert len(allowed) > 20
+
+
+def test_the_steps_of_the_workflow_are_targets_and_scripts_that_are_there() -> None:
+    """So that each can be run by hand."""
+    steps = re.findall(r"- run: (\S+) ?(\S*)", (HOUSE / ".github/workflows/ci.yml").read_text("utf-8"))
+    targets = re.findall(r"^([a-z-]+):", (HOUSE / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert len(steps) == 4
+    for command, target in steps:
+        assert target in targets if command == "make" else os.access(HOUSE / command, os.X_OK)
+
+
+def test_every_file_that_the_walks_pass_exists() -> None:
+    """A name without a folder stands in the folder of the one before it in its line."""
+    walks = (HOUSE / "docs" / "design.md").read_text("utf-8").partition("\n## Walks")[2].partition("\n## ")[0]
+    missing = []
+    for line in walks.splitlines():
+        folder = Path()
+        for name in re.findall(r"`([\w/]+\.py)`", line):
+            folder = Path(name).parent if "/" in name else folder
+            if name != "cli.py" and not (HOUSE / folder / Path(name).name).exists():
+                missing.append(name)
+    assert missing == []
+    assert walks.count("\n10. ") == walks.count("\n**") == 3
+
+
+def test_make_help_names_every_target() -> None:
+    """A target without a line in it is found by nobody."""
+    done = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=HOUSE, capture_output=True, text=True, check=True
+    )
+    targets = re.findall(r"^\.PHONY: (.*)", (HOUSE / "Makefile").read_text("utf-8"), re.MULTILINE)[0].split()
+    named = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert sorted(target for target, _ in named) == sorted(targets)
 
 
 def test_every_file_of_the_library_has_a_docstring_and_a_sane_size() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamfeat.call_options import takes_fields_of
 from streamfeat.config import BuildConfig
 from streamfeat.dataset import Dataset
 from streamfeat.errors import ConfigError
@@ -20,7 +21,7 @@ from streamfeat.records import unknown_key, validated
 from streamfeat.rows import Rows, html_lines
 from streamfeat.signals import stop_on_interrupt
 from streamfeat.store.manifest import load_manifest
-from train.config import FIELDS, TrainConfig
+from train.config import FIELDS, ModelConfig, TrainConfig
 from train.devices.launch import launched
 from train.evaluation.evaluate import evaluate_steps
 from train.evaluation.figures import ALL_MEDIA, Evaluation, RankingLine, RatingLine
@@ -36,6 +37,7 @@ from train.training.progress import Stopped
 _PRINTED = ("hr@10", "ndcg@10", "mrr")  # of an evaluation
 
 
+@takes_fields_of(TrainConfig, ModelConfig)
 def train(
     data: Dataset | str | PathLike[str],
     run: str | PathLike[str],

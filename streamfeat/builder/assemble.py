@@ -233,7 +233,7 @@ def _scales(
     for m, medium in enumerate(schema.media):
         mine = slice(schema.medium_offsets[m], schema.medium_offsets[m + 1])
         counts = targets[mine]
-        shares = counts[counts > 0] / max(counts.sum(), 1)
+        shares = counts[counts > 0] / max(int(counts.sum()), 1)
         num, total, squares = (float(value) for value in sums[:, m])
         mean = total / num if num else 0.0
         scales.append(MediumScales(

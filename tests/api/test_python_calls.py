@@ -1,5 +1,6 @@
 """`import streamfeat` as people write it: calls act, and return objects that print well."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -12,7 +13,9 @@ import pytest
 from invented_events import invent_events, write_csv
 
 import streamfeat
+from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
+from train.config import ModelConfig, TrainConfig
 
 SMALL: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "batch_tokens": 256}
 
@@ -245,6 +248,19 @@ def test_the_public_names_are_all_there_is_to_see() -> None:
         assert name == "__version__" or value.__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'build_shards'"):
         streamfeat.build_shards  # noqa: B018
+
+
+def test_help_names_every_option_of_a_build_and_of_a_training() -> None:
+    """Each with its default; the model's options stand among the trainer's, as they are given."""
+    build, train = (inspect.signature(call).parameters for call in (streamfeat.build, streamfeat.train))
+    assert set(BuildConfig.model_fields) < set(build)
+    assert build["window_len"].default == BuildConfig().window_len
+    assert {*TrainConfig.model_fields, *ModelConfig.model_fields} - {"model"} < set(train)
+    assert "model" not in train
+    assert {parameter.kind for parameter in train.values()} <= {
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    }
 
 
 def test_without_pandas_a_frame_names_it(folder: Path) -> None:

@@ -1,19 +1,25 @@
 """How a command ends: where its output cannot be written, and where a signal comes while or after it writes that."""
 
+import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import termios
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.progress import Progress
 
 from streamfeat.builder.coordinator import build_shards
+from streamfeat.progress_bars import PlainConsole
+from streamfeat_cli.console import lead_nowhere
 
 HOUSE = Path(__file__).parents[2]
 
@@ -24,35 +30,90 @@ def run(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, text=True, check=False, timeout=120, **options)
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_full_disk_under_the_results_is_one_line_and_exit_code_6(tiny_dataset: Path, options: list[str]) -> None:
-    """Whether a table or JSON was to be written; a result that nobody has is no success."""
+ASKED = [["inspect"], ["inspect", "--json"], ["train", "--help"], ["--help"]]
+
+
+def asked(words: list[str], dataset: Path) -> list[str | Path]:
+    return [*words, dataset] if words[0] == "inspect" else [*words]
+
+
+@pytest.mark.parametrize("words", ASKED)
+def test_a_full_disk_under_the_results_is_one_line_and_exit_code_6(tiny_dataset: Path, words: list[str]) -> None:
+    """Whether a table, JSON or help was to be written; a result that nobody has is no success."""
     with Path("/dev/full").open("w") as full:
-        done = run("inspect", tiny_dataset, *options, stdout=full, stderr=subprocess.PIPE)
+        done = run(*asked(words, tiny_dataset), stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 6
     assert done.stderr.count("\n") == 1
     assert "error: standard output: No space left on device; the disk is full: make space" in done.stderr
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_reader_that_is_gone_ends_a_command_quietly(tiny_dataset: Path, options: list[str]) -> None:
-    """With the code of a process that SIGPIPE ends, as `| head` expects."""
+@contextlib.contextmanager
+def closed_pipe() -> Iterator[int]:
+    """A pipe to write to whose reader is gone."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        done = run("inspect", tiny_dataset, *options, stdout=writing, stderr=subprocess.PIPE)
+        yield writing
     finally:
         os.close(writing)
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[int]:
+    """A file to write to that has no space left."""
+    with Path("/dev/full").open("w") as full:
+        yield full.fileno()
+
+
+@pytest.mark.parametrize("words", ASKED)
+def test_a_reader_that_is_gone_ends_a_command_quietly(tiny_dataset: Path, words: list[str]) -> None:
+    """With the code of a process that SIGPIPE ends, as `| head` expects."""
+    with closed_pipe() as gone:
+        done = run(*asked(words, tiny_dataset), stdout=gone, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_standard_error_that_cannot_be_written_ends_no_work(tiny_dataset: Path) -> None:
+@pytest.mark.parametrize("refusing", [full_disk, closed_pipe])
+def test_standard_error_that_cannot_be_written_ends_no_work(
+    tiny_dataset: Path, refusing: Callable[[], AbstractContextManager[int]], tmp_path: Path
+) -> None:
     """Progress and notes are lost, the result and the exit code are not."""
-    with Path("/dev/full").open("w") as full:
-        done = run("verify", tiny_dataset, stdout=subprocess.PIPE, stderr=full)
-    assert (done.returncode, done.stdout) == (0, f"{tiny_dataset}: sound\n")
-    with Path("/dev/full").open("w") as full:
-        assert run("inspect", tiny_dataset / "nothing", stdout=subprocess.PIPE, stderr=full).returncode == 2
+    events, out = tiny_dataset.parent / "events.csv", tmp_path / "data"
+    calls: list[tuple[int, list[str | Path]]] = [
+        (0, ["verify", tiny_dataset]),
+        (0, ["build-shards", events, out, "--window-len", "16", "--json"]),  # shows progress and notes
+        (2, ["inspect", tiny_dataset / "nothing"]),
+        (2, ["inspect", tiny_dataset, "--no-such-option"]),
+    ]
+    for code, words in calls:
+        with refusing() as stderr:
+            done = run(*words, stdout=subprocess.PIPE, stderr=stderr)
+        assert (done.returncode, bool(done.stdout)) == (code, code == 0), words
+
+
+def test_progress_that_a_terminal_no_longer_takes_ends_no_work() -> None:
+    """There a thread of its own draws the bars, over and over."""
+    with full_disk() as full, os.fdopen(os.dup(full), "w", 1) as stderr:
+        console = PlainConsole(file=stderr, stderr=True, force_terminal=True)
+        with Progress(console=console, refresh_per_second=100) as bars:
+            for _ in bars.track(range(3)):
+                time.sleep(0.02)
+        assert console.quiet
+        lead_nowhere(stderr.fileno())
+
+
+def test_an_error_of_ours_is_not_taken_for_one_of_the_output(tmp_path: Path) -> None:
+    """It keeps its traceback, with exit code 1."""
+    code = (
+        "import streamfeat_cli, streamfeat_cli.commands as c; app = c.typer.Typer(pretty_exceptions_enable=False)\n"
+        "@app.command()\n"
+        "def fails(): raise OSError(28, 'not of the output')\n"
+        "import sys; sys.argv = ['cli.py']; c.app = app; streamfeat_cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=HOUSE)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "OSError: [Errno 28] not of the output" in done.stderr
 
 
 def test_closed_handles_are_no_files_of_ours(tmp_path: Path) -> None:
@@ -60,8 +121,8 @@ def test_closed_handles_are_no_files_of_ours(tmp_path: Path) -> None:
     code = (
         "import os, sys; os.close(0); os.close(1); os.close(2); sys.stdin = sys.stdout = sys.stderr = None\n"
         f"sys.path.insert(0, {str(HOUSE)!r})\n"
-        "import streamfeat_cli; from streamfeat_cli.console import watch_outputs\n"
-        f"watch_outputs(); file = open({str(tmp_path / 'file')!r}, 'w')\n"
+        "import streamfeat_cli; from streamfeat_cli.console import outputs\n"
+        f"outputs().__enter__(); file = open({str(tmp_path / 'file')!r}, 'w')\n"
         "print('lost'); print('lost', file=sys.stderr); file.write(str(file.fileno() > 2)); file.close()\n"
         "sys.argv = ['cli.py', '--help']; streamfeat_cli.main()"
     )
@@ -73,10 +134,10 @@ def test_closed_handles_are_no_files_of_ours(tmp_path: Path) -> None:
 def test_a_signal_ends_any_command_in_one_line(number: int, code: int) -> None:
     """Here while it waits for a reader that takes nothing more, such as a pager."""
     reading, writing = os.pipe()
-    size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     command = [sys.executable, HOUSE / "cli.py", "train", "--help"]
     process = subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True)
-    while int.from_bytes(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)), sys.byteorder) < size:
+    while select.select([], [writing], [], 0)[1]:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)

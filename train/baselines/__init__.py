@@ -1,4 +1,4 @@
 """Simple systems that a model is compared with: popularity, pairs of items, biases and factors.
 
-Fitted on training events alone; needs no torch.
+They are fitted on training events only and need no torch.
 """

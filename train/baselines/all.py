@@ -1,7 +1,7 @@
-"""What a model has to beat in ranking and in ratings: what a baseline is, and the list of them.
+"""The interface of a baseline, and the list of all baselines.
 
-Every baseline is fitted on training events alone and then, like the model, is shown a history and asked for the next
-event. None of them sees planned events. `docs/evaluate.md` defines each and says what it reaches.
+A baseline is fitted on training events only. Then, like the model, it gets a history and predicts the next event. No
+baseline sees planned events. `docs/evaluate.md` defines each of them and shows its results.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ class Ranker(Protocol):
         """Learn from the training events."""
 
     def scores(self, past: Watched, times: NDArray[np.int64] | None, medium: int) -> NDArray[np.float64]:
-        """(n, V_m): a score of each item of the medium, higher is likelier, for n users with the events `past` and
-        the targets' `times` (n,), None where they are hidden."""
+        """(n, V_m): for n users with the events `past`, the score of each item of the medium; higher is likelier.
+        `times` (n,) are the times of the targets; None hides them."""
 
 
 class Rater(Protocol):
@@ -40,11 +40,11 @@ class Rater(Protocol):
         """Learn from the training events."""
 
     def predict(self, past: Watched, item: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(n,): the rating that each of n users with the events `past` gives `item` (n,), dense ids."""
+        """(n,): the predicted rating by each of n users with the events `past` of `item` (n,), dense ids."""
 
 
 def all_rankers(manifest: Manifest) -> Sequence[Ranker]:
-    """Popularity, recent popularity, Markov chain, item-kNN; not fitted."""
+    """Popularity, recent popularity, Markov chain, item-kNN; not yet fitted."""
     offsets = manifest.data_schema.medium_offsets
     return (
         Popularity(offsets),
@@ -55,6 +55,6 @@ def all_rankers(manifest: Manifest) -> Sequence[Ranker]:
 
 
 def all_raters(manifest: Manifest, seed: int) -> Sequence[Rater]:
-    """Mean, biases, biased SVD; not fitted."""
+    """Mean, biases, biased SVD; not yet fitted."""
     units = Units.of(manifest)
     return MeanRating(units), UserItemBias(units), BiasedSVD(units, manifest.num_users, seed)

@@ -1,7 +1,7 @@
-"""Rivals that look at which items stand together in histories: a Markov chain and nearest neighbours.
+"""Baselines that count which items occur together in histories: a Markov chain and nearest neighbours.
 
-Both score by the most recent events, whose weights halve every 3 events. Their tables hold all pairs of items, of the
-16,384 most frequent ones where there are more; all others they rank by popularity.
+Both use the most recent events of a history; an event 3 places earlier has half the weight. Their tables hold all pairs
+of the 16,384 most frequent items. Other items are ranked by popularity.
 """
 
 import itertools
@@ -15,25 +15,25 @@ from train.baselines.popularity import count_items
 from train.baselines.watched import Batches, Watched
 
 HALF_LIFE = 3  # events
-WINDOW = 10  # events between which the Markov chain sees a transition
-SMOOTHING = 20  # events' worth of popularity in the Markov chain's transitions
+WINDOW = 10  # the Markov chain counts a transition between events that are at most so many events apart
+SMOOTHING = 20  # popularity counts in the Markov chain's transitions like so many events
 
 _MAX_ITEMS = 16_384  # a table of their pairs takes 1 GiB
-_RECENT = 64  # events that score: the weight of the one before is 2^-21
-_MAX_EVENTS = 1_000  # of a history, the most recent, between which neighbours are counted
+_RECENT = 64  # the most recent events that are used: an event before them would have the weight 2^-21
+_MAX_EVENTS = 1_000  # the most recent events of a history; only pairs of them are counted
 
 
 class _Pairs:
-    """Which items have a row in the table of pairs, and how popular all are."""
+    """The table of pairs, the items that have a row in it, and the popularity of all items."""
 
     def __init__(self, batches: Batches, medium_offsets: Sequence[int], max_items: int) -> None:
         counts = count_items(batches, medium_offsets[-1])
         kept = np.sort(np.argsort(-counts, kind="stable")[:max_items])
-        self.place = np.full(len(counts), -1, np.int32)  # (V,): row of each item, -1: none; ascending with the id
+        self.place = np.full(len(counts), -1, np.int32)  # (V,): the row of each item, ascending with the id; -1: none
         self.place[kept] = np.arange(len(kept), dtype=np.int32)
         self.popularity = counts / max(1, int(counts.sum()))  # (V,), over all media
         self.table = np.zeros((len(kept), len(kept)), np.float32)
-        # Inside its medium each item that has a column, and the columns of a medium.
+        # For each medium: the items that have a column, as ids inside the medium; and the columns themselves.
         self.inside = [kept[(kept >= low) & (kept < high)] - low for low, high in itertools.pairwise(medium_offsets)]
         edges = np.searchsorted(kept, medium_offsets)
         self.columns = [slice(low, high) for low, high in itertools.pairwise(edges)]
@@ -41,16 +41,17 @@ class _Pairs:
     def weighted_rows(
         self, places: NDArray[np.int32], weights: NDArray[np.float32], medium: int
     ) -> NDArray[np.float32]:
-        """(columns of the medium,): Σ weight · row of the table, over places that are not -1."""
+        """(columns of the medium,): Σ weight · row of the table. Places of -1 are left out."""
         known = places >= 0
         rows: NDArray[np.float32] = weights[known] @ self.table[places[known], self.columns[medium]]
         return rows
 
 
 class MarkovChain:
-    """Score: mean over past items i of P(j | i) = (T_ij + 20 · popularity_j) / (T_i + 20).
+    """Score: the mean over past items i of P(j | i) = (T_ij + 20 · popularity_j) / (T_i + 20).
 
-    T_ij adds 1 / lag for every two training events of a user at most 10 events apart, in either order.
+    T_ij is a sum over all pairs of training events of a user that are at most 10 events apart, in either order. Each
+    pair adds 1 / lag.
     """
 
     name = "markov_chain"
@@ -83,10 +84,10 @@ class MarkovChain:
 
 
 class ItemNeighbours:
-    """Score: mean over past items i of the similarity of j, the similarities of an item adding up to 1.
+    """Score: the mean over past items i of the similarity of i and j. The similarities of an item add up to 1.
 
-    The similarity is the cosine of two items' columns of the matrix of users and items, a user with n items weighing
-    1 / n: otherwise the longest histories decide. Equal scores go by popularity.
+    The similarity is the cosine of two items' columns in the matrix of users and items. A user with n items has the
+    weight 1 / n; otherwise the longest histories would decide. Equal scores are ordered by popularity.
     """
 
     name = "item_knn"
@@ -101,7 +102,7 @@ class ItemNeighbours:
         self._pairs = pairs = _Pairs(batches, self._medium_offsets, self._max_items)
         for batch in batches():
             recent = batch.last(_MAX_EVENTS)
-            # Each item of a user once.
+            # A user counts once for an item, however often it was watched.
             keys = np.unique(recent.user() * self._medium_offsets[-1] + recent.item)
             user, item = np.divmod(keys, self._medium_offsets[-1])
             counts = np.bincount(user, minlength=batch.num_users)
@@ -110,7 +111,7 @@ class ItemNeighbours:
         table = pairs.table
         norms = np.sqrt(np.maximum(table.diagonal(), np.finfo(np.float32).tiny))
         np.fill_diagonal(table, 0)
-        table /= norms  # an item's own norm goes when its row is made to add up to 1
+        table /= norms  # the norm of the row's own item cancels when the row is scaled to add up to 1
         sums = table.sum(1, keepdims=True)
         np.divide(table, sums, out=table, where=sums > 0)
 
@@ -133,7 +134,7 @@ def _recent_items(past: Watched) -> list[NDArray[np.int64]]:
 
 
 def _weights(num_events: int) -> NDArray[np.float64]:
-    """(events,), adding up to 1: halving every HALF_LIFE events back from the last."""
+    """(events,), adding up to 1: the weight halves with every HALF_LIFE events before the last."""
     weights = np.exp2(-np.arange(num_events)[::-1] / HALF_LIFE)
     shares: NDArray[np.float64] = weights / weights.sum()
     return shares

@@ -1,4 +1,4 @@
-"""What is watched most, ever and lately."""
+"""Baselines that rank items by how often they are watched: in all of training, or in the last 30 days."""
 
 import math
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from train.baselines.watched import Batches, Watched
 RECENT_DAYS = 30
 
 _DAY = 86_400
-_MAX_TABLE = 2**28  # numbers of the table of recent counts: 1 GiB
+_MAX_TABLE = 2**28  # numbers in the table of recent counts: 1 GiB
 
 
 class Popularity:
-    """Score: number of training targets of the item."""
+    """Score: the number of training targets of the item."""
 
     name = "popularity"
     uses_time = False

@@ -1,6 +1,6 @@
-"""What a rating is by the mean, by who rates what, and by factors of both.
+"""Baselines that predict ratings: the mean, biases of users and items, and factors of both.
 
-All predict deviations from the medium's mean training rating in its standard deviations.
+All predict the deviation from the medium's mean training rating, in units of the medium's standard deviation.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from streamfeat.kernels.factors import descend
 from streamfeat.store.manifest import Manifest
 from train.baselines.watched import Batches, Watched
 
-DAMPING = 5  # ratings of deviation 0 that every user and every item starts with
-SWEEPS = 5  # in which item and user biases are fitted in turn
+DAMPING = 5  # every user and every item starts with so many ratings of deviation 0
+SWEEPS = 5  # each fits the item biases and then the user biases
 
 NUM_FACTORS = 50
 EPOCHS = 40
@@ -24,14 +24,14 @@ _INITIAL_STD = 0.1
 
 @dataclass(frozen=True)
 class Units:
-    """From ratings to deviations and back; arrays (V,) by dense item id."""
+    """Converts ratings to deviations and back. The arrays are (V,), by dense item id."""
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Units":
-        """Those of the media of a dataset; a medium whose ratings are all equal has standard deviation 1."""
+        """The units of a dataset. A medium whose ratings are all equal has the standard deviation 1."""
         num_items = np.diff(manifest.data_schema.medium_offsets)
         return cls(
             np.repeat([scale.rating_mean for scale in manifest.scales], num_items),
@@ -39,17 +39,17 @@ class Units:
         )
 
     def deviations(self, item: NDArray[np.int64], rating: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Of ratings of items."""
+        """The deviations of the ratings `rating` of the items `item`."""
         deviations: NDArray[np.float64] = (rating - self.mean[item]) / self.std[item]
         return deviations
 
     def ratings(self, item: NDArray[np.int64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The ratings that deviations stand for."""
+        """The ratings of the items `item` with the deviations `deviation`."""
         return self.mean[item] + self.std[item] * deviation
 
 
 class MeanRating:
-    """The mean training rating of the medium."""
+    """Predicts the mean training rating of the medium."""
 
     name = "mean_rating"
 
@@ -57,7 +57,7 @@ class MeanRating:
         self._units = units
 
     def fit(self, batches: Batches) -> None:
-        """As `Rater.fit`: the manifest has the mean."""
+        """Does nothing: the manifest holds the mean."""
 
     def predict(self, past: Watched, item: NDArray[np.int64]) -> NDArray[np.float64]:
         """As `Rater.predict`."""
@@ -65,8 +65,10 @@ class MeanRating:
 
 
 class UserItemBias:
-    """Mean + bias of the item + bias of the user, the latter from the history that is shown: means of what the other
-    leaves over, damped by 5 ratings of 0."""
+    """Predicts mean + bias of the item + bias of the user. The user's bias comes from the given history.
+
+    Each bias is the mean of the deviations minus the other bias, damped by 5 deviations of 0.
+    """
 
     name = "user_item_bias"
 
@@ -103,10 +105,11 @@ class UserItemBias:
 
 
 class BiasedSVD:
-    """Mean + biases + 50 factors of the user · those of the item (Funk's SVD), by stochastic gradient descent.
+    """Predicts mean + biases + the product of 50 factors of the user and of the item (Funk's SVD).
 
-    Asked for a rating, it fits the user's bias and factors anew to the history that is shown, by least squares with
-    the same damping, items being as they were learned. So it also serves users that it was not fitted on.
+    It is fitted by stochastic gradient descent. To predict a rating, it keeps the items' values and fits the user's
+    bias and factors again to the given history, by least squares with the same damping. So it also works for users that
+    were not in training.
     """
 
     name = "biased_svd"
@@ -117,7 +120,7 @@ class BiasedSVD:
         self._seed = seed
 
     def fit(self, batches: Batches) -> None:
-        """As `Rater.fit`. Holds the factors of all users, 204 bytes each, until it is done."""
+        """As `Rater.fit`. While it runs, memory holds the factors of all users, 204 bytes each."""
         rng = np.random.default_rng(self._seed)
         num_items = len(self._units.mean)
         user_bias, self._item_bias = np.zeros(self._num_users, np.float32), np.zeros(num_items, np.float32)
@@ -152,7 +155,7 @@ class BiasedSVD:
 
 
 def _fitted(rows: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least squares of `values` by `rows`, damped for each value."""
+    """The least-squares solution of rows @ x = values. The damping grows with the number of values."""
     damping = FACTOR_DAMPING * len(values) * np.eye(rows.shape[1])
     solution: NDArray[np.float64] = np.linalg.solve(rows.T @ rows + damping, rows.T @ values).astype(np.float64)
     return solution

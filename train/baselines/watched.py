@@ -1,4 +1,4 @@
-"""The histories that baselines of a model are fitted to and asked about."""
+"""The histories that baselines are fitted on and get as input."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from streamfeat.store.histories import Histories
 
 @dataclass(frozen=True)
 class Watched:
-    """The events with an item target of n users: user i has those at offsets[i]:offsets[i+1], oldest first."""
+    """The events of n users that have an item target. User i has events offsets[i]:offsets[i+1], oldest first."""
 
     offsets: NDArray[np.int64]  # (n + 1,), from 0
-    item: NDArray[np.int64]  # (events,) as all that follow: dense id
-    time: NDArray[np.int64]  # seconds since the schema's time_origin
-    rating: NDArray[np.float32]  # NaN: none
+    item: NDArray[np.int64]  # (events,) dense id
+    time: NDArray[np.int64]  # (events,) seconds since the schema's time_origin
+    rating: NDArray[np.float32]  # (events,) NaN: none
 
     @classmethod
     def of(cls, histories: Histories, stops: NDArray[np.int64]) -> "Watched":
-        """Those among the first stops[i] events of user i; `stops` (n,)."""
+        """Takes only the first stops[i] events of user i; `stops` (n,)."""
         lengths = np.diff(histories.offsets)
         place = np.arange(len(histories.item)) - np.repeat(histories.offsets[:-1], lengths)
         kept = (place < np.repeat(stops, lengths)) & (histories.status != PLANNED)
@@ -34,7 +34,7 @@ class Watched:
 
     @property
     def num_users(self) -> int:
-        """n."""
+        """The number of users, n."""
         return len(self.offsets) - 1
 
     def user(self) -> NDArray[np.int64]:
@@ -61,5 +61,5 @@ class Watched:
         return Watched(np.append(0, np.cumsum(kept))[self.offsets], self.item[kept], self.time[kept], self.rating[kept])
 
 
-# The training events of all users in the order of dense user ids, some users at a time; anew with each call.
+# Each call reads the training events of all users, some users at a time, in the order of dense user ids.
 Batches = Callable[[], Iterator[Watched]]

@@ -1,4 +1,4 @@
-"""A run beside its baselines: cases, figures, the report.
+"""Compares a run with its baselines: cases, figures, the report.
 
-The top of the trainer: only `train` itself and the command line import it.
+Only `train` itself and the command line import it.
 """

@@ -1,4 +1,4 @@
-"""How far a figure hangs on which users there are: the bootstrap over users.
+"""How much a figure depends on the choice of users: the bootstrap over users.
 
 Axes: N users, F figures, R resamples.
 """
@@ -23,10 +23,10 @@ class Figure:
 
 
 def bootstrap_means(values_NF: NDArray[np.floating], num: int, seed: int) -> NDArray[np.float64]:
-    """(R, F): the means over users of `num` resamples, each N ≥ 1 users drawn with replacement.
+    """(R, F): the means over users of `num` resamples. Each resample draws N ≥ 1 users with replacement.
 
-    Which users are drawn follows from (seed, resample, N) alone: figures of the same users are resampled together, so
-    the difference of two results is the paired bootstrap of their difference.
+    The drawn users are a function of (seed, resample, N). Two figures of the same users are resampled with the same
+    users, so the difference of their results is the paired bootstrap of the difference.
     """
     num_users = len(values_NF)
     rng = np.random.default_rng(seed)
@@ -41,7 +41,7 @@ def bootstrap_means(values_NF: NDArray[np.floating], num: int, seed: int) -> NDA
 
 
 def with_intervals(means_F: NDArray[np.float64], resampled_RF: NDArray[np.float64]) -> list[Figure]:
-    """Each figure with the percentiles between which `CONFIDENCE` of its resamples lie."""
+    """Each figure with the two percentiles that enclose the share `CONFIDENCE` of its resamples."""
     tail = (1 - CONFIDENCE) / 2
     low_F, high_F = np.quantile(resampled_RF, (tail, 1 - tail), axis=0)
     return [Figure(*map(float, bounds)) for bounds in zip(means_F, low_F, high_F, strict=True)]

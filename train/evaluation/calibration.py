@@ -1,5 +1,4 @@
-"""Whether a probability means what it says: how often the likeliest item is watched, against how likely it was said
-to be."""
+"""Calibration: compares the predicted probability of the likeliest item with how often that item is watched."""
 
 from dataclasses import dataclass
 
@@ -8,36 +7,36 @@ from numpy.typing import NDArray
 
 NUM_BINS = 15
 
-_DRAWS = 200  # of outcomes that follow the probabilities
+_DRAWS = 200  # random outcomes that follow the probabilities
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Users whose confidence lies between `low` and `high`, both included."""
+    """The users whose confidence lies from `low` to `high`, both included."""
 
     users: int
     low: float
     high: float
     confidence: float  # mean probability of the likeliest item
-    accuracy: float  # share of users whose target it is
+    accuracy: float  # share of users whose target is the likeliest item
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Expected calibration error of the likeliest item, in bins of equal numbers of users, and the bins."""
+    """The expected calibration error of the likeliest item, in bins with equal numbers of users, and the bins."""
 
     error: float
-    error_if_calibrated: float  # mean error of outcomes drawn from the probabilities themselves: what chance leaves
+    error_if_calibrated: float  # mean error of outcomes drawn from the probabilities: the part that is chance
     bins: tuple[Bin, ...]
 
 
 def calibrate(
     confidence_N: NDArray[np.floating], correct_N: NDArray[np.bool_], *, num_bins: int = NUM_BINS, seed: int = 0
 ) -> Calibration:
-    """Σ over bins of users / N · |accuracy - mean confidence|, for N ≥ 1 users with a probability each and whether
-    the item was the target.
+    """The error is Σ over bins of users / N · |accuracy - mean confidence|.
 
-    Bins hold equal numbers of users but where confidences are equal: those share the bin of the first of them.
+    Takes for each of N ≥ 1 users the probability of the likeliest item and whether that item was the target. Bins hold
+    equal numbers of users, except that users with equal confidences all go to the bin of the first of them.
     """
     order = np.argsort(confidence_N, kind="stable")
     confidence, correct = confidence_N[order].astype(np.float64), correct_N[order].astype(np.float64)
@@ -60,7 +59,7 @@ def calibrate(
 
 
 def _bins(ascending_N: NDArray[np.float64], num_bins: int) -> NDArray[np.int64]:
-    """(N,): the bin of each, numbered without gaps."""
+    """(N,): the bin of each user; the numbers have no gaps."""
     num = len(ascending_N)
     bin_N = np.arange(num) * min(num_bins, num) // num
     is_first = np.append(True, ascending_N[1:] != ascending_N[:-1])

@@ -1,4 +1,4 @@
-"""The questions of an evaluation, read from a dataset some users at a time: a history, and the event after it."""
+"""The cases of an evaluation: a history and the event after it. They are read from a dataset, some users at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,30 +11,35 @@ from streamfeat.store.histories import HeldOut, Histories, HistoryReader
 from train.baselines.watched import Watched
 from train.inference.queries import History
 
-_READ_USERS = 4096  # histories that are held at a time
+_READ_USERS = 4096  # histories in memory at a time
 
 
 @dataclass(frozen=True)
 class Cases:
-    """One target for each of n users, and what came before it."""
+    """One target for each of n users, and the events before it."""
 
     user: NDArray[np.int64]  # (n,) dense ids
     item: NDArray[np.int64]  # (n,) dense id of the target
     time: NDArray[np.int64]  # (n,) seconds since time_origin
     rating: NDArray[np.float32]  # (n,) NaN: none
-    tied: NDArray[np.bool_]  # (n,) whether an event next to it has the same timestamp
-    histories: list[History]  # all events before the target, planned ones too
-    past: Watched  # those of them that have an item target
+    tied: NDArray[np.bool_]  # (n,) whether the event before or after the target has the same timestamp
+    histories: list[History]  # all events before the target, planned ones included
+    past: Watched  # the events of `histories` that have an item target
 
     def take(self, rows: NDArray[np.int64]) -> "Cases":
         """The users `rows`, in that order."""
         return Cases(
-            self.user[rows], self.item[rows], self.time[rows], self.rating[rows], self.tied[rows],
-            [self.histories[row] for row in rows], self.past.take(rows),
-        )  # fmt: skip
+            self.user[rows],
+            self.item[rows],
+            self.time[rows],
+            self.rating[rows],
+            self.tied[rows],
+            [self.histories[row] for row in rows],
+            self.past.take(rows),
+        )
 
     def of_items(self, low: int, high: int) -> "Cases":
-        """The users whose target is an item of `low` to `high` - 1."""
+        """The users whose target is one of the items `low` … `high` - 1."""
         return self.take(np.flatnonzero((self.item >= low) & (self.item < high)))
 
     def rated_rows(self) -> NDArray[np.int64]:
@@ -43,9 +48,9 @@ class Cases:
 
 
 def read_cases(reader: HistoryReader, held_out: HeldOut, batch_users: int) -> Iterator[tuple[Cases, int]]:
-    """At most `batch_users` users with held-out events at a time: cases, and how many users were looked at for them.
+    """Yields the cases of at most `batch_users` users with held-out events, and the number of these users.
 
-    The target is a user's last event with an item target; users without one are no cases.
+    The target is a user's last event with an item target. A user without such an event gives no case.
     """
     chosen = np.flatnonzero(held_out.validation_events > 0)
     for first in range(0, len(held_out.validation_events), _READ_USERS):
@@ -59,7 +64,7 @@ def read_cases(reader: HistoryReader, held_out: HeldOut, batch_users: int) -> It
 
 
 def read_training(reader: HistoryReader, held_out: HeldOut) -> Iterator[Watched]:
-    """The training events with an item target, of all users in order; a user that is held out has none."""
+    """The training events with an item target, of all users in order. A held-out user has no training events."""
     num_users = len(held_out.training_events)
     for first in range(0, num_users, _READ_USERS):
         users = slice(first, min(first + _READ_USERS, num_users))
@@ -73,10 +78,10 @@ def _cases(stored: Histories, first_user: int, rows: NDArray[np.int64]) -> Cases
     rows = rows[before[stored.offsets[rows + 1]] > before[stored.offsets[rows]]]
     starts, stops = stored.offsets[rows], stored.offsets[rows + 1]
     place = np.flatnonzero(has_target)[before[stops] - 1]
-    # A neighbour outside the history is the event itself moved by a second: never a tie.
+    # For the first and the last event, the missing neighbour gets a time that differs by a second: no tie.
     previous = np.where(place > starts, stored.time[place - 1], stored.time[place] - 1)
     following = np.where(place + 1 < stops, stored.time[np.minimum(place + 1, stops - 1)], stored.time[place] + 1)
-    counts = np.zeros(len(stored.offsets) - 1, np.int64)  # events before the target; none of users that are no case
+    counts = np.zeros(len(stored.offsets) - 1, np.int64)  # events before the target; 0 for users without a case
     counts[rows] = place - starts
     return Cases(
         user=first_user + rows,
@@ -91,6 +96,9 @@ def _cases(stored: Histories, first_user: int, rows: NDArray[np.int64]) -> Cases
 
 def _history(stored: Histories, events: slice) -> History:
     return History(
-        stored.item[events], stored.time[events], stored.rating[events], stored.status[events],
+        stored.item[events],
+        stored.time[events],
+        stored.rating[events],
+        stored.status[events],
         stored.completion[events],
-    )  # fmt: skip
+    )

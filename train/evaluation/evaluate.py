@@ -1,4 +1,4 @@
-"""Evaluate a run: rank the whole catalogue for each held-out event, beside what any model has to beat."""
+"""Evaluates a run and its baselines: each ranks the whole catalogue for every held-out event."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from train.runs.record import dataset_of
 
 KS = (1, 5, 10, 20, 100)
 
-_Asked = tuple[Time, NDArray[np.int64] | None]  # whether the target's time is given, and the times (n,) if so
+_Asked = tuple[Time, NDArray[np.int64] | None]  # whether the target's time is given; the times (n,), if given
 
 
 def evaluate_steps(
@@ -36,15 +36,15 @@ def evaluate_steps(
     num_bootstrap: int = 1000,
     batch_users: int = 256,
 ) -> Iterator[Progress | Evaluation]:
-    """Yields progress and, at last, an `Evaluation` of the run folder `run` on the events that its dataset holds out.
+    """Yields progress and, last, an `Evaluation` of the run folder `run` on the held-out events of its dataset.
 
-    `dataset` is where the run's dataset lies now (default: where it lay when the run began). Each user with held-out
-    events is asked for the last event with an item target, given all before it, the validation event included; the
-    whole catalogue of the target's medium is ranked. `seed` decides resamples and the baselines' first weights. Memory
-    holds `batch_users` rows of scores at a time, and one number per user and figure.
+    `dataset` is the folder of the run's dataset (default: where it was when the run began). For each user with held-out
+    events the target is the last event with an item target. The model gets all events before it, the validation event
+    included, and ranks the whole catalogue of the target's medium. `seed` decides the resamples and the baselines'
+    initial weights. Memory holds `batch_users` rows of scores at a time and one number for each user and figure.
 
-    Raises ConfigError where the dataset is another than the run's or an option is wrong, DataError where no user has
-    a held-out target, and what `Scorer.of_run` and `HistoryReader` raise.
+    Raises ConfigError if the dataset is not the run's or an option is wrong, DataError if no user has a held-out
+    target, and the errors of `Scorer.of_run` and `HistoryReader`.
     """
     _check_options(ks, num_bootstrap, batch_users)
     dataset, manifest = dataset_of(run, dataset)
@@ -77,14 +77,14 @@ def evaluate_steps(
             f"{dataset}: no user has a held-out event with an item target ({manifest.config.split}); build with "
             "--split last:2, or hold out more users"
         )
-    # Split by users, only the held-out ones can have a target; else everyone can.
+    # With a split by users only held-out users can have a target; otherwise every user can.
     asked = manifest.num_users if manifest.validation_targets == "last" else num_held_out
     yield evaluation(outcome, users_without_target=asked - outcome.num_users)
 
 
 def _check_options(ks: Sequence[int], num_bootstrap: int, batch_users: int) -> None:
     if not ks or min(ks) < 1 or len(set(ks)) < len(ks):
-        raise ConfigError(f"ks: cut-offs are different numbers from 1 on, for instance 1, 10, 100; got {list(ks)}")
+        raise ConfigError(f"ks: needs one or more different numbers from 1 up, for instance 1, 10, 100; got {list(ks)}")
     for name, value in (("num_bootstrap", num_bootstrap), ("batch_users", batch_users)):
         if value < 1:
             raise ConfigError(f"{name} must be at least 1; got {value}")
@@ -97,7 +97,7 @@ def _training(reader: HistoryReader, held_out: HeldOut) -> Batches:
 def _score(
     outcome: Outcome, scorer: Scorer, rankers: Sequence[Ranker], raters: Sequence[Rater], cases: Cases, medium: int
 ) -> None:
-    """Let the model and every baseline answer cases whose targets are of `medium`."""
+    """Adds to `outcome` the predictions of the model and of every baseline for cases whose targets are of `medium`."""
     outcome.add_cases(cases, medium)
     rows = cases.rated_rows()
     rated = cases.take(rows)

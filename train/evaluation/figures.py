@@ -1,6 +1,6 @@
-"""What an evaluation says: lines of figures, each with the protocol under which it was reached.
+"""The results of an evaluation: lines of figures, each with the protocol by which it was measured.
 
-`docs/evaluate.md` defines every figure and field, and the JSON that `Evaluation.to_json` gives.
+`docs/evaluate.md` defines every figure and field, and the JSON of `Evaluation.to_json`.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,35 +18,35 @@ Time = Literal["given", "hidden", "not used"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What has to be known of a figure before it is compared with another."""
+    """The conditions of a measurement. Two figures can be compared only if these agree."""
 
     fingerprint: str  # of the dataset
     split: str  # as the dataset was built: last:2 or users:F
-    target: str  # which event of a user is asked for
-    medium: str  # of the targets; ALL_MEDIA: each ranked within its own
-    catalogue: dict[str, int]  # medium → items that a target is ranked among
+    target: str  # which event of a user is predicted
+    medium: str  # of the targets; ALL_MEDIA: each target is ranked within its own medium
+    catalogue: dict[str, int]  # medium → number of items among which a target is ranked
     users: int  # each has one target
-    users_without_target: int  # of all media: left out, since they have none
-    tied_share: float  # of the targets, those whose timestamp equals that of a neighbour in the history
-    tie_rule: str  # of events with equal timestamps
-    rank_ties: str  # of items with equal scores
-    seen: Seen  # items of the history; the target itself is never removed
-    time: Time  # of the target
+    users_without_target: int  # over all media; they are left out
+    tied_share: float  # share of targets with the same timestamp as the event before or after
+    tie_rule: str  # the order of events with equal timestamps
+    rank_ties: str  # the rank of items with equal scores
+    seen: Seen  # whether items of the history are removed; the target itself is never removed
+    time: Time  # whether the target's time is given
     ks: tuple[int, ...]
     min_item_events: int
     min_user_events: int
-    keep_planned: bool  # in the histories; they are never targets
-    window_len: int  # tokens of a history that the model sees at most; baselines see all
+    keep_planned: bool  # whether histories hold planned events; they are never targets
+    window_len: int  # the model sees at most so many tokens of a history; baselines see all
     objective: str
     mask_policy: str | None  # masked objective only
     checkpoint: str
-    resamples: int  # of users, behind every interval
+    resamples: int  # of users, for every interval
     seed: int
 
 
 @dataclass(frozen=True)
 class RankingLine:
-    """How a system ranks: hr@k, ndcg@k, mrr, and for each k the share of the catalogue among somebody's first k."""
+    """The ranking of a system: hr@k, ndcg@k, mrr, and for each k the share of items that are in any user's first k."""
 
     protocol: Protocol
     system: str
@@ -56,7 +56,7 @@ class RankingLine:
 
 @dataclass(frozen=True)
 class RatingLine:
-    """How far predicted ratings are off: rmse, mae, in rating units, over the targets that have one."""
+    """The errors of predicted ratings: rmse and mae in rating units, over the targets that have a rating."""
 
     protocol: Protocol
     system: str
@@ -65,7 +65,7 @@ class RatingLine:
 
 @dataclass(frozen=True)
 class DifferenceLine:
-    """The model's figure minus that of the best baseline, users resampled in pairs."""
+    """The model's figure minus that of the best baseline; both are resampled with the same users."""
 
     protocol: Protocol
     figure: Literal["ndcg@10", "rmse"]
@@ -75,7 +75,7 @@ class DifferenceLine:
 
 @dataclass(frozen=True)
 class CalibrationLine:
-    """Whether the model's P(watch at t) of its likeliest item means what it says."""
+    """How well the model's P(watch at t) of its likeliest item agrees with what users watch."""
 
     protocol: Protocol
     calibration: Calibration
@@ -83,7 +83,7 @@ class CalibrationLine:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The end of an evaluation."""
+    """The result of an evaluation."""
 
     ranking: tuple[RankingLine, ...]
     ratings: tuple[RatingLine, ...]
@@ -91,5 +91,5 @@ class Evaluation:
     calibration: tuple[CalibrationLine, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, those of a line's protocol beside its figures."""
+        """Plain values. The fields of a line's protocol stand next to its figures."""
         return {name: [{**line.pop("protocol"), **line} for line in lines] for name, lines in asdict(self).items()}

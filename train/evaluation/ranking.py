@@ -1,4 +1,4 @@
-"""Where a target stands among all items of its medium, and the figures that follow from its rank.
+"""The rank of a target among all items of its medium, and the figures that follow from the rank.
 
 Axes: N users with one target each, V items of the medium, K cut-offs, F figures.
 """
@@ -12,10 +12,10 @@ TIE_RULE = "the mean rank of the items with an equal score"
 
 
 def target_ranks(scores_NV: NDArray[np.floating], target_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(N,) float64: 1 + the number of items with a higher score + half the number of others with an equal one.
+    """(N,) float64: 1 + the number of items with a higher score + half the number of other items with an equal score.
 
-    The last is what breaking ties at random gives on average. Scores are (N, V), -inf for what is left out and never
-    NaN; `target_N` (N,) are ids inside the medium.
+    The half is the average of breaking ties at random. Scores are -inf for items that are left out, and never NaN.
+    `target_N` holds ids inside the medium.
     """
     assert not np.isnan(scores_NV).any()
     score_N1 = np.take_along_axis(scores_NV, target_N[:, None], 1)
@@ -26,15 +26,15 @@ def target_ranks(scores_NV: NDArray[np.floating], target_N: NDArray[np.int64]) -
 
 
 def figure_names(ks: Sequence[int]) -> tuple[str, ...]:
-    """The figures of a rank: `hr@k` and `ndcg@k` for each of `ks`, then `mrr`."""
+    """`hr@k` for each of `ks`, then `ndcg@k` for each of `ks`, then `mrr`."""
     return (*(f"hr@{k}" for k in ks), *(f"ndcg@{k}" for k in ks), "mrr")
 
 
 def figure_values(rank_N: NDArray[np.float64], ks: Sequence[int]) -> NDArray[np.float64]:
-    """(N, F): each user's figures, in the order of `figure_names`. Their mean over users is what is reported.
+    """(N, F): each user's figures, in the order of `figure_names`. The report shows their means over users.
 
-    hr@k is 1 where rank ≤ k; ndcg@k is 1 / log2(1 + rank) there, the best being 1 since there is one target; both
-    are 0 elsewhere. mrr is 1 / rank.
+    For rank ≤ k, hr@k is 1 and ndcg@k is 1 / log2(1 + rank); for other ranks both are 0. mrr is 1 / rank. There is one
+    target, so the best possible ndcg@k is 1.
     """
     hit_NK = rank_N[:, None] <= np.asarray(ks)
     gain_N1 = 1.0 / np.log2(1.0 + rank_N[:, None])
@@ -42,14 +42,14 @@ def figure_values(rank_N: NDArray[np.float64], ks: Sequence[int]) -> NDArray[np.
 
 
 class Coverage:
-    """Which items of a medium were among somebody's first k."""
+    """Records which items of a medium were in any user's first k."""
 
     def __init__(self, num_items: int, ks: Sequence[int]) -> None:
         self.ks = tuple(ks)
         self.covered_KV = np.zeros((len(self.ks), num_items), np.bool_)
 
     def add(self, scores_NV: NDArray[np.floating]) -> None:
-        """Count the first k of each row; -inf is never among them, and equal scores go by id."""
+        """Adds the first k items of each row. Items with -inf are left out; equal scores are ordered by id."""
         first = first_items(scores_NV, min(max(self.ks), scores_NV.shape[1]))
         shown = np.take_along_axis(scores_NV, first, 1) > -np.inf
         for index, k in enumerate(self.ks):
@@ -57,8 +57,8 @@ class Coverage:
 
 
 def first_items(scores_NV: NDArray[np.floating], k: int) -> NDArray[np.int64]:
-    """(N, k): the k items of each row with the highest scores, best first, equal ones by id. k is at most V."""
-    # Rows are selected before they are sorted: V is large and k is not.
+    """(N, k): the k items of each row with the highest scores, best first; equal scores by id. k is at most V."""
+    # Select the k items before sorting: V is large and k is small.
     threshold_N1 = np.partition(scores_NV, scores_NV.shape[1] - k, axis=1)[:, -k, None]
     better_NV = scores_NV > threshold_N1
     equal_NV = scores_NV == threshold_N1

@@ -1,4 +1,4 @@
-"""From scores to lines: ranks are kept, one number per user, and turned into figures once all users are done.
+"""Turns scores into the lines of a report. It keeps one rank per user and computes figures when all users are done.
 
 Axes: N users with one target each, V items of the medium, C users over all batches, F figures, R resamples.
 """
@@ -36,7 +36,7 @@ _COMPARED = 10  # the k of ndcg@10, by which the model is compared with baseline
 
 
 class Outcome:
-    """What all systems answered so far: every one is told of the same cases in the same order."""
+    """The predictions of all systems so far. Every system gets the same cases in the same order."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Outcome:
         config: TrainConfig,
         *,
         checkpoint: str,
-        exclude_seen: bool,  # whether the model recommends only what was not seen
+        exclude_seen: bool,  # whether the model recommends only unseen items
         ks: tuple[int, ...],
         resamples: int,
         seed: int,
@@ -65,7 +65,7 @@ class Outcome:
         self.correct: dict[Time, _Parts] = defaultdict(list)
 
     def add_cases(self, cases: Cases, medium: int) -> None:
-        """The users that are scored next; their targets are of `medium`."""
+        """Adds the users that are scored next. Their targets are of `medium`."""
         self.num_users += len(cases.item)
         self.user.append(cases.user)
         self.medium.append(np.full(len(cases.item), medium))
@@ -74,7 +74,7 @@ class Outcome:
         self.rating.append(cases.rating[cases.rated_rows()])
 
     def add_scores(self, system: str, time: Time, cases: Cases, medium: int, scores_NV: NDArray[np.floating]) -> None:
-        """What a system, told the time or not, makes of the items of `medium`."""
+        """Adds a system's scores of the items of `medium`. `time` says whether it knew the target's time."""
         target = cases.item - self.medium_offsets[medium]
         self._add_ranks(((system, time), "kept"), medium, scores_NV, scores_NV, target)
         left_NV = without_seen(scores_NV, cases, self.medium_offsets[medium])
@@ -92,32 +92,32 @@ class Outcome:
             sizes = np.diff(self.medium_offsets)
             self.coverage[key] = [Coverage(int(size), self.ks) for size in sizes]
         self.coverage[key][medium].add(shown_NV)
-        # A target that was seen before has its score all the same: it is never left out.
+        # A target that was seen before keeps its score: the target is never left out.
         target_N1 = target_N[:, None]
         np.put_along_axis(shown_NV, target_N1, np.take_along_axis(scores_NV, target_N1, 1), 1)
         self.ranks[key].append(target_ranks(shown_NV, target_N))
 
     def add_confidence(self, time: Time, cases: Cases, medium: int, log_probs_NV: NDArray[np.float32]) -> None:
-        """The model's probability of its likeliest item, as it recommends: over the items that were not seen, where
-        it was trained so."""
+        """Adds the model's probability of its likeliest item. A model that was trained without seen items leaves them
+        out here, too."""
         low = self.medium_offsets[medium]
         left_NV = without_seen(log_probs_NV, cases, low) if self.exclude_seen else log_probs_NV
         probs_NV = np.exp(left_NV.astype(np.float64))
         total_N = probs_NV.sum(1)
         top_N = probs_NV.argmax(1)
         top_prob_N = np.take_along_axis(probs_NV, top_N[:, None], 1)[:, 0]
-        # A user that has seen everything is recommended nothing, with probability 0.
+        # A user who has seen every item gets no recommendation; its confidence is 0.
         confidence_N = np.divide(top_prob_N, total_N, out=np.zeros_like(total_N), where=total_N > 0)
         self.confidence[time].append(confidence_N)
         self.correct[time].append((top_N == cases.item - low) & (total_N > 0))
 
     def add_ratings(self, system: str, time: Time, predicted: NDArray[np.float64]) -> None:
-        """The ratings that a system predicts for those of the cases that have one."""
+        """Adds the ratings that a system predicts for the cases whose target has a rating."""
         self.predicted[system, time].append(predicted)
 
 
 def without_seen(scores_NV: NDArray[np.floating], cases: Cases, low: int) -> NDArray[np.floating]:
-    """A copy with -inf for the items of the users' past; `low` is the first item of the medium."""
+    """A copy with -inf for the items in each user's past. `low` is the first item of the medium."""
     left_NV = scores_NV.copy()
     inside = cases.past.item - low
     of_medium = (inside >= 0) & (inside < scores_NV.shape[1])
@@ -126,7 +126,7 @@ def without_seen(scores_NV: NDArray[np.floating], cases: Cases, low: int) -> NDA
 
 
 def evaluation(outcome: Outcome, users_without_target: int) -> Evaluation:
-    """The lines of all systems, over all media and, where there are several, of each."""
+    """The lines of all systems: over all media, and also for each medium if there are several."""
     lines = _Lines(outcome, users_without_target)
     populations = list(lines.populations())
     return Evaluation(
@@ -138,12 +138,12 @@ def evaluation(outcome: Outcome, users_without_target: int) -> Evaluation:
 
 
 class _Lines:
-    """An outcome with its parts joined, over all cases."""
+    """An outcome with its parts joined over all cases, and the lines of the report."""
 
     def __init__(self, outcome: Outcome, users_without_target: int) -> None:
         self._outcome = outcome
         self._users_without_target = users_without_target
-        # In the order of users, whatever the batches were: which users a resample draws goes by place.
+        # Resamples draw users by place. In the order of user ids, the batches have no effect on the result.
         order = np.argsort(np.concatenate(outcome.user))
         rated_C = np.concatenate(outcome.rated)
         order_rated = np.argsort(np.concatenate(outcome.user)[rated_C])
@@ -157,7 +157,7 @@ class _Lines:
         self._correct = {time: np.concatenate(parts)[order] for time, parts in outcome.correct.items()}
 
     def populations(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-        """(name, (C,) whether a case belongs to it), those without a case left out."""
+        """(name, (C,) whether a case belongs to it) of all media together, then of each medium that has a case."""
         yield ALL_MEDIA, np.ones(len(self._medium_C), np.bool_)
         media = self._outcome.manifest.data_schema.media
         for medium, name in enumerate(media):
@@ -224,7 +224,7 @@ class _Lines:
             yield CalibrationLine(self._protocol(name, chosen_C, seen=seen, time=time), found)
 
     def _errors(self, chosen_C: NDArray[np.bool_]) -> dict[_System, NDArray[np.float64]]:
-        """System → predicted minus given rating of the chosen cases that have one."""
+        """System → predicted minus given rating, of the chosen cases that have a rating."""
         chosen = chosen_C[self._rated_C]
         return {system: (predicted - self._rating)[chosen] for system, predicted in self._predicted.items()}
 
@@ -275,5 +275,5 @@ class _Lines:
 
 
 def _baselines(systems: dict[_System, NDArray[np.float64]], time: Time) -> list[_System]:
-    """Those that know no more of the target's time than the model does when it is told `time`."""
+    """The baselines that may be compared with the model under `time`: those with the same `time` or that use none."""
     return [(system, told) for system, told in systems if system != MODEL and told in (time, "not used")]

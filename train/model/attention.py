@@ -1,6 +1,6 @@
-"""Block-diagonal attention with a learned bias of what lies between two tokens.
+"""Attention inside segments, with a learned bias for the distance between two tokens.
 
-Order and time reach attention by the distance of two tokens of a segment, never by an absolute index.
+Attention knows order and time only as distances between two tokens of a segment, never as absolute positions.
 Axes: B windows, T tokens, D width, H heads, C bias terms.
 """
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class SelfAttention(nn.Module):
-    """Attention of each token to those of its segment that it may see.
+    """Each token attends to the tokens of its segment that it may see.
 
-    With `relative`, a head adds -a·ln(1 + |lag|) - b·ln(1 + |Δt|) + z·[Δt = 0] to its scores: lag in tokens,
-    Δt in whole seconds between own times, its terms 0 where either token has none.
+    With `relative`, each head adds -a·ln(1 + |lag|) - b·ln(1 + |Δt|) + z·[Δt = 0] to its scores. The lag is counted in
+    tokens. Δt is the difference of the tokens' own times in whole seconds; its terms are 0 if either time is unknown.
     """
 
     def __init__(self, width: int, heads: int, *, relative: bool) -> None:
@@ -30,7 +30,7 @@ class SelfAttention(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.to_out = nn.Linear(width, width, bias=False)
         if relative:
-            # Heads start out between a wide view and a short one.
+            # At the start some heads look far back and others only at close tokens.
             self.a_H = nn.Parameter(torch.linspace(0.1, 1, heads))
             self.b_H = nn.Parameter(torch.full((heads,), 0.05))
             self.z_H = nn.Parameter(torch.zeros(heads))
@@ -48,14 +48,14 @@ class SelfAttention(nn.Module):
         return out
 
     def _coefficients(self) -> Tensor:
-        """(H, C): what each head multiplies the terms of `SegmentBucket.terms_CX` with."""
+        """(H, C): the factors of each head for the bias terms (see `SegmentBucket.terms_CX`)."""
         if self.relative:
             return torch.stack((-self.a_H, -self.b_H, self.z_H), 1)
         return self.to_qkv.weight.new_empty(self.heads, 0)
 
 
 def attention_plan(batch: Batch, heads: int, *, causal: bool) -> "SegmentPlan | RangePlan":
-    """What the layers share of a batch."""
+    """The part of attention that depends on the batch alone; all layers share it."""
     if batch.layout is not None:
         return SegmentPlan.of(batch.layout, heads)
     from train.model.cuda_attention import range_plan

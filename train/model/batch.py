@@ -1,5 +1,6 @@
-"""From the stream's arrays to the model's tensors: whatever would vary, or make the device wait, is worked out
-here on the host.
+"""Turns the stream's arrays into the model's tensors.
+
+Everything that depends on values of the data is computed here on the host, so that the device never waits for it.
 
 Axes: B windows of a micro-batch, T tokens of a window, N targets of a task.
 """
@@ -21,14 +22,14 @@ from train.model.cpu_attention import SegmentLayout, lay_out_segments, segment_s
 from train.model.dropout import dropout_keys
 from train.model.targets import Arrays, Targets, gather_targets
 
-# Gaps in seconds: 0 for a tie, 1 + floor(log2 s), the last for a first event or an unknown time.
+# Buckets of gaps: 0 for equal times, 1 + floor(log2 seconds), the last for a segment's first event or an unknown time.
 UNKNOWN_GAP = 41  # 2^40 seconds are 35,000 years
 NUM_GAPS = UNKNOWN_GAP + 1
 
-# Below this share of repeated items a user practically never returns to one, and seen items are left out.
+# If a smaller share of events repeats an item, users almost never return to an item: the softmax leaves out seen items.
 _FEW_REPEATS = 0.01
 
-# About which share of events a mask policy picks for a task; only sizes of buffers hang on it.
+# The approximate share of events that a mask policy picks for a task. It affects only the sizes of buffers.
 _PICKED: dict[MaskPolicy, float] = {"disjoint": 0.10, "seed": 0.15}
 
 DataT = TypeVar("DataT")
@@ -36,7 +37,7 @@ DataT = TypeVar("DataT")
 
 @dataclass(frozen=True)
 class BatchFacts:
-    """What of a dataset and a run decides how arrays become tensors."""
+    """The facts of a dataset and a run that decide how arrays become tensors."""
 
     schema: Schema
     time_min: int  # seconds since time_origin, over training events
@@ -44,14 +45,14 @@ class BatchFacts:
     rating_mean: float  # of training ratings, over all media
     rating_std: float
     causal: bool
-    relative: bool  # order and time through gaps and attention bias; else through `position`
+    relative: bool  # True: order and time enter by gaps and attention bias; False: by `position`
     exclude_seen: bool
-    seed: int  # the run's: of dropout
-    target_shares: Mapping[str, float]  # by task: about which share of training tokens has its target
+    seed: int  # of the run; decides dropout
+    target_shares: Mapping[str, float]  # task → approximate share of training tokens that have its target
 
     @classmethod
     def of(cls, manifest: Manifest, config: TrainConfig) -> "BatchFacts":
-        """The facts of training `config` on the dataset of `manifest`."""
+        """The facts for training with `config` on the dataset of `manifest`."""
         mean, std = _pooled_ratings(manifest)
         return cls(
             schema=manifest.data_schema,
@@ -60,7 +61,7 @@ class BatchFacts:
             rating_mean=mean,
             rating_std=std,
             causal=config.objective == "causal",
-            # The `seed` policy masks time and position: bias and gaps would give them away.
+            # The `seed` policy masks time and position: bias and gaps would reveal them.
             relative=config.objective == "causal" or config.mask_policy != "seed",
             exclude_seen=manifest.repeat_share < _FEW_REPEATS,
             seed=config.seed,
@@ -69,27 +70,27 @@ class BatchFacts:
 
     @property
     def num_values(self) -> int:
-        """Values of a token that are numbers: rating, completion, time and, causal, the time it is told."""
+        """How many numbers a token has: rating, completion, time and, with a causal objective, the told time."""
         return 4 if self.causal else 3
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch on its device. On a CPU it borrows the stream's arrays: valid as long as they are."""
+    """A micro-batch on its device. On a CPU it shares memory with the stream's arrays, and is valid while they are."""
 
-    item_BT: Tensor  # int32, as medium, status and position: ordinary values, then special tokens
+    item_BT: Tensor  # int32; here and in the next three, special tokens are numbered after the ordinary values
     medium_BT: Tensor
     status_BT: Tensor
     position_BT: Tensor
     segment_BT: Tensor  # int32, -1 on PAD
-    value_BTC: Tensor  # float32: the values, 0 where unknown, then as many flags, 1 where known
-    gap_BT: Tensor  # int32: bucket of the time since the event before
-    told_gap_BT: Tensor  # int32: bucket of the time until the told time; UNKNOWN_GAP where it is hidden
-    time_BT: Tensor  # int64: own time, seconds
+    value_BTC: Tensor  # float32: first the values, 0 if unknown; then a flag for each, 1 if known
+    gap_BT: Tensor  # int32: bucket of the time since the previous event
+    told_gap_BT: Tensor  # int32: bucket of the time until the told time; UNKNOWN_GAP if that is hidden
+    time_BT: Tensor  # int64: the event's own time, seconds since time_origin
     time_known_BT: Tensor  # bool
     targets: dict[str, Targets]  # by task
-    layout: SegmentLayout | None  # None: attention by the kernels of CUDA
-    dropout_keys: NDArray[np.uint64] | None  # (B,), on the host; None: native dropout
+    layout: SegmentLayout | None  # None: attention runs on the CUDA kernels
+    dropout_keys: NDArray[np.uint64] | None  # (B,), on the host; None: torch's own dropout
 
 
 def to_batch(
@@ -104,8 +105,8 @@ def to_batch(
 ) -> Batch:
     """The windows `rows` of a stream's batch as tensors on `device`, for optimizer step `step`.
 
-    `for_gpu` chooses the kernels of CUDA, native dropout and, in training, targets of a fixed capacity; by default on
-    CUDA.
+    `for_gpu` selects the CUDA kernels, torch's own dropout and, in training, targets padded to a fixed capacity.
+    Its default is True on CUDA, False elsewhere.
     """
     arrays = {name: array[rows] for name, array in arrays.items()}
     for_gpu = device.type == "cuda" if for_gpu is None else for_gpu
@@ -137,7 +138,7 @@ def to_batch(
 
 
 def gap_buckets(seconds: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """The bucket of each gap, a negative one counted as a tie."""
+    """The bucket of each gap. A negative gap counts as 0 seconds."""
     # frexp's exponent of s >= 1 is 1 + floor(log2 s), exact below 2^53.
     bucket = np.frexp(np.maximum(seconds, 0).astype(np.float64))[1]
     return np.where(known, np.minimum(bucket, UNKNOWN_GAP - 1), UNKNOWN_GAP).astype(np.int32)
@@ -151,7 +152,7 @@ def _gaps_before(segment: NDArray[np.int32], time: NDArray[np.int64], known: NDA
 
 
 def _values(arrays: Arrays, facts: BatchFacts) -> NDArray[np.float32]:
-    """(B, T, 2 * num_values): ratings standardised, times as shares of the training range."""
+    """(B, T, 2 * num_values): standardised ratings, completion, times as shares of the training range; then flags."""
     span = facts.time_max - facts.time_min
     columns: list[tuple[NDArray[Any], NDArray[np.bool_]]] = [
         ((arrays["rating"] - facts.rating_mean) / facts.rating_std, arrays["rating_known"]),
@@ -166,7 +167,7 @@ def _values(arrays: Arrays, facts: BatchFacts) -> NDArray[np.float32]:
 
 
 def _pooled_ratings(manifest: Manifest) -> tuple[float, float]:
-    """Mean and standard deviation of training ratings over all media; 0 and 1 where there is nothing to scale."""
+    """Mean and standard deviation of training ratings over all media; (0, 1) without ratings."""
     counts = np.array([scale.ratings for scale in manifest.scales], np.float64)
     if not counts.sum():
         return 0.0, 1.0
@@ -194,8 +195,8 @@ def _tensor(array: NDArray[Any]) -> Tensor:
 def _moved(value: DataT, device: torch.device) -> DataT:
     """`value` with every tensor in it on `device`.
 
-    A copy to CUDA goes through memory that torch pins and keeps until the copy is done: the stream's own
-    buffers, pinned or not, may be written again before the device has come to read them.
+    A copy to CUDA goes through pinned memory of torch, which torch keeps until the copy is done. The stream's own
+    buffers may be overwritten before the device has read them.
     """
     if isinstance(value, Tensor):
         pinned = value.pin_memory() if device.type == "cuda" else value

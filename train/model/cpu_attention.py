@@ -1,6 +1,6 @@
-"""Attention off CUDA: each segment by itself, in batches of similar length; never a window-wide mask.
+"""Attention without CUDA: segments of similar length are computed together; there is no mask over a whole window.
 
-A *slot* is a place for a token in a bucket of segments padded to one length. Axes: N tokens of the batch,
+A *slot* is the place of one token in a bucket, a group of segments padded to one length. Axes: N tokens of the batch,
 S segments and L slots of a bucket, X = S * L * L pairs, C bias terms, H heads, K width of a head.
 """
 
@@ -13,22 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Steps of a half power of two pad at most half again: 8, 12, 16, 24, 32, 48, …
+# 8, 12, 16, 24, 32, 48, …: padding makes a segment of 8 tokens or more at most 1.5 times as long.
 _PADDED_LENGTHS = np.array([8 * 2**k + half * 4 * 2**k for k in range(18) for half in (0, 1)])
 
 
 @dataclass(frozen=True)
 class SegmentBucket:
-    """The segments of one padded length, and what their pairs of tokens hold for every layer."""
+    """The segments of one padded length, with the mask and bias terms of their pairs of tokens; for every layer."""
 
-    token_SL: Tensor  # int64: flat token of each slot; slots past a segment's end repeat its first token
+    token_SL: Tensor  # int64: flat token of each slot; slots after a segment's end repeat its first token
     mask_X: Tensor  # (1, X) float32: 0 where the query sees the key, -inf elsewhere
-    terms_CX: Tensor  # float32: ln(1+|lag|), ln(1+|Δt|), [Δt = 0]; no rows where the bias is off
+    terms_CX: Tensor  # float32: ln(1+|lag|), ln(1+|Δt|), [Δt = 0]; no rows without the bias
 
 
 @dataclass(frozen=True)
 class SegmentLayout:
-    """Where each token of a batch lies in its buckets. A PAD token lies nowhere: size 0, past the last slot."""
+    """The place of each token of a batch in the buckets. A PAD token has size 0 and a place after the last slot."""
 
     buckets: tuple[SegmentBucket, ...]
     num_slots: int
@@ -75,7 +75,7 @@ def lay_out_segments(
         num_slots += token_SL.size
         visible_SLL = np.broadcast_to(inside_SL[:, None, :], (len(len_S), length, length))
         if causal:
-            # A slot past the end sees the segment's tokens, so no row is empty and none becomes NaN.
+            # A slot after the end also sees the segment's tokens: a row of -inf alone would become NaN.
             visible_SLL = visible_SLL & (slot_L <= slot_L[:, None])
         buckets.append(
             SegmentBucket(
@@ -96,7 +96,7 @@ def _mask(visible: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _bias_terms(time_SL: NDArray[np.int64], known_SL: NDArray[np.bool_], relative: bool) -> Tensor:
-    """(C, X): differences of times are taken between integers, then rounded; float32 times would tie wrongly."""
+    """(C, X). Times are subtracted as integers and then rounded: different times may be equal as float32."""
     segments, length = time_SL.shape
     if not relative:
         return torch.empty(0, segments * length * length)
@@ -113,17 +113,17 @@ def _bias_terms(time_SL: NDArray[np.int64], known_SL: NDArray[np.bool_], relativ
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """A layout as rows of K numbers: which row of queries, keys and values each slot of each head reads."""
+    """The layout as row numbers of tensors (rows, K): which row each slot of each head reads and writes."""
 
     layout: SegmentLayout
     heads: int
     gather_rows: Tensor  # (3 * H * num_slots,) int64, rows of (N, 3, H, K), bucket by bucket as (3, H, S, L)
-    out_rows: Tensor  # (N * H,) int64, rows of the buckets' outputs (H, S, L); past the end for PAD
-    grad_rows: Tensor  # (N * 3 * H,) int64, rows in the order of `gather_rows`; past the end for PAD
+    out_rows: Tensor  # (N * H,) int64, rows of the buckets' outputs (H, S, L); the row after the last for PAD
+    grad_rows: Tensor  # (N * 3 * H,) int64, rows in the order of `gather_rows`; the row after the last for PAD
 
     @classmethod
     def of(cls, layout: SegmentLayout, heads: int) -> "SegmentPlan":
-        """Index arithmetic that all layers share."""
+        """The plan of `layout`, computed once for all layers."""
         part = torch.arange(3 * heads, device=layout.base_N.device)
         gather = [
             (bucket.token_SL.reshape(1, -1) * (3 * heads) + part[:, None]).reshape(-1) for bucket in layout.buckets
@@ -141,7 +141,7 @@ class SegmentPlan:
 def segment_attention(qkv_BTD: Tensor, coefficient_HC: Tensor, plan: SegmentPlan) -> Tensor:
     """Attention inside each segment: softmax(q·k / √K + coefficients · terms) · v.
 
-    `qkv_BTD` (B, T, 3 * H * K) holds queries, keys and values; returns (B, T, H * K), zeros on PAD.
+    `qkv_BTD` (B, T, 3 * H * K) holds queries, keys and values. Returns (B, T, H * K), 0 for PAD.
     """
     batch, window_len, width = qkv_BTD.shape
     rows = qkv_BTD.reshape(-1, width // (3 * plan.heads))
@@ -150,8 +150,8 @@ def segment_attention(qkv_BTD: Tensor, coefficient_HC: Tensor, plan: SegmentPlan
 
 
 class _SegmentAttention(torch.autograd.Function):
-    """Written out because SDPA's fast CPU kernels take no bias that learns: the bias is a matrix product
-    of (H, C) and (C, X), and so is its gradient."""
+    """Attention with a hand-written gradient: SDPA's fast CPU kernels do not accept a bias with a gradient. The bias is
+    the matrix product of (H, C) and (C, X), and so is its gradient."""
 
     @staticmethod
     def forward(ctx: Any, qkv_rows: Tensor, coefficient_HC: Tensor, plan: SegmentPlan) -> Tensor:
@@ -181,7 +181,7 @@ class _SegmentAttention(torch.autograd.Function):
         rows, *weights = ctx.saved_tensors
         heads, head_width = plan.heads, rows.shape[1]
         scale = 1 / math.sqrt(head_width)
-        # Slots past a segment's end keep a zero gradient; PAD tokens all land on the last row, which no one reads.
+        # Slots after a segment's end keep a gradient of 0. All PAD tokens write to the last row, which is never read.
         grad = rows.new_zeros(plan.layout.num_slots * heads + 1, head_width)
         grad.index_copy_(0, plan.out_rows, grad_out)
         grad_rows = rows.new_empty(rows.shape[0] + 1, head_width)

@@ -1,6 +1,7 @@
-"""Attention inside segments on CUDA: the plan of a batch, and the kernels as operators that torch can compile around.
+"""Attention inside segments on CUDA: the plan of a batch, and the kernels as operators that `torch.compile` accepts.
 
-Apart from `attention.py`, since this loads Triton. Axes: B windows, T tokens, H heads, K width of a head.
+`attention.py` imports this module only when needed, because it loads Triton. Axes: B windows, T tokens, H heads,
+K width of a head.
 """
 
 from dataclasses import dataclass
@@ -11,25 +12,30 @@ from torch import Tensor
 
 from train.model import cuda_kernels
 
-# What a program works on at a time: with more, a Hopper GPU's registers overflow into memory.
+# Queries and keys per block. With larger blocks the registers of a Hopper GPU spill into memory.
 _QUERIES, _KEYS = 64, 32
-_LOW_BITS = 20  # of a time in seconds: differences of two float32 numbers are rounded once, and ties are ties
+# A time is split into its low 20 bits and the rest. float32 holds each part exactly, so equal times stay equal and a
+# difference is rounded only once.
+_LOW_BITS = 20
 
 
 @dataclass(frozen=True)
 class RangePlan:
-    """Who sees whom in a batch, and when tokens are; all layers share it."""
+    """Which tokens see each other in a batch, and the tokens' times; all layers share it."""
 
-    range_4BT: Tensor  # int32: first key that a query sees and the end of them; first query that sees a key and the end
-    time_3BT: Tensor  # float32: high part of the time, low part, 1 where it is known
+    range_4BT: Tensor  # int32: start and end of the keys that a query sees; start and end of the queries that see a key
+    time_3BT: Tensor  # float32: high part of the time; low part; 1 if the time is known
 
 
 def range_plan(segment_BT: Tensor, time_BT: Tensor, time_known_BT: Tensor, *, causal: bool) -> RangePlan:
-    """The plan of a batch. A query sees one run of keys, since segments are contiguous and numbered in order: no mask
-    is ever made, nothing waits for the device, and shapes depend on no value. PAD sees nothing."""
+    """The plan of a batch. PAD sees nothing.
+
+    Segments are contiguous and numbered in order, so a query sees one range of keys. Ranges need no mask and no waiting
+    for the device, and the shapes are the same for all values.
+    """
     window_len = segment_BT.shape[1]
     pad = segment_BT < 0
-    # PAD comes after every segment.
+    # PAD lies after the last segment; the search needs ascending numbers.
     numbered_BT = torch.where(pad, torch.iinfo(segment_BT.dtype).max, segment_BT).contiguous()
     first = torch.searchsorted(numbered_BT, numbered_BT, out_int32=True)
     end = torch.searchsorted(numbered_BT, numbered_BT, out_int32=True, right=True)
@@ -42,9 +48,9 @@ def range_plan(segment_BT: Tensor, time_BT: Tensor, time_known_BT: Tensor, *, ca
 
 
 def range_attention(qkv_BTD: Tensor, coefficient_HC: Tensor, plan: RangePlan) -> Tensor:
-    """Attention inside each segment: softmax(q·k / √K + coefficients · terms) · v, terms as in `segments.py`.
+    """Attention inside each segment: softmax(q·k / √K + coefficients · terms) · v, with the terms of `SelfAttention`.
 
-    `qkv_BTD` (B, T, 3 * H * K) holds queries, keys and values; returns (B, T, H * K), zeros on PAD.
+    `qkv_BTD` (B, T, 3 * H * K) holds queries, keys and values. Returns (B, T, H * K), 0 for PAD.
     """
     out: Tensor = _attend(qkv_BTD.contiguous(), coefficient_HC.float().contiguous(), plan.range_4BT, plan.time_3BT)[0]
     return out
@@ -52,7 +58,7 @@ def range_attention(qkv_BTD: Tensor, coefficient_HC: Tensor, plan: RangePlan) ->
 
 @torch.library.custom_op("streamfeat::range_attention", mutates_args=())
 def _attend(qkv: Tensor, coefficients: Tensor, ranges: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs (B, T, H * K), and log2 of the sums that they were divided by, (B, H, T) float32."""
+    """Outputs (B, T, H * K), and log2 of the softmax's denominators, (B, H, T) float32."""
     out, lse = _empty_outputs(qkv, coefficients, ranges, times)
     if qkv.numel():
         cuda_kernels.forward[_grid(qkv, coefficients, _QUERIES)](
@@ -65,7 +71,7 @@ def _attend(qkv: Tensor, coefficients: Tensor, ranges: Tensor, times: Tensor) ->
 def _attend_backward(
     grad_out: Tensor, qkv: Tensor, coefficients: Tensor, ranges: Tensor, times: Tensor, out: Tensor, lse: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradients by `qkv` and by `coefficients`."""
+    """Gradients with respect to `qkv` and `coefficients`."""
     grad_qkv = torch.empty_like(qkv)
     if not qkv.numel():
         return grad_qkv, torch.zeros_like(coefficients)
@@ -108,7 +114,7 @@ _attend.register_autograd(_differentiate, setup_context=_save)
 
 
 def _grid(qkv: Tensor, coefficients: Tensor, block: int) -> tuple[int]:
-    """A program for each block of each head and window."""
+    """One program for each block of each head and window."""
     return (-(-qkv.shape[1] // block) * len(coefficients) * len(qkv),)
 
 
@@ -119,10 +125,16 @@ def _numbers(qkv: Tensor, coefficients: Tensor) -> tuple[int, int, float]:
 
 
 def _shapes(qkv: Tensor, coefficients: Tensor) -> dict[str, int]:
-    """What the kernels are compiled for."""
+    """The values that are fixed when a kernel is compiled."""
     heads, num_terms = coefficients.shape
     head_width = qkv.shape[2] // (3 * heads)
     return {
-        "H": heads, "K": head_width, "PADDED": max(16, 1 << (head_width - 1).bit_length()), "BIAS": int(num_terms > 0),
-        "I_BLOCK": _QUERIES, "J_BLOCK": _KEYS, "num_warps": 4, "num_stages": 2,
-    }  # fmt: skip
+        "H": heads,
+        "K": head_width,
+        "PADDED": max(16, 1 << (head_width - 1).bit_length()),
+        "BIAS": int(num_terms > 0),
+        "I_BLOCK": _QUERIES,
+        "J_BLOCK": _KEYS,
+        "num_warps": 4,
+        "num_stages": 2,
+    }

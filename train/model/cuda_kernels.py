@@ -1,34 +1,34 @@
 """Attention inside segments on CUDA, as Triton kernels.
 
-A program works on one block of queries or keys of one head and window and visits only the blocks that its segments
-reach: no mask and no matrix of scores is ever in memory. Nothing is added up atomically, so the same numbers come out
-each time. The recurrences are those of FlashAttention-2 (Dao, 2023), with logarithms of base 2.
+A program computes one block of queries or keys of one head and window. It visits only the blocks that its segments
+reach, so neither a mask nor a matrix of scores is stored. There are no atomic additions, so results are the same on
+every run. The recurrences are those of FlashAttention-2 (Dao, 2023), with logarithms of base 2.
 
-Loaded by `cuda_attention.py` alone, since Triton comes with torch's CUDA builds only. Axes: I queries, J keys, K width
-of a head, padded to a power of 2.
+Only `cuda_attention.py` imports this module, because Triton comes only with torch's CUDA builds. Axes: I queries,
+J keys, K width of a head, padded to a power of 2.
 """
 
-# What `@triton.jit` compiles has no types that mypy knows.
+# mypy cannot check the types of what `@triton.jit` compiles.
 # mypy: ignore-errors
 
 import triton
 import triton.language as tl
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
-_LOW = tl.constexpr(1048576.0)  # seconds that a time's high part counts
+_LOW = tl.constexpr(1048576.0)  # 2^20: the unit of a time's high part, in seconds
 
 
 @triton.jit
 def _place(num_blocks, H: tl.constexpr):
-    """Block, head and window of this program: blocks first, since those of a head read the same keys. One axis, since
-    CUDA's others end at 65,535."""
+    """Block, head and window of this program. Neighbouring programs take blocks of one head, which read the same keys.
+    The grid has one axis, because CUDA limits the others to 65,535."""
     program = tl.program_id(0)
     return program % num_blocks, program // num_blocks % H, program // (num_blocks * H)
 
 
 @triton.jit
 def _terms(token_i, token_j, times, size, inside_i, inside_j):
-    """(I, J): ln(1 + |lag|), ln(1 + |Δt|), [Δt = 0], the last two 0 where either time is unknown."""
+    """(I, J) each: ln(1 + |lag|), ln(1 + |Δt|), [Δt = 0]; the last two are 0 if either time is unknown."""
     high_i = tl.load(times + token_i, mask=inside_i, other=0.0)[:, None]
     high_j = tl.load(times + token_j, mask=inside_j, other=0.0)[None, :]
     low_i = tl.load(times + size + token_i, mask=inside_i, other=0.0)[:, None]
@@ -43,7 +43,7 @@ def _terms(token_i, token_j, times, size, inside_i, inside_j):
 
 @triton.jit
 def _scores(q, k, coefficients, head, lag, since, tie, visible, SCALE, BIAS: tl.constexpr):
-    """(I, J): what the softmax of base 2 is taken of; -inf where a query does not see a key."""
+    """(I, J): the input of a softmax of base 2; -inf where a query does not see a key."""
     score = tl.dot(q, tl.trans(k), input_precision="ieee") * SCALE
     if BIAS:
         score += tl.load(coefficients + 3 * head) * lag
@@ -54,7 +54,7 @@ def _scores(q, k, coefficients, head, lag, since, tie, visible, SCALE, BIAS: tl.
 
 @triton.jit
 def _rows(pointer, token, inside, stride, K: tl.constexpr, PADDED: tl.constexpr):
-    """(tokens, PADDED): a head's values of some tokens, 0 past its width."""
+    """(tokens, PADDED): one head's values of the given tokens, 0 after column K."""
     column = tl.arange(0, PADDED)
     at = pointer + token[:, None].to(tl.int64) * stride + column[None, :]
     return tl.load(at, mask=inside[:, None] & (column < K)[None, :], other=0.0)
@@ -73,10 +73,10 @@ def forward(
     H: tl.constexpr, K: tl.constexpr, PADDED: tl.constexpr, BIAS: tl.constexpr,
     I_BLOCK: tl.constexpr, J_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Outputs (B, T, H, K), 0 where a query sees nothing, and log2 Σ 2^score (B, H, T), there inf.
+    """Writes outputs (B, T, H, K) and log2 Σ 2^score (B, H, T). A query that sees no key gets the output 0 and inf.
 
-    qkv (B, T, 3, H, K); coefficients (H, 3); ranges (4, B, T) int32: first key and end of the keys that a query sees,
-    first query and end of the queries that see a key; times (3, B, T) float32: high, low, known; size: B * T.
+    qkv (B, T, 3, H, K); coefficients (H, 3); ranges (4, B, T) int32: start and end of the keys that a query sees,
+    start and end of the queries that see a key; times (3, B, T) float32: high part, low part, known; size: B * T.
     """
     block, head, window = _place(tl.cdiv(T, I_BLOCK), H)
     start = window * T
@@ -100,7 +100,7 @@ def forward(
         visible = (j[None, :] >= key_start[:, None]) & (j[None, :] < key_stop[:, None])
         score = _scores(q, k, coefficients, head, lag, since, tie, visible, SCALE, BIAS)
         higher = tl.maximum(highest, tl.max(score, 1))
-        finite = tl.where(higher == float("-inf"), 0.0, higher)  # of a row that has seen nothing yet
+        finite = tl.where(higher == float("-inf"), 0.0, higher)  # a query that has seen no key yet: -inf + inf is NaN
         weight = tl.exp2(score - finite[:, None])
         kept = tl.exp2(highest - finite)
         total = total * kept + tl.sum(weight, 1)
@@ -119,8 +119,8 @@ def backward_queries(
     H: tl.constexpr, K: tl.constexpr, PADDED: tl.constexpr, BIAS: tl.constexpr,
     I_BLOCK: tl.constexpr, J_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of queries; of the coefficients per block, grad_parts (B, blocks, H, 3); and `delta` (B, H, T), the
-    products of outputs and their gradients."""
+    """Writes the gradients of queries; those of the coefficients for each block, grad_parts (B, blocks, H, 3); and
+    `delta` (B, H, T), the dot products of outputs and their gradients."""
     block, head, window = _place(tl.cdiv(T, I_BLOCK), H)
     start = window * T
     of_head = qkv + head * K
@@ -135,11 +135,9 @@ def backward_queries(
     product = tl.sum(o.to(tl.float32) * grad_o.to(tl.float32), 1)
     tl.store(delta + (window * H + head) * T + i, product, mask=inside_i)
     grad_q = tl.zeros([I_BLOCK, PADDED], tl.float32)
-    of_lag, of_since, of_tie = (
-        tl.zeros([I_BLOCK], tl.float32),
-        tl.zeros([I_BLOCK], tl.float32),
-        tl.zeros([I_BLOCK], tl.float32),
-    )
+    of_lag = tl.zeros([I_BLOCK], tl.float32)
+    of_since = tl.zeros([I_BLOCK], tl.float32)
+    of_tie = tl.zeros([I_BLOCK], tl.float32)
     for first in range(tl.min(key_start, 0) // J_BLOCK * J_BLOCK, tl.max(key_stop, 0), J_BLOCK):
         j = first + tl.arange(0, J_BLOCK)
         inside_j, token_j = j < T, start + j
@@ -172,7 +170,7 @@ def backward_keys(
     H: tl.constexpr, K: tl.constexpr, PADDED: tl.constexpr, BIAS: tl.constexpr,
     I_BLOCK: tl.constexpr, J_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of keys and values."""
+    """Writes the gradients of keys and values into `grad_qkv`."""
     block, head, window = _place(tl.cdiv(T, J_BLOCK), H)
     start = window * T
     of_head = qkv + head * K

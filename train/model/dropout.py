@@ -1,7 +1,7 @@
-"""Dropout that hangs on the run, the step and the window's slot, never on how windows are grouped.
+"""Dropout that is the same however windows are grouped into micro-batches and ranks.
 
-Off CUDA a mask is made of one random byte per value, drawn under the key of the value's window. On CUDA
-it is the native kernel, which costs nothing there.
+Without CUDA the mask is a pure function of the run's seed, the step and the window's slot: one random byte per value,
+drawn with the key of the window. On CUDA it is torch's own dropout, which costs almost nothing there.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from streamfeat.kernels.draws import DROPOUT, draws, fill_draws, fold
 
 
 def dropout_keys(seed: int, step: int, slot: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """(rows,) uint64: the key of each window, from the run's seed, the step and the slot in the global batch."""
+    """(rows,) uint64: the key of each window: a function of the run's seed, the step and the slot in the batch."""
     if len(slot) == 0:
         return np.empty(0, np.uint64)
     first = int(slot.min())
@@ -22,16 +22,16 @@ def dropout_keys(seed: int, step: int, slot: NDArray[np.int64]) -> NDArray[np.ui
 
 
 class Dropout(nn.Module):
-    """Zeroes a share of values in training and scales the rest; `place` numbers it within the model."""
+    """In training, sets a share of values to 0 and scales the others. `place` is its number within the model."""
 
     def __init__(self, share: float, place: int) -> None:
         super().__init__()
         self.share = share
         self.place = np.uint64(place)
-        self.threshold = round(256 * share)  # of a byte: the share is met to 1/512
+        self.threshold = round(256 * share)  # bytes below it drop a value: the true share differs by at most 1/512
 
     def forward(self, x_BTD: Tensor, keys: NDArray[np.uint64] | None) -> Tensor:
-        """`x_BTD` with the masks of `keys` (B,); native dropout where they are None."""
+        """`x_BTD` with the masks of `keys` (B,); if `keys` is None, with torch's own dropout."""
         if not self.training or self.share == 0:
             return x_BTD
         if keys is None:

@@ -1,4 +1,4 @@
-"""What is asked of a state: the next item of a medium, or the rating of a given item.
+"""The two heads: one predicts an item of a medium, the other the rating of a given item.
 
 Axes: N targets, D width, V items of the medium.
 """
@@ -19,7 +19,7 @@ from train.model.targets import Targets
 
 
 class WatchHead(nn.Module):
-    """A softmax over the items of a medium, its table tied to the input's, its bias started at popularity."""
+    """A softmax over the items of a medium. It shares the inputs' item table. Its bias starts at log popularity."""
 
     def __init__(self, schema: Schema, item_targets: NDArray[np.int64]) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class WatchHead(nn.Module):
         return watch_losses(state_ND, table, bias, targets.item_N, targets.seen)
 
     def logits(self, state_ND: Tensor, inputs: TokenInputs, medium: int) -> Tensor:
-        """(N, V) float32: what the softmax of a medium is taken over, no item left out."""
+        """(N, V) float32: the softmax's inputs for all items of the medium, seen ones included."""
         table, bias = self._of_medium(inputs, medium)
         return torch.addmm(bias, state_ND, table.T)
 
@@ -47,9 +47,9 @@ class WatchHead(nn.Module):
 
 
 class RatingHead(nn.Module):
-    """The rating that a user gives an item, from the state and the item's embedding.
+    """Predicts the rating that a user gives an item, from the state and the item's embedding.
 
-    What is learned is the deviation from the medium's mean in its standard deviations.
+    It learns the deviation from the medium's mean, in units of the medium's standard deviation.
     """
 
     def __init__(self, schema: Schema, scales: Sequence[MediumScales], width: int) -> None:
@@ -62,7 +62,7 @@ class RatingHead(nn.Module):
         self.bias_V = nn.Parameter(torch.zeros(schema.num_items))
 
     def forward(self, state_ND: Tensor, inputs: TokenInputs, medium: int, item_N: Tensor) -> Tensor:
-        """(N,) float32: predicted ratings of the items `item_N`, ids inside the medium."""
+        """(N,) float32: predicted ratings of the items `item_N`, given as ids inside the medium."""
         item_N = item_N + self.medium_offsets[medium]
         gate, value = self.hidden(torch.cat((state_ND, inputs.embed_items(item_N)), -1)).chunk(2, -1)
         deviation: Tensor = self.out(nn.functional.silu(gate) * value)[:, 0].float() + self.bias_V[item_N]
@@ -75,7 +75,7 @@ class RatingHead(nn.Module):
 
 
 def _centred_log_counts(item_targets: NDArray[np.int64], medium_offsets: tuple[int, ...]) -> Tensor:
-    """(V,) float32: log(count + .5) of training targets, centred inside each medium."""
+    """(V,) float32: log(training targets + 0.5) of each item, minus the mean over its medium."""
     logs = np.log(item_targets + 0.5)
     for low, high in itertools.pairwise(medium_offsets):
         logs[low:high] -= logs[low:high].mean()

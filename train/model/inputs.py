@@ -1,4 +1,4 @@
-"""What a token says to the model: embeddings of its fields, and its numbers beside flags of their presence."""
+"""The model's input of a token: embeddings of its fields, its numbers, and flags that say which numbers are known."""
 
 import math
 
@@ -9,21 +9,21 @@ from train.model.batch import NUM_GAPS, Batch
 
 
 def num_tokens_of(num_values: int) -> int:
-    """Rows of an integer field's table: its values and four special tokens."""
+    """Rows in the table of an integer field: its values and the four special tokens."""
     return num_values + 4
 
 
 class TokenInputs(nn.Module):
-    """Sum of a token's embeddings, (B, T, D). The user is no input.
+    """The sum of a token's embeddings, (B, T, D). The user id is not an input.
 
-    A value that is missing or masked is a flag that is 0, never a number that stands for it.
+    A missing or masked number has the flag 0; no special number stands for it.
     """
 
     def __init__(self, schema: Schema, width: int, num_values: int, *, relative: bool, causal: bool) -> None:
         super().__init__()
         self.relative = relative
         self.causal = causal
-        self.item_scale = 0.3 * math.sqrt(width)  # the table serves the output, too, where its rows are small
+        self.item_scale = 0.3 * math.sqrt(width)  # the output uses the same table and needs small rows
         self.item = nn.Embedding(num_tokens_of(schema.num_items), width)
         self.medium = nn.Embedding(num_tokens_of(len(schema.media)), width)
         self.status = nn.Embedding(schema.status_tokens.empty + 1, width)
@@ -50,6 +50,6 @@ class TokenInputs(nn.Module):
         return x_BTD
 
     def embed_items(self, item_N: Tensor) -> Tensor:
-        """(N, D): items as the input shows them."""
+        """(N, D): the items' embeddings as the input uses them."""
         row_ND: Tensor = self.item(item_N)
         return row_ND * self.item_scale

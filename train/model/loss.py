@@ -1,6 +1,6 @@
-"""Cross entropy over all items, a few rows of logits at a time, its gradients made in the forward pass.
+"""Cross entropy over all items, computed for a few targets at a time; the forward pass also computes the gradients.
 
-The matrix of all logits is never held: a buffer of some rows is filled, turned into gradients and reused.
+The matrix of all logits is never in memory: one buffer of some rows is filled, turned into gradients and reused.
 Axes: N targets, V items, D width, L places of a target's list of seen items.
 """
 
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Rows of logits at a time: what stays in a core's cache; and what fills a GPU, with few kernels to compile, but no
-# more of its memory than so many logits where items are many.
+# Rows of logits at a time. On a CPU they fit in a core's cache. On a GPU they keep it busy with few kernels to compile;
+# with many items, `_GPU_LOGITS` limits their memory.
 _CPU_ROWS = 128
 _GPU_ROWS = 8192
 _LEAST_GPU_ROWS = 1024
@@ -19,7 +19,7 @@ _GPU_LOGITS = 2**28
 
 
 def rows_at_a_time(device_type: str, num_items: int) -> int:
-    """How many targets' logits over `num_items` are held at once."""
+    """How many targets' logits over `num_items` items are computed at a time."""
     if device_type == "cpu":
         return _CPU_ROWS
     return max(_LEAST_GPU_ROWS, min(_GPU_ROWS, _GPU_LOGITS // num_items // 128 * 128))
@@ -27,15 +27,15 @@ def rows_at_a_time(device_type: str, num_items: int) -> int:
 
 @dataclass(frozen=True)
 class SeenItems:
-    """Which items each target's softmax leaves out: `item_E[start_N[n] : stop_N[n]]` for target n."""
+    """The items that the softmax of each target leaves out: `item_E[start_N[n] : stop_N[n]]` for target n."""
 
     item_E: Tensor  # int64, ids inside the medium; at least L entries follow the last range
     start_N: Tensor  # int64
     stop_N: Tensor  # int64
-    place_L: Tensor  # int64: 0 … L - 1, L at least the longest range
+    place_L: Tensor  # int64: 0 … L - 1; L is at least the length of the longest range
 
     def columns(self, rows: slice, item_N1: Tensor) -> Tensor:
-        """(rows, L) int64: what to leave out, filled up with the target's own item."""
+        """(rows, L) int64: the items to leave out; free places hold the target's own item."""
         index = self.start_N[rows, None] + self.place_L
         item = self.item_E.index_select(0, index.view(-1)).view(index.shape)
         return torch.where(index < self.stop_N[rows, None], item, item_N1)
@@ -51,9 +51,9 @@ def watch_losses(state_ND: Tensor, table_VD: Tensor, bias_V: Tensor, item_N: Ten
 def watch_loss_sum(
     state_ND: Tensor, table_VD: Tensor, bias_V: Tensor, item_N: Tensor, weight_N: Tensor, seen: SeenItems | None
 ) -> Tensor:
-    """() float32: Σ weight · -log P(item) in nats, P the softmax of state · tableᵀ + bias over items not left out.
+    """() float32: Σ weight · -log P(item) in nats. P is the softmax of state · tableᵀ + bias without the seen items.
 
-    Logits and their softmax are float32; under autocast the products take its type.
+    Logits and their softmax are float32. Under autocast, matrix products use the autocast type.
     """
     loss: Tensor = _WatchLossSum.apply(state_ND, table_VD, bias_V, item_N, weight_N, seen)  # type: ignore[no-untyped-call]
     return loss
@@ -84,7 +84,7 @@ def _losses(
     *,
     with_gradients: bool,
 ) -> tuple[Tensor, ...]:
-    """The losses (N,), then, where asked for, gradients of their weighted sum by state, table and bias."""
+    """The losses (N,); `with_gradients` also the gradients of their weighted sum with respect to state, table, bias."""
     num_targets, device = state_ND.shape[0], state_ND.device
     autocast = torch.is_autocast_enabled(device.type)
     dtype = torch.get_autocast_dtype(device.type) if autocast else torch.float32
@@ -101,7 +101,7 @@ def _losses(
         if seen is not None:
             logits.scatter_(1, seen.columns(rows, item), float("-inf"))
             logits.scatter_(1, item, target)  # the target itself is never left out
-        # The log of the sum comes from the likeliest item, whose probability is at least 1 / V.
+        # log Σ exp(logit) = highest logit - log P(likeliest item), and this probability is at least 1 / V.
         highest = logits.amax(1)
         torch.softmax(logits, 1, out=logits)
         losses.append(highest - logits.amax(1).log() - target[:, 0])
@@ -125,7 +125,7 @@ def _product(state: Tensor, table_DV: Tensor, bias_V: Tensor, *, out: Tensor) ->
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right, added up in float32 whatever the product's type."""
+    """total += left @ right. The sum is float32 for every type of the product."""
     if left.dtype == torch.float32:
         total.addmm_(left, right)
     else:

@@ -1,4 +1,4 @@
-"""The targets of a micro-batch: which tokens have one, gathered on the host so that the device never waits.
+"""The targets of a micro-batch: which tokens have one. They are gathered on the host, so that the device never waits.
 
 Task `<medium>_watch` asks for an item of its medium, task `<medium>_rating` for the rating of a given item.
 Axes: B windows, T tokens, N targets of a task.
@@ -20,21 +20,21 @@ from train.model.loss import SeenItems
 
 Arrays = Mapping[str, NDArray[Any]]
 
-# Where shapes must not vary, targets are padded to their expected number times the first of these that holds
-# them, else to one for each token: nearly always one size, so that nearly always one graph is compiled.
+# If shapes must not vary, targets are padded to the expected number times the first of these factors that is enough,
+# or else to the number of tokens. In nearly all batches this is the same size, so torch compiles one graph.
 _ROOM = (1.2, 2.0)
 _CAPACITY_STEP = 128
 
 
 @dataclass(frozen=True)
 class Targets:
-    """The targets of one task. Where they are padded, the padding has weight 0 and reads token 0."""
+    """The targets of one task. Padding, if any, comes last; it has weight 0 and token 0."""
 
-    token_N: Tensor  # int64: flat token whose state predicts
-    item_N: Tensor  # int64: id inside the medium; of a rating task the item that is rated
+    token_N: Tensor  # int64: the flat token whose state predicts the target
+    item_N: Tensor  # int64: id inside the medium; in a rating task, of the rated item
     rating_N: Tensor  # float32: 0 in a watch task
     weight_N: Tensor  # float32
-    seen: SeenItems | None  # watch tasks only: what the softmax leaves out
+    seen: SeenItems | None  # watch tasks only: the items that the softmax leaves out
     user: NDArray[np.int32]  # (targets without padding,), on the host
 
 
@@ -44,7 +44,7 @@ def task_names(media: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def find_targets(arrays: Arrays, schema: Schema) -> dict[str, NDArray[np.int64]]:
-    """Task → flat tokens that have its target, ascending; for any number of rows of a batch."""
+    """Task → the flat tokens that have a target of it, ascending. `arrays` may hold any number of windows."""
     item = rated_items(arrays)
     found = {}
     for medium, name in enumerate(schema.media):
@@ -57,14 +57,14 @@ def find_targets(arrays: Arrays, schema: Schema) -> dict[str, NDArray[np.int64]]
 
 
 def rated_items(arrays: Arrays) -> NDArray[np.int32]:
-    """(B, T): the dense id of the item that a token's target is about. A token asked only for a rating
-    (masked objective) shows that item itself."""
+    """(B, T): the dense id of the item that a token's target is about. A token with only a rating target (masked
+    objective) shows that item itself."""
     items: NDArray[np.int32] = np.where(arrays["weight_item"] > 0, arrays["target_item"], arrays["item"])
     return items
 
 
 def weight_sums(arrays: Arrays, schema: Schema) -> dict[str, float]:
-    """Task → sum of its weights, in float64: what loss sums of a whole global batch are divided by."""
+    """Task → sum of its weights, in float64. Loss sums of a global batch are divided by it."""
     return {
         task: float(_weights(arrays, task).reshape(-1)[tokens].sum(dtype=np.float64))
         for task, tokens in find_targets(arrays, schema).items()
@@ -74,8 +74,11 @@ def weight_sums(arrays: Arrays, schema: Schema) -> dict[str, float]:
 def gather_targets(
     arrays: Arrays, schema: Schema, *, causal: bool, exclude_seen: bool, expected: Mapping[str, float] | None
 ) -> dict[str, Targets]:
-    """Task → its targets, as CPU tensors. With `expected`, each task's share of tokens with its target, they are
-    padded to a size that does not follow their number; none is ever dropped."""
+    """Task → its targets, as CPU tensors.
+
+    `expected` is each task's expected share of tokens with a target. If given, targets are padded to a size that nearly
+    always is the same. No target is dropped.
+    """
     item = rated_items(arrays).reshape(-1)
     visible = _visible_events(arrays, causal=causal)
     bounds = _segment_bounds(arrays["segment"])
@@ -121,8 +124,8 @@ def _padded(values: NDArray[Any], padding: int) -> Tensor:
 
 
 def _visible_events(arrays: Arrays, *, causal: bool) -> NDArray[np.bool_]:
-    """(B * T,) bool: events that can leave their item out of a softmax. A planned event never does; under
-    the masked objective one whose item is asked for does not either."""
+    """(B * T,) bool: events whose item counts as seen. Planned events do not count. Under the masked objective, events
+    whose item is the target do not count either."""
     visible: NDArray[np.bool_] = arrays["status"] != PLANNED
     if not causal:
         visible = visible & (arrays["weight_item"] == 0)
@@ -130,7 +133,7 @@ def _visible_events(arrays: Arrays, *, causal: bool) -> NDArray[np.bool_]:
 
 
 def _segment_bounds(segment_BT: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(B * T,) each: the first flat token of a token's segment, and the one after its last."""
+    """(B * T,) each: for every token, the first flat token of its segment and the one after the segment's last."""
     edges = np.append(np.flatnonzero(segment_starts(segment_BT)), segment_BT.size)
     lengths = np.diff(edges)
     return np.repeat(edges[:-1], lengths), np.repeat(edges[1:], lengths)
@@ -146,11 +149,11 @@ def _seen_items(
     longest: int,
     num_tokens: int,
 ) -> SeenItems:
-    """Events of one medium, each target reading a run of them: its segment's, up to its own token if causal."""
+    """For each target a range of `events`, all of one medium: those of its segment; if causal, up to its own token."""
     first, end = bounds
     start = np.searchsorted(events, first[tokens])
     stop = np.searchsorted(events, tokens + 1 if causal else end[tokens])
-    if longest == 0:  # shapes may vary: no longer than needed
+    if longest == 0:  # shapes may vary: make the arrays as short as possible
         longest = int((stop - start).max(initial=0))
         num_tokens = len(items)
     listed = np.zeros(num_tokens + longest, np.int64)

@@ -1,4 +1,4 @@
-"""A pre-norm transformer over windows of packed histories: RMSNorm, SwiGLU, no bias.
+"""A pre-norm transformer over windows of packed histories, with RMSNorm, SwiGLU and no biases in its layers.
 
 Axes: B windows, T tokens, D width, F feed-forward width, N targets of a task.
 """
@@ -29,7 +29,7 @@ _EMBEDDING_STD = 0.05
 
 
 class FeedForward(nn.Module):
-    """SwiGLU with dropout inside."""
+    """SwiGLU, with dropout on the hidden values."""
 
     def __init__(self, width: int, hidden: int, dropout: Dropout) -> None:
         super().__init__()
@@ -45,11 +45,11 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each on the normed stream and added to it."""
+    """Attention, then feed-forward. Each reads the normed values and adds its output to them."""
 
     def __init__(self, config: ModelConfig, layer: int, *, relative: bool) -> None:
         super().__init__()
-        place = 1 + 3 * layer  # place 0 is the inputs'
+        place = 1 + 3 * layer  # the dropout of the inputs has place 0
         self.attention_norm = nn.RMSNorm(config.width)
         self.attention = SelfAttention(config.width, config.heads, relative=relative)
         self.attention_dropout = Dropout(config.dropout, place)
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
 
 class EventTransformer(nn.Module):
-    """The model of one dataset: from a `Batch` to the losses of its tasks.
+    """The model of one dataset. It computes the losses of all tasks of a `Batch`.
 
     Its initial weights are a pure function of `seed`.
     """
@@ -97,12 +97,12 @@ class EventTransformer(nn.Module):
 
     @classmethod
     def of(cls, manifest: Manifest, config: TrainConfig, item_targets: NDArray[np.int64]) -> "EventTransformer":
-        """The model that `config` asks for on the dataset of `manifest`."""
+        """The untrained model for `config` and the dataset of `manifest`."""
         facts = BatchFacts.of(manifest, config)
         return cls(config.model, facts, manifest.scales, item_targets, seed=config.seed)
 
     def forward(self, batch: Batch) -> Tensor:
-        """(B, T, D) float32: the state after each token, normed, with dropout in training."""
+        """(B, T, D) float32: the normed state after each token; in training with dropout."""
         x_BTD = self.input_dropout(self.inputs(batch), batch.dropout_keys)
         plan = attention_plan(batch, self.heads, causal=self.causal)
         for block in self.blocks:
@@ -111,7 +111,8 @@ class EventTransformer(nn.Module):
         return state_BTD
 
     def loss_sums(self, batch: Batch) -> dict[str, Tensor]:
-        """Task → Σ weight · loss over its targets, () float32, differentiable. Loss: nats, squared rating units."""
+        """Task → Σ weight · loss over its targets, () float32, differentiable. The loss of a watch task is in nats, the
+        loss of a rating task in squared rating units."""
         state_ND = self(batch).flatten(0, 1)
         sums = {}
         for task, targets in batch.targets.items():
@@ -126,7 +127,7 @@ class EventTransformer(nn.Module):
 
     @torch.no_grad()
     def target_losses(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Task → unweighted loss (n,) float32 and user (n,) int32 of each target, on the CPU, without padding."""
+        """Task → unweighted loss (n,) float32 and user (n,) int32 of each target; on the CPU, without padding."""
         state_ND = self(batch).flatten(0, 1)
         losses = {}
         for task, targets in batch.targets.items():
@@ -137,15 +138,15 @@ class EventTransformer(nn.Module):
         return losses
 
     def _task(self, task: str) -> tuple[int, bool]:
-        """A task's medium, and whether it asks for the item."""
+        """The medium's index of a task, and whether it is a watch task."""
         medium, _, kind = task.rpartition("_")
         return self.media.index(medium), kind == "watch"
 
 
 @torch.no_grad()
 def _draw_weights(model: EventTransformer, seed: int, layers: int) -> None:
-    """Embeddings and matrices from generators of their own, numbered in order, so that nothing hangs on
-    torch's global one. What feeds the stream from a block is smaller, since 2 * layers of them add up."""
+    """Draws all embeddings and matrices, each with a generator of its own, so that torch's global generator does not
+    matter. The output matrices of blocks get smaller weights, because 2 * layers outputs add up."""
     modules = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Embedding)]
     into_stream = {m.to_out for m in model.modules() if isinstance(m, SelfAttention | FeedForward)}
     for module, key in zip(modules, draws(seed, INITIAL_WEIGHTS, num=len(modules)), strict=True):

@@ -1,0 +1,40 @@
+"""Functions whose `**options` are the fields of config models: `help()` and completion list each option by name."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from streamfeat.records import Frozen
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def takes_fields_of(*models: type[Frozen]) -> Callable[[FunctionT], FunctionT]:
+    """Show a function's `**options` as keywords, one for each field of the models with its type and default.
+
+    A field that is itself one of the models is left out: its own fields are shown. How the function is called, and what
+    it refuses, stays as it is.
+    """
+
+    def with_signature(function: FunctionT) -> FunctionT:
+        signature = inspect.signature(function)
+        named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        fields = {
+            name: field
+            for model in models
+            for name, field in model.model_fields.items()
+            if field.annotation not in models and name not in signature.parameters
+        }
+        options = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.get_default(call_default_factory=True),
+                annotation=field.annotation,
+            )
+            for name, field in fields.items()
+        ]
+        function.__signature__ = signature.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+        return function
+
+    return with_signature
