@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamfeat.events.batches import EventBatch
-from streamfeat.kernels.hash_table import code_keys, rebuild_slots
+from streamfeat.kernels.hash_table import Table, code_keys, rebuild_slots
 from streamfeat.store.array_files import text_arrays
 
 _FIRST_SLOTS = 1 << 12
@@ -19,35 +19,38 @@ class IntCoder:
 
     def __init__(self) -> None:
         self.num_unique = 0
-        self._keys, self._tags = np.empty(0, np.int64), np.empty(0, np.int32)
-        self._allocate(_FIRST_SLOTS)
+        self._table = _empty_table(_FIRST_SLOTS)
 
-    def _allocate(self, num_slots: int) -> None:
-        keys, tags = np.empty(num_slots // 2, np.int64), np.empty(num_slots // 2, np.int32)
-        keys[: self.num_unique] = self._keys[: self.num_unique]
-        tags[: self.num_unique] = self._tags[: self.num_unique]
-        self._keys, self._tags = keys, tags
-        self._slots = np.full(num_slots, -1, np.int32)
-        rebuild_slots(self._keys, self._tags, self.num_unique, self._slots)
+    def _grow(self) -> None:
+        table = _empty_table(2 * len(self._table.slots))
+        table.keys[: self.num_unique] = self.keys
+        table.tags[: self.num_unique] = self.tags
+        rebuild_slots(table, self.num_unique)
+        self._table = table
 
     def code(self, keys: NDArray[np.int64], tags: NDArray[np.int32]) -> NDArray[np.int32]:
         """(n,) int32 numbers of the pairs."""
         out = np.empty(len(keys), np.int32)
         done = 0
         while done < len(keys):
-            result = code_keys(keys, tags, self._keys, self._tags, self._slots, self.num_unique, done, out)
+            result = code_keys(keys, tags, self._table, self.num_unique, done, out)
             self.num_unique, done = result >> 32, result & 0xFFFFFFFF
             if done < len(keys):
-                self._allocate(2 * len(self._slots))
+                self._grow()
         return out
 
     @property
     def keys(self) -> NDArray[np.int64]:
-        return self._keys[: self.num_unique]
+        return self._table.keys[: self.num_unique]
 
     @property
     def tags(self) -> NDArray[np.int32]:
-        return self._tags[: self.num_unique]
+        return self._table.tags[: self.num_unique]
+
+
+def _empty_table(num_slots: int) -> Table:
+    keys, tags = np.empty(num_slots // 2, np.int64), np.empty(num_slots // 2, np.int32)
+    return Table(keys, tags, np.full(num_slots, -1, np.int32))
 
 
 class ItemCoder:

@@ -19,6 +19,8 @@ from streamfeat.kernels.lines import (
     LINE_MALFORMED,
     MAX_LINE_LEN,
     NO_QUOTE,
+    Dialect,
+    Lines,
     gather_lines,
     scan_lines,
 )
@@ -48,11 +50,11 @@ def write_batches(split: Split, file: Path, batch_rows: int, max_value_len: int)
     try:
         # DuckDB drops a byte order mark at the start of a file; this one, so that it never is a row's own.
         stream.write(BOM)
-        for block, starts, stops, codes in _scanned_blocks(split):
-            first = 0
-            while first < len(starts):
-                last = min(len(starts), first + batch_rows - batch.num_rows)
-                _add(batch, stream, block, starts[first:last], stops[first:last], codes[first:last], max_value_len)
+        for block, lines in _scanned_blocks(split):
+            first, num_lines = 0, len(lines.starts)
+            while first < num_lines:
+                last = min(num_lines, first + batch_rows - batch.num_rows)
+                _add(batch, stream, block, lines.part(first, last), max_value_len)
                 first = last
                 if batch.num_rows >= batch_rows or batch.num_bytes >= _BATCH_BYTES:
                     stream.close()
@@ -70,12 +72,10 @@ def write_batches(split: Split, file: Path, batch_rows: int, max_value_len: int)
             stream.close()
 
 
-def _add(
-    batch: LineBatch, stream: BinaryIO, block: NDArray[np.uint8], starts: NDArray[np.int64],
-    stops: NDArray[np.int64], codes: NDArray[np.uint8], max_value_len: int,
-) -> None:  # fmt: skip
+def _add(batch: LineBatch, stream: BinaryIO, block: NDArray[np.uint8], lines: Lines, max_value_len: int) -> None:
+    starts, stops, codes = lines
     out = np.empty(int((stops - starts).sum()) + len(starts), np.uint8)
-    num_bytes = gather_lines(block, starts, stops, codes, out)
+    num_bytes = gather_lines(block, lines, out)
     stream.write(out[:num_bytes].data)
     for line in np.flatnonzero(codes != LINE_GOOD):
         value = block[starts[line] : min(int(stops[line]), int(starts[line]) + max_value_len)].tobytes()
@@ -84,19 +84,17 @@ def _add(
     batch.num_bytes += num_bytes
 
 
-def _scanned_blocks(
-    split: Split,
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]]:
-    """Blocks of whole lines with the first byte, end and code of each line."""
+def _scanned_blocks(split: Split) -> Iterator[tuple[NDArray[np.uint8], Lines]]:
+    """Blocks of whole lines, and their lines."""
     source = split.source
     delimiter = np.array(list(source.delimiter.encode("ascii")), np.uint8)
-    quote = ord(source.quote) if source.quote else NO_QUOTE
+    dialect = Dialect(delimiter, ord(source.quote) if source.quote else NO_QUOTE, len(source.column_names))
     for data in _whole_lines(split):
         block = np.frombuffer(data, np.uint8)
         num = data.count(b"\n") + 1
-        starts, stops, codes = np.empty(num, np.int64), np.empty(num, np.int64), np.empty(num, np.uint8)
-        num = scan_lines(block, delimiter, quote, len(source.column_names), starts, stops, codes)
-        yield block, starts[:num], stops[:num], codes[:num]
+        lines = Lines(np.empty(num, np.int64), np.empty(num, np.int64), np.empty(num, np.uint8))
+        num = scan_lines(block, dialect, lines)
+        yield block, lines.part(0, num)
 
 
 def _whole_lines(split: Split) -> Iterator[bytearray]:

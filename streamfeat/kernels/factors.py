@@ -1,29 +1,36 @@
 """One pass of stochastic gradient descent on rating = user bias + item bias + user factors · item factors."""
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit
+from numba import float32, int64, njit, types, void
 from numpy.typing import NDArray
 
 
-@njit(
-    "void(int64[::1], int64[::1], float32[::1], float32, float32, "
-    "float32[::1], float32[:, ::1], float32[::1], float32[:, ::1])",
-    cache=True,
-    nogil=True,
-)
+class Factors(NamedTuple):
+    """What is fitted to n users or items."""
+
+    bias: NDArray[np.float32]  # (n,)
+    factors: NDArray[np.float32]  # (n, K)
+
+
+_FACTORS = types.BaseTuple.from_types([float32[::1], float32[:, ::1]], Factors)
+
+
+@njit(void(int64[::1], int64[::1], float32[::1], float32, float32, _FACTORS, _FACTORS), cache=True, nogil=True)
 def descend(
     offsets: NDArray[np.int64],
     item: NDArray[np.int64],
     rating: NDArray[np.float32],
     rate: float,
     damping: float,
-    user_bias: NDArray[np.float32],
-    user_factors: NDArray[np.float32],
-    item_bias: NDArray[np.float32],
-    item_factors: NDArray[np.float32],
+    users: Factors,
+    items: Factors,
 ) -> None:
-    """Every rating once, in order, user u having those at offsets[u]:offsets[u+1]; biases (n,) and factors (n, K)
-    are moved in place: by `rate` along the error, damped by `damping`."""
+    """Every rating once, in order, user u having those at offsets[u]:offsets[u+1]; biases and factors are moved in
+    place: by `rate` along the error, damped by `damping`."""
+    user_bias, user_factors = users
+    item_bias, item_factors = items
     for u in range(offsets.shape[0] - 1):
         for e in range(offsets[u], offsets[u + 1]):
             i = item[e]

@@ -1,30 +1,40 @@
 """Dense numbers for integer keys: an open-addressing hash table, kept in arrays that the caller owns."""
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit
+from numba import int32, int64, njit, types, void
 from numpy.typing import NDArray
 
 from streamfeat.kernels.draws import splitmix64
 
 
-@njit("int64(int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], int64, int64, int32[::1])",
-      cache=True, nogil=True)  # fmt: skip
+class Table(NamedTuple):
+    """Known pairs of a key and a tag, in order of their numbers, and where each number is found."""
+
+    keys: NDArray[np.int64]
+    tags: NDArray[np.int32]
+    slots: NDArray[np.int32]  # a number, -1 where free; a power of two long, at least twice as long as `keys`
+
+
+_TABLE = types.BaseTuple.from_types([int64[::1], int32[::1], int32[::1]], Table)
+
+
+@njit(int64(int64[::1], int32[::1], _TABLE, int64, int64, int32[::1]), cache=True, nogil=True)
 def code_keys(
     keys: NDArray[np.int64],
     tags: NDArray[np.int32],
-    unique_keys: NDArray[np.int64],
-    unique_tags: NDArray[np.int32],
-    slots: NDArray[np.int32],
+    table: Table,
     num_unique: int,
     first: int,
     out: NDArray[np.int32],
 ) -> int:
     """out[i] = number of (keys[i], tags[i]) in order of first appearance, for i from `first` on.
 
-    `slots` holds numbers, -1 where free, and is a power of two long; `unique_*` hold the pair of each number.
     Stops early when the table is half full. Returns num_unique_after * 2^32 + rows_done, so that the caller
     can grow the table and go on.
     """
+    unique_keys, unique_tags, slots = table
     mask = np.uint64(slots.shape[0] - 1)
     limit = slots.shape[0] // 2
     for i in range(first, keys.shape[0]):
@@ -75,14 +85,13 @@ def collect_levels(values: NDArray[np.float32], levels: NDArray[np.float32]) -> 
     return num
 
 
-@njit("void(int64[::1], int32[::1], int64, int32[::1])", cache=True, nogil=True)
-def rebuild_slots(
-    unique_keys: NDArray[np.int64], unique_tags: NDArray[np.int32], num_unique: int, slots: NDArray[np.int32]
-) -> None:
-    """Fill `slots` (all -1) with the numbers of the known pairs."""
+@njit(void(_TABLE, int64), cache=True, nogil=True)
+def rebuild_slots(table: Table, num_unique: int) -> None:
+    """Fill the slots (all -1) with the numbers of the known pairs."""
+    keys, tags, slots = table
     mask = np.uint64(slots.shape[0] - 1)
     for number in range(num_unique):
-        key = np.uint64(unique_keys[number]) ^ (np.uint64(unique_tags[number]) << np.uint64(56))
+        key = np.uint64(keys[number]) ^ (np.uint64(tags[number]) << np.uint64(56))
         slot = splitmix64(key) & mask
         while slots[slot] >= 0:
             slot = (slot + np.uint64(1)) & mask

@@ -4,8 +4,10 @@ A row is one physical line. Checking lines before a CSV parser sees them is what
 swallowing the rows after it.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit
+from numba import int64, njit, types, uint8
 from numpy.typing import NDArray
 
 LINE_GOOD = 0
@@ -19,7 +21,31 @@ _LF = 10
 _CR = 13
 
 
-@njit("int64(uint8[::1], int64, int64)", cache=True, nogil=True)
+class Dialect(NamedTuple):
+    """How a file is delimited."""
+
+    delimiter: NDArray[np.uint8]  # one or two bytes, of which the first match from the left counts
+    quote: int  # a byte or NO_QUOTE; opens a field only as its first byte; doubled inside, it is a character (RFC 4180)
+    num_fields: int
+
+
+class Lines(NamedTuple):
+    """Lines of a block: (lines,) each."""
+
+    starts: NDArray[np.int64]  # first byte
+    stops: NDArray[np.int64]  # the byte after the last, line end excluded
+    codes: NDArray[np.uint8]  # LINE_GOOD, LINE_MALFORMED or LINE_INVALID_UTF8
+
+    def part(self, first: int, stop: int) -> "Lines":
+        return Lines(self.starts[first:stop], self.stops[first:stop], self.codes[first:stop])
+
+
+_BYTES = uint8[::1]
+_DIALECT = types.BaseTuple.from_types([_BYTES, int64, int64], Dialect)
+_LINES = types.BaseTuple.from_types([int64[::1], int64[::1], _BYTES], Lines)
+
+
+@njit(int64(_BYTES, int64, int64), cache=True, nogil=True)
 def utf8_sequence_len(block: NDArray[np.uint8], i: int, stop: int) -> int:
     """Bytes of the UTF-8 sequence at `i`, 0 where it is none (Unicode 15, table 3-7: no overlongs, no surrogates)."""
     lead = block[i]
@@ -50,17 +76,12 @@ def utf8_sequence_len(block: NDArray[np.uint8], i: int, stop: int) -> int:
     return num
 
 
-@njit("int64(uint8[::1], int64, int64, uint8[::1], int64, int64)", cache=True, nogil=True)
-def check_line(
-    block: NDArray[np.uint8], start: int, stop: int, delimiter: NDArray[np.uint8], quote: int, num_fields: int
-) -> int:
-    """LINE_GOOD, LINE_MALFORMED or LINE_INVALID_UTF8 for the line block[start:stop], its line end excluded.
-
-    `delimiter` has one or two bytes, of which the first match from the left counts. A quote opens a field only
-    as its first byte; doubled inside, it is a character (RFC 4180, within one line).
-    """
+@njit(int64(_BYTES, int64, int64, _DIALECT), cache=True, nogil=True)
+def check_line(block: NDArray[np.uint8], start: int, stop: int, dialect: Dialect) -> int:
+    """LINE_GOOD, LINE_MALFORMED or LINE_INVALID_UTF8 for the line block[start:stop], its line end excluded."""
     if stop - start > MAX_LINE_LEN:
         return LINE_MALFORMED
+    delimiter, quote, num_fields = dialect
     delimiter_len = delimiter.shape[0]
     code = LINE_GOOD
     fields = 1
@@ -105,20 +126,13 @@ def check_line(
     return code
 
 
-@njit("int64(uint8[::1], uint8[::1], int64, int64, int64[::1], int64[::1], uint8[::1])", cache=True, nogil=True)
-def scan_lines(
-    block: NDArray[np.uint8],
-    delimiter: NDArray[np.uint8],
-    quote: int,
-    num_fields: int,
-    starts: NDArray[np.int64],
-    stops: NDArray[np.int64],
-    out: NDArray[np.uint8],
-) -> int:
-    """Fill, for each line of `block`, its first byte, the byte after its last (line end excluded) and its code.
+@njit(int64(_BYTES, _DIALECT, _LINES), cache=True, nogil=True)
+def scan_lines(block: NDArray[np.uint8], dialect: Dialect, out: Lines) -> int:
+    """Fill `out` with the lines of `block`.
 
     Lines end in LF or CRLF, the last one may end with the block. Returns their number, at most line feeds + 1.
     """
+    starts, stops, codes = out
     num = 0
     start = 0
     while start < block.shape[0]:
@@ -130,24 +144,19 @@ def scan_lines(
             stop -= 1
         starts[num] = start
         stops[num] = stop
-        out[num] = check_line(block, start, stop, delimiter, quote, num_fields)
+        codes[num] = check_line(block, start, stop, dialect)
         num += 1
         start = end + 1
     return num
 
 
-@njit("int64(uint8[::1], int64[::1], int64[::1], uint8[::1], uint8[::1])", cache=True, nogil=True)
-def gather_lines(
-    block: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    stops: NDArray[np.int64],
-    codes: NDArray[np.uint8],
-    out: NDArray[np.uint8],
-) -> int:
+@njit(int64(_BYTES, _LINES, _BYTES), cache=True, nogil=True)
+def gather_lines(block: NDArray[np.uint8], lines: Lines, out: NDArray[np.uint8]) -> int:
     """Copy the good lines of `block` to `out`, each ended by LF. Returns the bytes written.
 
     `out` holds at least one byte per line more than the lines have together.
     """
+    starts, stops, codes = lines
     num = 0
     for line in range(starts.shape[0]):
         if codes[line] != LINE_GOOD:

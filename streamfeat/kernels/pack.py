@@ -1,25 +1,29 @@
 """Laying histories out end to end: which event each token of a window is."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import int64, njit, types, uint32, void
 from numpy.typing import NDArray
 
 CLS_SOURCE = -1  # the source of a CLS token
 
 
-@njit(
-    "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64, int64, int64[::1], uint32[::1],"
-    "int64[::1])",
-    cache=True,
-    nogil=True,
-)
+class LaidUsers(NamedTuple):
+    """Users whose tokens lie in a packing, in its order: (users,) each."""
+
+    users: NDArray[np.int64]
+    crops: NDArray[np.int64]  # the first token of (CLS, event 0, event 1, ...) that is there
+    lengths: NDArray[np.int64]  # tokens
+
+
+_LAID = types.BaseTuple.from_types([int64[::1]] * 3, LaidUsers)
+
+
+@njit(void(_LAID, *[int64[::1]] * 2, int64, int64, int64[::1], uint32[::1], int64[::1]), cache=True, nogil=True)
 def token_sources(
-    users: NDArray[np.int64],
+    laid: LaidUsers,
     starts: NDArray[np.int64],
-    crops: NDArray[np.int64],
-    lengths: NDArray[np.int64],
     first_events: NDArray[np.int64],
     low: int,
     window_len: int,
@@ -29,10 +33,10 @@ def token_sources(
 ) -> None:
     """Where the tokens low .. low + len(sources) - 1 of a packing's stream come from.
 
-    History k begins at stream place starts[k] with token crops[k] of (CLS, event 0, event 1, ...) and is
-    lengths[k] tokens long; its event 0 is first_events[k]. Sets sources (event, or CLS_SOURCE), user and
-    position of each token that one of these histories covers; the others are left as they are.
+    The tokens of history k begin at stream place starts[k], its events with first_events[k]. Sets sources (event, or
+    CLS_SOURCE), user and position of each token that one of these histories covers; the others are left as they are.
     """
+    users, crops, lengths = laid
     high = low + sources.shape[0]
     for k in range(users.shape[0]):
         begin, end = max(starts[k], low), min(starts[k] + lengths[k], high)

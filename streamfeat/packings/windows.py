@@ -5,7 +5,6 @@ held out: nothing that was written before is needed. Where validation's segments
 the coordinator works it out once, for all tasks (`segments.py`).
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamfeat.config import BuildConfig, SplitName
 from streamfeat.kernels.draws import CROP, PARTITION_ORDER, SPLIT_COUNTERS, USER_ORDER, draws, permutation
-from streamfeat.kernels.pack import gather_tokens, token_sources
+from streamfeat.kernels.pack import LaidUsers, gather_tokens, token_sources
 from streamfeat.packings.window_task import SEGMENTS_FILE, WindowTask
 from streamfeat.schema import EVENT_FIELDS, Schema
 from streamfeat.store.array_files import map_arrays
@@ -112,15 +111,6 @@ def _lay_segments(
     _write_tokens(task.data_schema, histories, _cropped(users, events, task.config, task.split), starts, low, tokens)
 
 
-@dataclass(frozen=True)
-class LaidUsers:
-    """Users whose tokens lie in a packing, in its order: (users,) int64 each."""
-
-    users: NDArray[np.int64]
-    crops: NDArray[np.int64]  # the first token of (CLS, event 0, event 1, ...) that is there
-    lengths: NDArray[np.int64]  # tokens
-
-
 def _write_tokens(
     schema: Schema, histories: dict[str, Any], laid: LaidUsers, starts: NDArray[np.int64], low: int,
     tokens: dict[str, NDArray[Any]],
@@ -129,8 +119,7 @@ def _write_tokens(
     sources = np.full(tokens["item"].size, _PAD_SOURCE, np.int64)
     positions = tokens["position"].ravel().astype(np.int64)
     first_events = histories["offsets"][laid.users - histories["first_user"]]
-    token_sources(laid.users, starts, laid.crops, laid.lengths, first_events, low, schema.window_len, sources,
-                  tokens["user"].ravel(), positions)  # fmt: skip
+    token_sources(laid, starts, first_events, low, schema.window_len, sources, tokens["user"].ravel(), positions)
     tokens["position"].ravel()[:] = positions
     for name in EVENT_FIELDS:
         field = schema.field(name)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamfeat.builder.numbering import IntCoder
 from streamfeat.kernels.draws import draw_state, draws, permutation, to_below, to_unit
 from streamfeat.kernels.hash_table import collect_levels
-from streamfeat.kernels.pack import CLS_SOURCE, gather_tokens, token_sources
+from streamfeat.kernels.pack import CLS_SOURCE, LaidUsers, gather_tokens, token_sources
 from streamfeat.kernels.scatter import counting_sort, partition_of_ints, partition_of_texts, scatter_rows
 from streamfeat.kernels.sort import count_ties_and_repeats, kept_starts, mark_duplicates, sort_histories
 from streamfeat.store.array_files import text_arrays, texts_of
@@ -137,7 +137,8 @@ def test_tokens_of_a_range_come_from_the_right_events(
              for t in range(n)]  # fmt: skip
     sources = np.full(num_tokens, -2, np.int64)
     out_user, out_position = np.full(num_tokens, 99, np.uint32), np.full(num_tokens, 99, np.int64)
-    token_sources(users, starts, crops, sizes, first_events, low, window_len, sources, out_user, out_position)
+    laid = LaidUsers(users, crops, sizes)
+    token_sources(laid, starts, first_events, low, window_len, sources, out_user, out_position)
     for t in range(num_tokens):
         if low + t >= len(whole):
             assert (sources[t], out_user[t], out_position[t]) == (-2, 99, 99)

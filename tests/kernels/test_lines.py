@@ -11,6 +11,8 @@ from streamfeat.kernels.lines import (
     LINE_MALFORMED,
     MAX_LINE_LEN,
     NO_QUOTE,
+    Dialect,
+    Lines,
     check_line,
     gather_lines,
     scan_lines,
@@ -41,14 +43,12 @@ def array_of(data: bytes) -> np.ndarray:
     return np.frombuffer(bytearray(data), np.uint8)  # kernels take writable arrays
 
 
-def scan(block: bytes, delimiter: str, quote: str, num_fields: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def scan(block: bytes, delimiter: str, quote: str, num_fields: int) -> Lines:
     num = block.count(b"\n") + 1
-    starts, stops, codes = np.empty(num, np.int64), np.empty(num, np.int64), np.empty(num, np.uint8)
-    num = scan_lines(
-        array_of(block), array_of(delimiter.encode()),
-        ord(quote) if quote else NO_QUOTE, num_fields, starts, stops, codes,
-    )  # fmt: skip
-    return starts[:num], stops[:num], codes[:num]
+    lines = Lines(np.empty(num, np.int64), np.empty(num, np.int64), np.empty(num, np.uint8))
+    dialect = Dialect(array_of(delimiter.encode()), ord(quote) if quote else NO_QUOTE, num_fields)
+    num = scan_lines(array_of(block), dialect, lines)
+    return lines.part(0, num)
 
 
 @settings(max_examples=400)
@@ -68,9 +68,9 @@ def test_lines_and_their_codes_are_those_of_a_parser_of_one_line(block, delimite
 @given(blocks)
 def test_the_good_lines_are_copied_whole_and_in_order(block):
     """What the CSV parser sees: every good line, ended by one LF, and nothing else."""
-    starts, stops, codes = scan(block, ",", '"', 2)
-    out = np.full(len(block) + len(starts) + 1, 255, np.uint8)
-    num = gather_lines(array_of(block), starts, stops, codes, out)
+    lines = scan(block, ",", '"', 2)
+    out = np.full(len(block) + len(lines.starts) + 1, 255, np.uint8)
+    num = gather_lines(array_of(block), lines, out)
     good = [line for line in lines_of(block) if line_code(line, ",", '"', 2) == LINE_GOOD]
     assert out[:num].tobytes() == b"".join(line + b"\n" for line in good)
     assert (out[num:] == 255).all()
@@ -99,4 +99,4 @@ def test_a_utf8_sequence_is_what_python_decodes(data):
 def test_a_line_above_the_cap_is_malformed(extra, code):
     """Memory is bounded: a line longer than MAX_LINE_LEN bytes is no row."""
     block = np.full(MAX_LINE_LEN + extra, ord("x"), np.uint8)
-    assert check_line(block, 0, len(block), array_of(b","), NO_QUOTE, 1) == code
+    assert check_line(block, 0, len(block), Dialect(array_of(b","), NO_QUOTE, 1)) == code

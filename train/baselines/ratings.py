@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.kernels.factors import descend
+from streamfeat.kernels.factors import Factors, descend
 from streamfeat.store.manifest import Manifest
 from train.baselines.watched import Batches, Watched
 
@@ -123,26 +123,28 @@ class BiasedSVD:
         """As `Rater.fit`. While it runs, memory holds the factors of all users, 204 bytes each."""
         rng = np.random.default_rng(self._seed)
         num_items = len(self._units.mean)
-        user_bias, self._item_bias = np.zeros(self._num_users, np.float32), np.zeros(num_items, np.float32)
-        user_factors, self._item_factors = (
-            rng.standard_normal((num, NUM_FACTORS), np.float32) * np.float32(_INITIAL_STD)
+        users, self._items = (
+            Factors(
+                np.zeros(num, np.float32),
+                rng.standard_normal((num, NUM_FACTORS), np.float32) * np.float32(_INITIAL_STD),
+            )
             for num in (self._num_users, num_items)
         )
         for _ in range(EPOCHS):
             first = 0
             for batch in batches():
                 rated = batch.rated()
-                users = slice(first, first + rated.num_users)
-                first = users.stop
+                here = slice(first, first + rated.num_users)
+                first = here.stop
                 deviations = self._units.deviations(rated.item, rated.rating).astype(np.float32)
-                descend(rated.offsets, rated.item, deviations, RATE, FACTOR_DAMPING,
-                        user_bias[users], user_factors[users], self._item_bias, self._item_factors)  # fmt: skip
+                theirs = Factors(users.bias[here], users.factors[here])
+                descend(rated.offsets, rated.item, deviations, RATE, FACTOR_DAMPING, theirs, self._items)
 
     def predict(self, past: Watched, item: NDArray[np.int64]) -> NDArray[np.float64]:
         """As `Rater.predict`."""
         rated = past.rated()
-        left_over = self._units.deviations(rated.item, rated.rating) - self._item_bias[rated.item]
-        deviation = self._item_bias[item].astype(np.float64)
+        left_over = self._units.deviations(rated.item, rated.rating) - self._items.bias[rated.item]
+        deviation = self._items.bias[item].astype(np.float64)
         for user, (start, stop) in enumerate(zip(rated.offsets[:-1], rated.offsets[1:], strict=True)):
             if start < stop:
                 taste = _fitted(self._with_one(rated.item[start:stop]), left_over[start:stop])
@@ -151,7 +153,7 @@ class BiasedSVD:
 
     def _with_one(self, item: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n, factors + 1): the items' factors and a 1 for the user's bias."""
-        return np.concatenate((self._item_factors[item], np.ones((len(item), 1))), axis=1, dtype=np.float64)
+        return np.concatenate((self._items.factors[item], np.ones((len(item), 1))), axis=1, dtype=np.float64)
 
 
 def _fitted(rows: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamfeat.kernels.factors import descend
+from streamfeat.kernels.factors import Factors, descend
 from streamfeat.store.histories import Histories
 from train.baselines.pairs import HALF_LIFE, SMOOTHING, WINDOW, ItemNeighbours, MarkovChain
 from train.baselines.popularity import Popularity, RecentPopularity
@@ -217,7 +217,7 @@ def test_one_pass_of_descent_equals_its_formulas() -> None:
             of_user, of_item = nuf[user].copy(), nif[i].copy()
             nuf[user] += 0.05 * (error * of_item - 0.1 * of_user)
             nif[i] += 0.05 * (error * of_user - 0.1 * of_item)
-    descend(offsets, item, rating, 0.05, 0.1, ub, uf, ib, itf)
+    descend(offsets, item, rating, 0.05, 0.1, Factors(ub, uf), Factors(ib, itf))
     for found, array in zip((ub, uf, ib, itf), expected, strict=True):
         assert found == pytest.approx(array, rel=1e-5, abs=1e-6)
 
