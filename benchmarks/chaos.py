@@ -339,7 +339,7 @@ def train_trial(kind: str, whole: Whole, folder: Path, rng: random.Random) -> Tr
 
     def start() -> Process:
         asked = [] if (run / "config.json").exists() else [*TRAIN, *(LIVE if is_live else [])]
-        return Process(folder / "log", "train", whole.data, "--run", run, "--resume", *asked)
+        return Process(folder / "log", "train", whole.data, run, "--resume", *asked)
 
     def pause(process: Process) -> None:
         """One kill in four comes at any time, the others after some step, most of them inside the next."""
@@ -379,7 +379,7 @@ def make_whole(folder: Path, seed: int, kinds: Sequence[str]) -> Whole:
     for kind in set(kinds) - {"build"}:
         extra = LIVE if kind == "live train" else []
         runs[kind] = folder / kind.replace(" ", "-")
-        seconds[kind] = run_whole(log, "train", data, "--run", runs[kind], *TRAIN, *extra)
+        seconds[kind] = run_whole(log, "train", data, runs[kind], *TRAIN, *extra)
     return Whole(events, data, digests(data), runs, seconds)
 
 

@@ -1,7 +1,11 @@
-"""What a build and a stream are asked to do: frozen, self-checking, refused where a key is unknown."""
+"""What a build and a stream are asked to do: frozen, self-checking, refused where a key is unknown.
+
+A field is the option of the command line too: its `description` is the help, its bounds and default are the option's.
+"""
 
 import re
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -30,7 +34,43 @@ def check_workers(workers: int) -> None:
         raise ConfigError(f"workers: {workers} processes cannot share the work; give 1 to {MOST_WORKERS:,}")
 
 
+@dataclass(frozen=True)
+class Option:
+    """What a field says about its option of the command line. A field may carry several: what they set adds up."""
+
+    panel: str = ""  # heading in --help; none: Options
+    metavar: str = ""  # how its value is written; none: from the type
+    default: str = ""  # how its default is written; none: the default itself
+    flags: tuple[str, ...] = ()  # spellings; none: --name, --name/--no-name for a truth value
+
+
+def parse_names(value: Any) -> Any:
+    """`"a, b"` or a list as a tuple of names; anything else as it is."""
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+def parse_columns(value: Any) -> Any:
+    """`"user=uid,item=iid"` as a mapping; what is no text as it is."""
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+    for role, equals, column in pairs:
+        if not (role and equals and column):
+            raise ValueError(f"{role!r} is no role=column; write user=uid,item=iid,timestamp=ts")
+    return {role.strip(): column.strip() for role, _, column in pairs}
+
+
+def parse_limit(value: Any) -> Any:
+    """The text `"0"` as `"unlimited"`, as it is often typed; anything else as it is."""
+    return "unlimited" if value == "0" else value
+
+
 MediumName = Annotated[str, BeforeValidator(check_medium_name)]
+MediumNames = Annotated[tuple[MediumName, ...], BeforeValidator(parse_names), Option(metavar="NAME,…")]
+Columns = Annotated[dict[str, str], BeforeValidator(parse_columns), Option(metavar="ROLE=COLUMN,…", default="by name")]
+Limit = Annotated[int | Literal["unlimited"], BeforeValidator(parse_limit)]
 Size = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Compression = Literal["lz4", "zstd", "none"]
 Objective = Literal["causal", "masked"]
@@ -39,26 +79,64 @@ SplitName = Literal["training", "validation"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
 
-class BuildConfig(Frozen):
+_READING, _SELECTION, _WINDOWS, _STORAGE = map(Option, ("Event files", "What is kept", "Windows", "Storage"))
+
+
+class ReadingConfig(Frozen):
+    """How event files are read."""
+
+    columns: Annotated[Columns, _READING] = Field(
+        default_factory=dict, description="Columns by role: user, item, timestamp, rating, …"
+    )
+    format: Annotated[str, _READING] = Field(
+        default="auto", description="How files are read; auto recognises each one."
+    )
+    time_unit: Annotated[TimeUnit, _READING] = Field(default="auto", description="Unit of numeric timestamps.")
+
+
+class BuildConfig(ReadingConfig):
     """Everything that decides a dataset's bytes, and `packings`, which only says how many to make."""
 
-    format: str = "auto"  # how event files are read; "auto" recognises each one
-    # role → column of the file; roles not named are found by synonyms
-    columns: dict[str, str] = Field(default_factory=dict)
-    time_unit: TimeUnit = "auto"  # unit of numeric timestamps
-    media: tuple[MediumName, ...] = ()  # order and selection; empty: all found, sorted
-    keep_planned: bool = True  # planned events stay as input (never as targets)
-    min_item_events: Size = 1  # items with fewer events are dropped, once, before users
-    min_user_events: Size = 1  # users with fewer events are dropped, once, after items
-    max_rejected: float = Field(default=0.01, ge=0, le=1)  # share of bad rows above which a build stops
-    split: str = "users:0.01"  # how validation is held out: users:F or last:2
-    window_len: int = Field(default=1024, ge=2, le=2**20)  # tokens of a window
-    max_document_len: int | Literal["unlimited"] = "unlimited"  # longest crop of a history, CLS included
-    chunk_windows: Size = 64  # windows of a Zarr chunk, halved while training has < 96
-    shard_windows: Size = 2048  # windows of a Zarr shard, at most
-    compression: Compression = "lz4"
-    seed: int = Field(default=20221221, ge=0, lt=2**63)  # split, partitions, crops, packings
-    packings: int = Field(default=1, ge=0, le=100_000)  # of training; 0: none, for live training alone
+    max_rejected: Annotated[float, _READING] = Field(
+        default=0.01, ge=0, le=1, description="Share of bad rows above which a build stops."
+    )
+    media: Annotated[MediumNames, _SELECTION, Option(default="all, sorted")] = Field(
+        default=(), description="Media, in order; others are left out."
+    )
+    keep_planned: Annotated[bool, _SELECTION, Option(flags=("--planned/--no-planned",))] = Field(
+        default=True, description="Keep planned events as input; they are never targets."
+    )
+    min_item_events: Annotated[Size, _SELECTION] = Field(
+        default=1, description="Drop items with fewer events: once, before users."
+    )
+    min_user_events: Annotated[Size, _SELECTION] = Field(
+        default=1, description="Drop users with fewer events: once, after items."
+    )
+    split: Annotated[str, _SELECTION, Option(metavar="users:F|last:2")] = Field(
+        default="users:0.01", description="Hold out a share F of users for validation, or each user's last two events."
+    )
+    window_len: Annotated[int, _WINDOWS] = Field(default=1024, ge=2, le=2**20, description="Tokens of a window.")
+    max_document_len: Annotated[Limit, _WINDOWS] = Field(
+        default="unlimited", description="Crop histories to this many tokens, CLS included."
+    )
+    packings: Annotated[int, _WINDOWS] = Field(
+        default=1,
+        ge=0,
+        le=100_000,
+        description="Differently shuffled layouts of the training windows; 0: none, for live training alone.",
+    )
+    seed: Annotated[int, _WINDOWS] = Field(
+        default=20221221, ge=0, lt=2**63, description="Seed of split, partitions, crops and packings."
+    )
+    compression: Annotated[Compression, _STORAGE] = Field(
+        default="lz4", description="lz4 for local disks, zstd for networks."
+    )
+    chunk_windows: Annotated[Size, _STORAGE] = Field(
+        default=64, description="Windows of a Zarr chunk; halved while training has fewer than 96 chunks."
+    )
+    shard_windows: Annotated[Size, _STORAGE] = Field(
+        default=2048, description="Windows of a Zarr shard, the unit of writing, at most."
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> "BuildConfig":
@@ -101,14 +179,19 @@ class BuildConfig(Frozen):
         return 2**62 if self.max_document_len == "unlimited" else self.max_document_len
 
 
-class StreamConfig(Frozen):
+class AskedConfig(Frozen):
+    """Whose windows are read, and what is asked about them."""
+
+    mask_policy: MaskPolicy = Field(default="disjoint", description="How the masked objective masks.")
+    split: SplitName = Field(default="training", description="Whose windows: those of training or of validation users.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="The run's seed: order, masks and hidden times.")
+
+
+class StreamConfig(AskedConfig):
     """What a `WindowStream` delivers; everything but rank, world size and threads is its identity."""
 
     objective: Objective
-    mask_policy: MaskPolicy = "disjoint"  # masked objective only
     batch_windows: int = Field(ge=1)  # windows of a global batch, over all ranks
-    seed: int = Field(default=0, ge=0, lt=2**63)  # the run's seed: order and masks
-    split: SplitName = "training"
     rank: int = Field(default=0, ge=0)
     world_size: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)  # background threads that decode and featurize

@@ -1,10 +1,11 @@
 """All commands in one application, and the one edge where errors become exit codes.
 
 Exit codes: 0 done, 1 a bug of ours, those of `streamfeat/errors.py`, 130 and 143 stopped by a signal, 141 where whoever
-read standard output reads no more (`cli.py inspect OUT | head`).
+read standard output reads no more (`cli.py inspect DATA | head`).
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -15,21 +16,35 @@ from streamfeat_cli.evaluate import evaluate
 from streamfeat_cli.export import export_features
 from streamfeat_cli.inspect import inspect
 from streamfeat_cli.invent import invent
+from streamfeat_cli.print_config import print_config, register_all
 from streamfeat_cli.recommend import recommend
 from streamfeat_cli.signals import whole_process
 from streamfeat_cli.train import train
 from streamfeat_cli.verify import verify
+from streamfeat_cli.version import print_version
 from train.devices.launch import launched
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-app.command("build-shards")(build_shards)
-app.command("train")(train)
-app.command("evaluate")(evaluate)
-app.command("recommend")(recommend)
-app.command("export-features")(export_features)
-app.command("inspect")(inspect)
-app.command("verify")(verify)
-app.command("invent")(invent)
+# rich shows the panels of --help; no text there holds a bracket, which it would read as markup (a test says so).
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (build_shards, inspect, train, evaluate, recommend, verify, export_features, invent):
+    command.register(app)
+register_all()
+app.add_typer(print_config, name="print-config")
+
+
+@app.callback()
+def _(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="What runs here, and where.")
+    ] = False,
+) -> None:
+    """From watch histories to a trained model: build-shards, then train, then evaluate or recommend."""
 
 
 def main() -> None:

@@ -91,12 +91,6 @@ def show(as_json: bool, values: dict[str, Any], print_plainly: Callable[[], None
     sys.stdout.flush()  # what it refuses is an error of this command
 
 
-def typed(ctx: typer.Context) -> dict[str, Any]:
-    """The options that were typed: a default is no wish."""
-    return {name: value for name, value in ctx.params.items()
-            if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}  # fmt: skip
-
-
 def print_summary(summary: dict[str, Any]) -> None:
     title = ": ".join(summary[name] for name in ("dataset", "run", "result") if name in summary)
     table = Table(title=title, show_header=False, title_justify="left")

@@ -1,35 +1,46 @@
 """`evaluate`."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from pydantic import Field
 from rich.table import Table
 
 from streamfeat.progress_bars import shown
+from streamfeat.records import Frozen
 from streamfeat_cli.console import PLAIN, Json, out, show
+from streamfeat_cli.declaration import Next, RunFolder, command
+from streamfeat_cli.options import OptionalPath, Options
 
 if TYPE_CHECKING:
     from train.evaluation.bootstrap import Figure
     from train.evaluation.figures import CalibrationLine, DifferenceLine, Evaluation, RankingLine, RatingLine
 
 
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    dataset: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, if elsewhere.")] = None,
-    checkpoint: Annotated[str, typer.Option(help="best, latest, or the name of a checkpoint's folder.")] = "best",
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of the baselines' first weights.")] = 0,
-    bootstrap: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="Resamples of users behind every interval.")
-    ] = 1000,
-    as_json: Json = False,
-) -> None:
+class EvaluateOptions(Frozen):
+    """What an evaluation is made on, and with which draws."""
+
+    dataset: OptionalPath = Field(default=None, description="Where the run's dataset lies now, if elsewhere.")
+    checkpoint: str = Field(default="best", description="best, latest, or the name of a checkpoint's folder.")
+    bootstrap: int = Field(default=1000, ge=1, le=1_000_000, description="Resamples of users behind every interval.")
+    seed: int = Field(default=0, ge=0, description="Seed of the bootstrap and of the baselines' first weights.")
+
+
+@command(
+    "evaluate",
+    Options(EvaluateOptions),
+    examples=("evaluate run", "evaluate run --dataset /new/place/data --checkpoint latest", "evaluate run --json"),
+)
+def evaluate(run: RunFolder, options: EvaluateOptions, as_json: Json = False) -> Next:
     """Rank the full catalogue for each user's held-out event, beside simple baselines on the same split."""
     from train.evaluation.evaluate import evaluate_steps
 
-    (found,) = shown(evaluate_steps(run, dataset, checkpoint=checkpoint, seed=seed, num_bootstrap=bootstrap))
+    steps = evaluate_steps(
+        run, options.dataset, checkpoint=options.checkpoint, seed=options.seed, num_bootstrap=options.bootstrap
+    )
+    (found,) = shown(steps)
     show(as_json, found.to_json(), lambda: _print(found))
+    return "recommend", run, "--history", "FILE"
 
 
 def _print(found: "Evaluation") -> None:

@@ -6,39 +6,56 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import Field
 
-from streamfeat.config import MaskPolicy, Objective, SplitName
+from streamfeat.config import AskedConfig, Objective
+from streamfeat.errors import ConfigError
 from streamfeat.progress_bars import shown
 from streamfeat_cli.console import Json, print_summary, show
+from streamfeat_cli.declaration import Dataset, Next, command
+from streamfeat_cli.options import Options
 from streamfeat_cli.signals import said_how_to_go_on
 
 if TYPE_CHECKING:
     from streamfeat.export.export import Finished
 
 
-def export_features(
-    dataset: Annotated[Path, typer.Argument(metavar="OUT", help="Dataset that build-shards made.")],
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Zarr group to write, or folder of HDF5 files.")],
-    objective: Annotated[Objective, typer.Option(help="causal or masked.")],
-    mask_policy: Annotated[MaskPolicy, typer.Option(help="How the masked objective masks.")] = "disjoint",
-    split: Annotated[SplitName, typer.Option(help="training or validation.")] = "training",
-    epoch: Annotated[int, typer.Option(min=0, max=2**31, help="Whose packing and masks.")] = 0,
-    seed: Annotated[int, typer.Option(help="The run's: of masks and hidden times.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core.")] = 0,
-    hdf5: Annotated[bool, typer.Option("--hdf5", help="One HDF5 file per shard (an extra).")] = False,
-    as_json: Json = False,
-) -> None:
-    """Write what a model would see and be asked as plain arrays, under the names of the original notebook."""
-    from streamfeat.export import export_steps as export
+class ExportOptions(AskedConfig):
+    """Whose features are written, and by how many."""
 
-    steps = export(
-        dataset, dest, objective=objective, mask_policy=mask_policy, split=split, epoch=epoch, seed=seed,
-        workers=workers or len(os.sched_getaffinity(0)), hdf5=hdf5,
-    )  # fmt: skip
+    objective: Objective | None = Field(default=None, description="Whose masks and targets; must be given.")
+    epoch: int = Field(default=0, ge=0, le=2**31, description="Whose packing and masks.")
+    workers: int = Field(default=0, ge=0, description="Worker processes; 0: one per core.")
+    hdf5: bool = Field(default=False, description="Write one HDF5 file per shard (an extra).")
+
+
+@command(
+    "export-features",
+    Options(ExportOptions),
+    examples=(
+        "export-features data features --objective causal",
+        "export-features data features --objective masked --split validation",
+        "export-features data folder --objective masked --hdf5",
+    ),
+)
+def export_features(
+    dataset: Dataset,
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Zarr group to write, or folder of HDF5 files.")],
+    options: ExportOptions,
+    as_json: Json = False,
+) -> Next:
+    """Write what a model would see and be asked as plain arrays, under the names of the original notebook."""
+    from streamfeat.export import export_steps
+
+    if options.objective is None:
+        raise ConfigError("export-features needs to know whose features: --objective causal or masked")
+    asked = options.model_dump() | {"workers": options.workers or len(os.sched_getaffinity(0))}
+    steps = export_steps(dataset, dest, **asked)
     with said_how_to_go_on("what is committed is kept; run the same command to go on"):
         (finished,) = shown(steps)
         summary = _summary(dataset, finished)
         show(as_json, summary, lambda: print_summary(summary))
+    return "train", dataset, "RUN"
 
 
 def _summary(dataset: Path, finished: "Finished") -> dict[str, Any]:

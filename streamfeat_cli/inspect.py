@@ -5,25 +5,35 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 
+from streamfeat.config import AskedConfig, Objective, StreamConfig
 from streamfeat.errors import ConfigError
 from streamfeat.plain_text import aligned
-from streamfeat.records import validated
 from streamfeat_cli.console import Json, harmless, print_summary, show
+from streamfeat_cli.declaration import Next, command
+from streamfeat_cli.options import Options
 
 
+class InspectOptions(AskedConfig):
+    """Which window is shown, and how."""
+
+    window: int | None = Field(default=None, ge=0, description="Show the tokens of this window of the dataset.")
+    objective: Objective = Field(default="causal", description="Whose targets and masks to show.")
+    epoch: int = Field(default=0, ge=0, le=2**31, description="Whose masks and packing to show.")
+
+
+@command(
+    "inspect",
+    Options(InspectOptions),
+    examples=("inspect data", "inspect data --window 0 --objective masked", "inspect run --json"),
+)
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A dataset, or the folder of a run.")],
-    window: Annotated[int | None, typer.Option(min=0, help="Show the tokens of this window of the dataset.")] = None,
-    objective: Annotated[str, typer.Option(help="causal or masked: whose targets and masks to show.")] = "causal",
-    mask_policy: Annotated[str, typer.Option(help="disjoint or seed (masked objective).")] = "disjoint",
-    split: Annotated[str, typer.Option(help="training or validation.")] = "training",
-    epoch: Annotated[int, typer.Option(min=0, max=2**31, help="Whose masks (and packing) to show.")] = 0,
-    seed: Annotated[int, typer.Option(help="The run's seed.")] = 0,
+    options: InspectOptions,
     as_json: Json = False,
-) -> None:
+) -> Next:
     """Print what a dataset or a run is; with --window, its tokens, segments, targets and masks with raw ids."""
-    from streamfeat.config import StreamConfig
     from streamfeat.errors import storage_errors
     from streamfeat.store.layout import MANIFEST
     from streamfeat.store.manifest import load_manifest
@@ -31,24 +41,26 @@ def inspect(
     with storage_errors(path):
         is_run, is_dataset = (path / "config.json").exists(), (path / MANIFEST).exists()
     if is_run:
-        if window is not None:
+        if options.window is not None:
             raise ConfigError(f"{path}: is a run; --window belongs to a dataset")
         _inspect_run(path, as_json)
-        return
+        return "evaluate", path
     if not is_dataset:
         raise ConfigError(f"{path}: {_what_lies_there(path)}; give the folder of a dataset or of a run")
     manifest = load_manifest(path)
-    if window is None:
+    if options.window is None:
         summary = dataset_summary(manifest, path)
         show(as_json, summary, lambda: print_summary(summary))
-        return
+        return "train", path, "RUN"
     from streamfeat.stream.one_window import look_at_window
 
-    config = validated(StreamConfig, {"objective": objective, "mask_policy": mask_policy, "split": split,
-                                      "seed": seed, "batch_windows": 1}, "inspect")  # fmt: skip
-    tokens = look_at_window(path, window, config, epoch=epoch)
-    title = f"{path}: {split} window {window}, {objective}" + (f" ({mask_policy})" if objective == "masked" else "")
-    show(as_json, {"dataset": str(path), "window": window, "tokens": tokens}, lambda: _print_rows(title, tokens))
+    asked = StreamConfig(**options.model_dump(exclude={"window", "epoch"}), batch_windows=1)
+    tokens = look_at_window(path, options.window, asked, epoch=options.epoch)
+    policy = f" ({options.mask_policy})" if options.objective == "masked" else ""
+    title = f"{path}: {options.split} window {options.window}, {options.objective}{policy}"
+    found = {"dataset": str(path), "window": options.window, "tokens": tokens}
+    show(as_json, found, lambda: _print_rows(title, tokens))
+    return "train", path, "RUN"
 
 
 def _what_lies_there(path: Path) -> str:
@@ -68,13 +80,12 @@ def _inspect_run(path: Path, as_json: bool) -> None:
 
     record = read_record(path)
     lines = read_metrics(path)
-    last = {kind: next((line for line in reversed(lines) if line["kind"] == kind), None)
-            for kind in ("train", "validation")}  # fmt: skip
+    last = {line["kind"]: line for line in lines}
     summary = {
         "run": str(path),
         **record.model_dump(mode="json"),
-        "last_step": last["train"],
-        "validation": last["validation"],
+        "last_step": last.get("train"),
+        "validation": last.get("validation"),
     }
     show(as_json, summary, lambda: print_summary(summary))
 
@@ -89,12 +100,10 @@ def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
     training, validation = manifest.splits["training"], manifest.splits["validation"]
     window_bytes = sum(file.size for file in manifest.files() if file.path.startswith("windows.zarr/training/0/"))
     num_tokens = max(training.windows * manifest.data_schema.window_len, 1)
-    rejected = {name.removeprefix("rejected_"): number for name, number in manifest.cleaning.items()
-                if name.startswith("rejected_")}  # fmt: skip
-    left_out = {name: number for name, number in manifest.cleaning.items()
-                if number and name != "rows" and not name.startswith(("rejected_", "odd_"))}  # fmt: skip
-    odd_times = {name.removeprefix("odd_"): number for name, number in manifest.cleaning.items()
-                 if number and name.startswith("odd_")}  # fmt: skip
+    counts = manifest.cleaning.items()
+    rejected = {name.removeprefix("rejected_"): number for name, number in counts if name.startswith("rejected_")}
+    odd_times = {name.removeprefix("odd_"): number for name, number in counts if number and name.startswith("odd_")}
+    left_out = {k: number for k, number in counts if number and k != "rows" and not k.startswith(("rejected_", "odd_"))}
     return {
         "dataset": str(root),
         "fingerprint": manifest.fingerprint,

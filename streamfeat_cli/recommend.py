@@ -7,65 +7,100 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import Field
 from rich.table import Table
 
-from streamfeat.config import BuildConfig
+from streamfeat.config import BuildConfig, Option, ReadingConfig
 from streamfeat.errors import ConfigError
 from streamfeat.progress import Note
 from streamfeat.progress_bars import shown
-from streamfeat.records import validated
-from streamfeat_cli.build import columns_of
-from streamfeat_cli.console import PLAIN, Json, out, show, typed
+from streamfeat_cli.console import PLAIN, Json, out, show
+from streamfeat_cli.declaration import Next, RunFolder, command
+from streamfeat_cli.options import OptionalPath, Options, spelled
 
 if TYPE_CHECKING:
     from train.inference.recommend import Recommendation
 
+_ONE, _ALL = Option(panel="For a history"), Option(panel="For every user")
 
+
+class RecommendOptions(ReadingConfig):
+    """For whom, when, and which items."""
+
+    history: Annotated[str | None, Option(metavar="FILE")] = Field(
+        default=None, description="Event file, of one user or many; -: CSV on standard input."
+    )
+    all_users: Annotated[OptionalPath, Option(metavar="FILE")] = Field(
+        default=None, description="Parquet file to write for every user of the dataset."
+    )
+    k: Annotated[int | None, Option(flags=("-k", "--k"), default="10, or all candidates")] = Field(
+        default=None, description="Items per medium."
+    )
+    at: Annotated[str | None, Option(metavar="TIME")] = Field(
+        default=None, description="When: 2026-12-24, 2026-12-24T20:15, or Unix seconds."
+    )
+    seen: bool = Field(default=False, description="Keep items that the user has had.")
+    checkpoint: str = Field(default="best", description="best, latest, or the name of a checkpoint's folder.")
+    candidates: Annotated[OptionalPath, _ONE, Option(metavar="FILE")] = Field(
+        default=None, description="File that lists the only items to rank."
+    )
+    dataset: Annotated[OptionalPath, _ALL] = Field(default=None, description="Where the run's dataset lies now.")
+
+
+_OF_HISTORY, _OF_EVERYONE = {"candidates", *ReadingConfig.model_fields}, {"dataset", "overwrite"}
+
+
+@command(
+    "recommend",
+    Options(RecommendOptions),
+    examples=(
+        "recommend run --history mine.csv -k 10",
+        "recommend run --history mine.csv --at 2026-12-24 --candidates items.txt",
+        "recommend run --all-users everyone.parquet",
+    ),
+)
 def recommend(
-    ctx: typer.Context,
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    history: Annotated[str | None, typer.Option(help="Event file, of one user or many; -: CSV on stdin.")] = None,
-    k: Annotated[int | None, typer.Option("-k", "--k", help="Items per medium. Default: 10, or all given.")] = None,
-    at: Annotated[str | None, typer.Option(help="When: 2026-12-24, 2026-12-24T20:15, or Unix seconds.")] = None,
-    candidates: Annotated[Path | None, typer.Option(help="File that lists the only items to rank.")] = None,
-    seen: Annotated[bool, typer.Option("--seen", help="Keep items that the user has had.")] = False,
-    all_users: Annotated[Path | None, typer.Option(help="Parquet file to write for every user of the dataset.")] = None,
-    dataset: Annotated[Path | None, typer.Option(help="With --all-users: where the run's dataset lies now.")] = None,
-    checkpoint: Annotated[str, typer.Option(help="best, latest, or the name of a checkpoint's folder.")] = "best",
-    format: Annotated[str, typer.Option(help="How the event file is read; auto recognises it.")] = "auto",
-    columns: Annotated[str, typer.Option(help="role=column,…: user, item, timestamp, rating, …")] = "",
-    time_unit: Annotated[str, typer.Option(help="auto, s, ms, us or ns: unit of numeric timestamps.")] = "auto",
+    run: RunFolder,
+    given: dict[str, Any],
+    options: RecommendOptions,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --all-users.")] = False,
     as_json: Json = False,
-) -> None:
+) -> Next:
     """What to watch next, P(watch at t), the rating: RUN --history FILE; everyone: RUN --all-users OUT.parquet."""
+    history, all_users = options.history, options.all_users
     if (history is None) == (all_users is None):
         raise ConfigError("recommend needs one of a history (--history FILE or -) and everyone (--all-users FILE)")
-    time = None if at is None else time_of(at)
-    of_history, of_everyone = ("candidates", "format", "columns", "time_unit"), ("dataset", "overwrite")
-    if wrong := sorted(typed(ctx).keys() & set(of_history if all_users is not None else of_everyone)):
-        name, other = wrong[0].replace("_", "-"), "--all-users" if all_users is not None else "--history"
-        raise ConfigError(f"--{name} says nothing to {other}; leave it out")
+    time = None if options.at is None else time_of(options.at)
+    said = given.keys() | ({"overwrite"} if overwrite else set())
+    if wrong := sorted(said & (_OF_HISTORY if all_users is not None else _OF_EVERYONE)):
+        other = "--all-users" if all_users is not None else "--history"
+        raise ConfigError(f"{spelled(wrong[0])} says nothing to {other}; leave it out")
     if all_users is not None:
-        written = _for_everyone(run, dataset, all_users, k, time, seen, checkpoint, overwrite)
+        written = _for_everyone(run, options, all_users, time, overwrite)
         show(as_json, written, lambda: out.print(f"{written['file']}: {written['rows']:,} rows", **PLAIN))
-        return
+        return "evaluate", run
     from train.inference.recommend import recommend_steps
 
     assert history is not None
-    reading = validated(
-        BuildConfig, {"format": format, "columns": columns_of(columns), "time_unit": time_unit}, "recommend"
-    )
+    reading = BuildConfig(**options.model_dump(include=set(ReadingConfig.model_fields)))
     notes: list[Note] = []
     lists = []
     steps = recommend_steps(
-        run, history, k=k, at=time, candidates=candidates, seen=seen, checkpoint=checkpoint, reading=reading
+        run,
+        history,
+        k=options.k,
+        at=time,
+        candidates=options.candidates,
+        seen=options.seen,
+        checkpoint=options.checkpoint,
+        reading=reading,
     )
     for found in shown(steps, notes):
         lists.append(asdict(found))
         if not as_json:
             _print_lists(found)
     show(as_json, {"notes": [asdict(note) for note in notes], "recommendations": lists}, lambda: None)
+    return "recommend", run, "--all-users", "FILE"
 
 
 def time_of(text: str) -> datetime | int:
@@ -84,26 +119,19 @@ def time_of(text: str) -> datetime | int:
 
 
 def _for_everyone(
-    run: Path,
-    dataset: Path | None,
-    file: Path,
-    k: int | None,
-    at: datetime | int | None,
-    seen: bool,
-    checkpoint: str,
-    overwrite: bool,
+    run: Path, options: RecommendOptions, file: Path, at: datetime | int | None, overwrite: bool
 ) -> dict[str, Any]:
     from train.inference.every_user import recommend_all_steps
     from train.inference.recommend import DEFAULT_K
 
     steps = recommend_all_steps(
         run,
-        dataset,
+        options.dataset,
         file,
-        k=DEFAULT_K if k is None else k,
+        k=DEFAULT_K if options.k is None else options.k,
         at=at,
-        seen=seen,
-        checkpoint=checkpoint,
+        seen=options.seen,
+        checkpoint=options.checkpoint,
         overwrite=overwrite,
     )
     notes: list[Note] = []

@@ -64,8 +64,8 @@ def print_training(summary: dict[str, Any]) -> None:
         table.add_column(column, justify="left" if column == "task" else "right")
     for task, loss in validation["losses"].items():
         row = [task, decimal(loss), *([decimal(best["losses"][task])] if best else [])]
-        table.add_row(*row, f"{decimal(summary['baselines'][task])} ({baseline_of(task)})",
-                      f"{summary['validation_users'][task]:,}")  # fmt: skip
+        baseline = f"{decimal(summary['baselines'][task])} ({baseline_of(task)})"
+        table.add_row(*row, baseline, f"{summary['validation_users'][task]:,}")
     out.print(table)
     if best:
         out.print(f"best: step {best['step']:,}, {summary['best_checkpoint']}", **PLAIN)

@@ -3,43 +3,48 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
 import typer
+from pydantic import Field
 
 from streamfeat.errors import DamagedError
 from streamfeat.progress_bars import shown
+from streamfeat.records import Frozen
 from streamfeat_cli.console import PLAIN, Json, err, out, show
+from streamfeat_cli.declaration import Dataset, Next, command
+from streamfeat_cli.options import Options
 
 
-def verify(
-    path: Annotated[Path, typer.Argument(metavar="OUT", help="Dataset to check.")],
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Make damaged and missing windows anew from the histories.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
+class VerifyOptions(Frozen):
+    """What happens to what is damaged."""
+
+    repair: bool = Field(default=False, description="Make damaged and missing windows anew from the histories.")
+
+
+@command("verify", Options(VerifyOptions), examples=("verify data", "verify data --repair", "verify data --json"))
+def verify(dataset: Dataset, options: VerifyOptions, as_json: Json = False) -> Next:
     """Recompute every checksum of a dataset; names what is missing, truncated or altered, and exits 4.
 
     With --repair, damaged windows are made anew first; exits 0 where the dataset is sound afterwards.
     """
-    if repair:
-        _repair(path, as_json)
-        return
+    if options.repair:
+        _repair(dataset, as_json)
+        return "train", dataset, "RUN"
     from streamfeat.store.verify import verify_steps
 
-    problems = list(shown(verify_steps(path)))
+    problems = list(shown(verify_steps(dataset)))
     damaged = [problem for problem in problems if problem.kind != "foreign"]
     listed = [asdict(problem) for problem in problems]
 
     def print_plainly() -> None:
         for problem in problems:
             out.print(str(problem), **PLAIN)
-        out.print(f"{path}: {len(damaged)} damaged" if damaged else f"{path}: sound", **PLAIN)
+        out.print(f"{dataset}: {len(damaged)} damaged" if damaged else f"{dataset}: sound", **PLAIN)
 
-    show(as_json, {"dataset": str(path), "sound": not damaged, "problems": listed}, print_plainly)
+    show(as_json, {"dataset": str(dataset), "sound": not damaged, "problems": listed}, print_plainly)
     if damaged:
         raise typer.Exit(DamagedError.exit_code)
+    return "train", dataset, "RUN"
 
 
 def _repair(path: Path, as_json: bool) -> None:

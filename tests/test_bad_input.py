@@ -211,28 +211,28 @@ OPTIONS: dict[str, tuple[str, int, str]] = {
     "invent more than there can be": (f"invent {{tmp}}/a.csv --events {HUGE}", 2, r"--events"),
     "invent with a negative seed": ("invent {tmp}/a.csv --seed -1", 2, r"--seed"),
     "invent below a file": ("invent {history}/a.csv", 6, r"cannot be written"),
-    "build one path": ("build-shards {history}", 2, r"EVENTS\.\.\. OUT"),
+    "build one path": ("build-shards {history}", 2, r"EVENTS.*OUT.*Missing argument"),
     "build nothing": ("build-shards nope.csv {tmp}/o", 2, r"nope\.csv: no such file"),
     "build a folder": ("build-shards {data} {tmp}/o", 2, r"a folder; give the event files themselves"),
     "build an empty glob": ("build-shards {tmp}/*.none {tmp}/o", 2, r"matches no file"),
     "build into a file": ("build-shards {history} {history}", 2, r"is a file"),
     "build with live and packings": ("build-shards {history} {tmp}/o --live --packings 2", 2, r"give one"),
     "build a role twice": ("build-shards {history} {tmp}/o --columns user=item,item=item", 2, r"as user and as item"),
-    "build with NaN rejected": ("build-shards {history} {tmp}/o --max-rejected nan", 2, r"max_rejected"),
+    "build with NaN rejected": ("build-shards {history} {tmp}/o --max-rejected nan", 2, r"--max-rejected"),
     "build a seed too large": (f"build-shards {{history}} {{tmp}}/o --seed {HUGE}", 2, r"seed.*less than"),
     "build documents too long": (f"build-shards {{history}} {{tmp}}/o --max-document-len {HUGE}", 2, r"_len.*2 to 28"),
-    "build chunks too long": (f"build-shards {{history}} {{tmp}}/o --chunk-windows {HUGE}", 2, r"chunk_windows.*less"),
-    "build shards too long": (f"build-shards {{history}} {{tmp}}/o --shard-windows {HUGE}", 2, r"shard_windows.*less"),
-    "build items too frequent": (f"build-shards {{history}} {{tmp}}/o --min-item-events {HUGE}", 2, r"min_item_events"),
-    "build users too busy": (f"build-shards {{history}} {{tmp}}/o --min-user-events {HUGE}", 2, r"min_user_events"),
+    "build chunks too long": (f"build-shards {{history}} {{tmp}}/o --chunk-windows {HUGE}", 2, r"-chunk-windows.*less"),
+    "build shards too long": (f"build-shards {{history}} {{tmp}}/o --shard-windows {HUGE}", 2, r"-shard-windows.*less"),
+    "build items too frequent": (f"build-shards {{history}} {{tmp}}/o --min-item-events {HUGE}", 2, r"min-item-events"),
+    "build users too busy": (f"build-shards {{history}} {{tmp}}/o --min-user-events {HUGE}", 2, r"min-user-events"),
     "build packings without end": (f"build-shards {{history}} {{tmp}}/o --packings {2**63}", 2, r"packings.*100000"),
-    "build windows too long": ("build-shards {history} {tmp}/o --window-len 9999999", 2, r"window_len.*1048576"),
+    "build windows too long": ("build-shards {history} {tmp}/o --window-len 9999999", 2, r"--window-len.*1048576"),
     "build into a name of other bytes": ("build-shards {history} {tmp}/\udcff", 2, r"no UTF-8; give another one"),
     "build by a crowd": (f"build-shards {{history}} {{tmp}}/o --workers {HUGE}", 2, r"give 1 to 1,024"),
     "build a medium twice": ("build-shards {history} {tmp}/o --media anime,anime", 2, r"names one twice"),
     "build from a name of other bytes": ("build-shards {tmp}/\udcff.csv {tmp}/o", 2, r"no UTF-8 cannot be recorded"),
     "recommend to nobody": ("recommend {run}", 2, r"needs one of a history"),
-    "recommend from nothing": ("recommend nope --history {history}", 2, r"no run here .*train was given as --run"),
+    "recommend from nothing": ("recommend nope --history {history}", 2, r"no run here .*give the folder of a run"),
     "recommend at no time": ("recommend {run} --history {history} --at --5", 2, r"write 2026-12-24"),
     "recommend at 5000 digits": (f"recommend {{run}} --history {{history}} --at {'9' * 5000}", 2, r"write 2026"),
     "recommend beyond time": (f"recommend {{run}} --history {{history}} --at {HUGE}", 2, r"between 1970 and 9999"),
@@ -252,22 +252,22 @@ OPTIONS: dict[str, tuple[str, int, str]] = {
     "export by a crowd": ("export-features {data} {tmp}/x --objective causal --workers 1025", 2, r"give 1 to 1,024"),
     "export into the dataset": ("export-features {data} {data}/x --objective causal", 2, r"inside the dataset"),
     "export onto a file": ("export-features {data} {history} --objective causal", 2, r"is a file"),
-    "train on nothing": ("train nope --run {tmp}/r", 2, r"no such folder"),
-    "train nowhere": ("train {data}", 2, r"--run RUN"),
-    "train onto a file": ("train {data} --run {history}", 2, r"is a file; give a folder for the run"),
-    "train among others": ("train {data} --run {tmp}", 2, r"is not empty and holds no run"),
-    "train again and anew": ("train {data} --run {tmp}/r --resume --overwrite", 2, r"give one of them"),
-    "train steps and epochs": ("train {data} --run {tmp}/r --steps 1 --epochs 2", 2, r"contradict: give one of them"),
-    "train with odd heads": ("train {data} --run {tmp}/r --width 16 --heads 3", 2, r"multiple of heads"),
-    "train at no rate": ("train {data} --run {tmp}/r --learning-rate nan", 2, r"finite number"),
-    "train wider than memory": ("train {data} --run {tmp}/r --feed-forward 1e300", 2, r"feed_forward.*64"),
-    "train more tokens than there are": (f"train {{data}} --run {{tmp}}/r --batch-tokens {HUGE}", 2, r"batch_tokens"),
-    "train watching nothing": ("train {data} --run {tmp}/r --monitor x --steps 1", 2, r"known: loss, anime_watch"),
-    "train live things that are not": ("train {data} --run {tmp}/r --live-disk 5GB", 2, r"add --live"),
-    "train in no unit": ("train {data} --run {tmp}/r --live --live-disk 20", 2, r"for instance 20GB"),
-    "train below a device": ("train {data} --run /dev/null/x", 2, r"no folder can be made here"),
-    "train from an endless file": ("train {data} --run {tmp}/r --config /dev/zero", 2, r"longer than 1,048,576 bytes"),
-    "train from no file": ("train {data} --run {tmp}/r --config nope", 2, r"cannot be read"),
+    "train on nothing": ("train nope {tmp}/r", 2, r"no such folder"),
+    "train nowhere": ("train {data}", 2, r"train DATA RUN"),
+    "train onto a file": ("train {data} {history}", 2, r"is a file; give a folder for the run"),
+    "train among others": ("train {data} {tmp}", 2, r"is not empty and holds no run"),
+    "train again and anew": ("train {data} {tmp}/r --resume --overwrite", 2, r"give one of them"),
+    "train steps and epochs": ("train {data} {tmp}/r --steps 1 --epochs 2", 2, r"contradict: give one of them"),
+    "train with odd heads": ("train {data} {tmp}/r --width 16 --heads 3", 2, r"multiple of heads"),
+    "train at no rate": ("train {data} {tmp}/r --learning-rate nan", 2, r"finite number"),
+    "train wider than memory": ("train {data} {tmp}/r --feed-forward 1e300", 2, r"--feed-forward.*64"),
+    "train more tokens than there are": (f"train {{data}} {{tmp}}/r --batch-tokens {HUGE}", 2, r"--batch-tokens"),
+    "train watching nothing": ("train {data} {tmp}/r --monitor x --steps 1", 2, r"known: loss, anime_watch"),
+    "train live things that are not": ("train {data} {tmp}/r --live-disk 5GB", 2, r"add --live"),
+    "train in no unit": ("train {data} {tmp}/r --live --live-disk 20", 2, r"for instance 20GB"),
+    "train below a device": ("train {data} /dev/null/x", 2, r"no folder can be made here"),
+    "train from an endless file": ("train {data} {tmp}/r --config /dev/zero", 2, r"longer than 1,048,576 bytes"),
+    "train from no file": ("train {data} {tmp}/r --config nope", 2, r"cannot be read"),
 }  # fmt: skip
 
 
@@ -319,7 +319,7 @@ def test_a_damaged_run_is_an_error_that_names_the_file(
     else:
         path.write_bytes(content)
     words = {"recommend": ["recommend", run, "--history", history], "inspect": ["inspect", run],
-             "evaluate": ["evaluate", run], "resume": ["train", tiny_dataset, "--run", run, "--resume"]}  # fmt: skip
+             "evaluate": ["evaluate", run], "resume": ["train", tiny_dataset, run, "--resume"]}  # fmt: skip
     expect(call(*words[command]), code, message)
 
 
@@ -359,7 +359,7 @@ def test_a_manifest_that_cannot_be_is_refused_behind_a_checksum_that_fits(
     edit, message = FORGED[name]
     shutil.copytree(tiny_dataset, tmp_path / "data")
     edit_manifest(tmp_path / "data", edit)
-    expect(call("train", tmp_path / "data", "--run", tmp_path / "run", "--steps", "1"), 4, rf"dataset\.json.*{message}")
+    expect(call("train", tmp_path / "data", tmp_path / "run", "--steps", "1"), 4, rf"dataset\.json.*{message}")
 
 
 @pytest.mark.parametrize("text", ["a=", "seed = " + "9" * 5000, "a = " + "[" * 100_000, "widht = 3", "seed = true",
@@ -368,7 +368,7 @@ def test_a_manifest_that_cannot_be_is_refused_behind_a_checksum_that_fits(
 def test_a_bad_toml_is_refused_by_name(tmp_path: Path, call: Call, tiny_dataset: Path, text: str) -> None:
     """Syntax, unknown keys, other types, keys twice."""
     (tmp_path / "c.toml").write_text(text)
-    expect(call("train", tiny_dataset, "--run", tmp_path / "r", "--config", tmp_path / "c.toml"), 2, r"c\.toml: ")
+    expect(call("train", tiny_dataset, tmp_path / "r", "--config", tmp_path / "c.toml"), 2, r"c\.toml: ")
 
 
 @pytest.mark.slow

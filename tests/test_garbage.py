@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from train_config_file import read_config
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import StreamfeatError
@@ -27,7 +28,6 @@ from streamfeat.store.manifest import load_manifest, manifest_checksum
 from streamfeat.store.metadata import parse_array
 from streamfeat.store.tables import read_items, read_user_columns
 from streamfeat.store.writer import read_receipt
-from train.config import read_config
 from train.runs.checkpoint import read_checkpoint
 from train.runs.metrics import read_metrics
 from train.runs.record import read_record

@@ -126,7 +126,7 @@ def test_an_older_run_answers(golden: Path) -> None:
 
 def test_an_older_run_goes_on_or_says_how(golden: Path) -> None:
     """`--resume` finds it finished, or is refused with exit code 7 and the remedy."""
-    done = call("train", "users", "--run", "run", "--resume")
+    done = call("train", "users", "run", "--resume")
     if done.exit_code == 7:
         assert "--overwrite" in str(done.exception)
     else:

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import house_tree
+import options_page
 import pytest
 
 HOUSE = Path(__file__).parents[1]
@@ -37,6 +38,11 @@ def test_the_tree_in_the_design_page_is_that_of_the_code() -> None:
     """Every folder with its first line, every file by name; `python tests/house_tree.py` writes it anew."""
     page = (HOUSE / "docs" / "design.md").read_text("utf-8")
     assert page.partition(house_tree.FIRST)[2].partition(house_tree.LAST)[0] == house_tree.tree()
+
+
+def test_the_options_page_is_that_of_the_code() -> None:
+    """Every option of every command; `python tests/options_page.py` writes it anew."""
+    assert options_page.PAGE.read_text("utf-8") == options_page.page()
 
 
 def test_the_lowest_versions_that_ci_installs_are_those_that_the_package_allows() -> None:
@@ -69,7 +75,7 @@ def test_every_file_that_the_walks_pass_exists() -> None:
             if name != "cli.py" and not (HOUSE / folder / Path(name).name).exists():
                 missing.append(name)
     assert missing == []
-    assert walks.count("\n10. ") == walks.count("\n**") == 3
+    assert walks.count("\n10. ") == walks.count("\n**") == 4
 
 
 def test_make_help_names_every_target() -> None:

@@ -18,7 +18,7 @@ PACKAGES = {"streamfeat", "streamfeat_cli", "train"}
 _TREE = ["LICENSE", "README.md", "cli.py", "pyproject.toml", "benchmarks", "examples", "tests", *PACKAGES]
 _BUILD = ["invent events.csv --users 60 --events 1500 --seed 1",
           "build-shards events.csv data --window-len 16 --split users:0.2 --workers 1"]  # fmt: skip
-_TRAIN = ["train data --run run --layers 1 --width 16 --heads 2 --batch-tokens 256 --steps 4",
+_TRAIN = ["train data run --layers 1 --width 16 --heads 2 --batch-tokens 256 --steps 4",
           "recommend run --history mine.csv -k 2 --json"]  # fmt: skip
 
 

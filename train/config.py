@@ -3,16 +3,14 @@
 import functools
 import math
 import os
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from streamfeat.config import MOST_WORKERS, MaskPolicy, Objective
+from streamfeat.config import MOST_WORKERS, MaskPolicy, Objective, Option
 from streamfeat.errors import ConfigError
-from streamfeat.records import Frozen, unknown_key, validated
+from streamfeat.records import Frozen, validated
 
 Preset = Literal["tiny", "small", "base"]
 
@@ -32,14 +30,26 @@ def divisors(number: int) -> tuple[int, ...]:
     return tuple(sorted({*low, *(number // n for n in low)}))
 
 
+_MODEL, _OPTIMISATION, _LENGTH, _DATA, _LIVE = map(
+    Option, ("Model", "Optimisation", "Length of the run", "Data", "Live training")
+)
+_OF_PRESET = Option(default="the preset's")
+
+
 class ModelConfig(Frozen):
     """The transformer's shape."""
 
-    layers: int = Field(default=2, ge=1, le=1024)
-    width: int = Field(default=64, ge=8, le=2**16)  # of the residual stream
-    heads: int = Field(default=2, ge=1)
-    feed_forward: float = Field(default=2.0, gt=0, le=64)  # hidden width of SwiGLU, as a multiple of `width`
-    dropout: float = Field(default=0.3, ge=0, le=0.95)  # in steps of 1/256 on the CPU
+    layers: Annotated[int, _MODEL, _OF_PRESET] = Field(default=2, ge=1, le=1024, description="Blocks.")
+    width: Annotated[int, _MODEL, _OF_PRESET] = Field(
+        default=64, ge=8, le=2**16, description="Values of the residual stream."
+    )
+    heads: Annotated[int, _MODEL, _OF_PRESET] = Field(default=2, ge=1, description="Attention heads.")
+    feed_forward: Annotated[float, _MODEL] = Field(
+        default=2.0, gt=0, le=64, description="Hidden width of SwiGLU, as a multiple of the width."
+    )
+    dropout: Annotated[float, _MODEL, _OF_PRESET] = Field(
+        default=0.3, ge=0, le=0.95, description="Share of values dropped, in steps of 1/256 on the CPU."
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> "ModelConfig":
@@ -71,40 +81,88 @@ def parse_workers(value: Any) -> Any:
     raise ValueError(f"give a number of processes, 0 to {MOST_WORKERS:,}, or auto")
 
 
-NumBytes = Annotated[int, BeforeValidator(parse_bytes)]
+NumBytes = Annotated[int, BeforeValidator(parse_bytes), Option(metavar="SIZE")]
 NumWorkers = Annotated[int | Literal["auto"], BeforeValidator(parse_workers)]
 
 
 class TrainConfig(Frozen):
     """Everything that decides a run's numbers, and what does not (see `FREE_ON_RESUME`)."""
 
-    objective: Objective = "causal"
-    mask_policy: MaskPolicy = "disjoint"  # masked objective only
-    preset: Preset = "tiny"
+    preset: Annotated[Preset, _MODEL] = Field(
+        default="tiny", description="Size of the model and its recipe; every part can be overridden."
+    )
+    objective: Annotated[Objective, _MODEL] = Field(
+        default="causal", description="Predict the next event, or masked ones."
+    )
+    mask_policy: Annotated[MaskPolicy, _MODEL] = Field(
+        default="disjoint", description="How the masked objective masks."
+    )
     model: ModelConfig = ModelConfig()
-    batch_tokens: int = Field(default=4096, ge=1, le=2**40)  # tokens of a global batch, over all ranks
-    micro_batch_tokens: int = Field(default=0, ge=0, le=2**40)  # tokens of one forward pass; 0: a rank's whole share
-    steps: int = Field(default=0, ge=0, le=2**48)  # optimizer updates; 0: as `epochs` says
-    epochs: int = Field(default=64, ge=1, le=2**31)  # at most: see `patience`
-    learning_rate: float = Field(default=2e-3, gt=0)
-    beta_1: float = Field(default=0.9, ge=0, lt=1)
-    beta_2: float = Field(default=0.98, ge=0, lt=1)
-    weight_decay: float = Field(default=0.01, ge=0)
-    clip: float = Field(default=1.0, gt=0)  # largest global gradient norm
-    warm_up_steps: int = Field(default=60, ge=0)  # rising rate; never more than a tenth of all steps
-    decay_share: float = Field(default=0.3, ge=0, le=1)  # of the steps, at the end, over which the rate falls
-    final_learning_rate: float = Field(default=0.02, ge=0, le=1)  # share of the peak that it falls to
-    validate_every: int = Field(default=0, ge=0)  # steps; 0: every epoch; the last step is always validated
-    checkpoint_every: int = Field(default=500, ge=1)  # steps; the best and the last step are always saved
-    keep: int = Field(default=2, ge=1)  # last checkpoints that are kept, beside the best
-    monitor: str = "loss"  # which validation figure is to fall: loss, or a task such as anime_watch
-    patience: int = Field(default=5, ge=0)  # validations without a new best before the run ends; 0: no end
-    seed: int = Field(default=0, ge=0, lt=2**63)  # order, masks, initial weights, dropout
-    threads: int = Field(default=1, ge=1, le=1024)  # reader threads of each rank
-    live: bool = False  # read packings while they are written, epoch e packing e
-    live_disk: NumBytes = Field(default=20 * 10**9, ge=1)  # bytes that they may take
-    live_workers: NumWorkers = "auto"  # producers that the run starts; auto: cores - 1; 0: they run apart
-    live_timeout: float = Field(default=600, ge=1)  # seconds without a sign of life before a run counts as dead
+    learning_rate: Annotated[float, _OPTIMISATION, _OF_PRESET] = Field(
+        default=2e-3, gt=0, description="Learning rate at its peak."
+    )
+    batch_tokens: Annotated[int, _OPTIMISATION] = Field(
+        default=4096, ge=1, le=2**40, description="Tokens of a global batch, over all ranks, rounded to windows."
+    )
+    micro_batch_tokens: Annotated[int, _OPTIMISATION] = Field(
+        default=0, ge=0, le=2**40, description="Tokens of one forward pass; 0: a rank's whole share."
+    )
+    warm_up_steps: Annotated[int, _OPTIMISATION] = Field(
+        default=60, ge=0, description="Steps of rising rate, never more than a tenth of all."
+    )
+    decay_share: Annotated[float, _OPTIMISATION] = Field(
+        default=0.3, ge=0, le=1, description="Share of the steps, at the end, over which the rate falls."
+    )
+    final_learning_rate: Annotated[float, _OPTIMISATION] = Field(
+        default=0.02, ge=0, le=1, description="Share of the peak that the rate falls to."
+    )
+    weight_decay: Annotated[float, _OPTIMISATION] = Field(
+        default=0.01, ge=0, description="AdamW: weight decay, of matrices only."
+    )
+    beta_1: Annotated[float, _OPTIMISATION] = Field(
+        default=0.9, ge=0, lt=1, description="AdamW: decay of the mean gradient."
+    )
+    beta_2: Annotated[float, _OPTIMISATION] = Field(
+        default=0.98, ge=0, lt=1, description="AdamW: decay of the mean squared gradient."
+    )
+    clip: Annotated[float, _OPTIMISATION] = Field(default=1.0, gt=0, description="Largest global norm of the gradient.")
+    epochs: Annotated[int, _LENGTH] = Field(
+        default=64, ge=1, le=2**31, description="Passes over the training windows, at most: see --patience."
+    )
+    steps: Annotated[int, _LENGTH] = Field(
+        default=0, ge=0, le=2**48, description="Optimizer updates; 0: as --epochs says."
+    )
+    patience: Annotated[int, _LENGTH] = Field(
+        default=5, ge=0, description="Validations without a new best before the run ends; 0: no end."
+    )
+    monitor: Annotated[str, _LENGTH] = Field(
+        default="loss", description="Validation figure that is to fall: loss, or a task such as anime_watch."
+    )
+    validate_every: Annotated[int, _LENGTH] = Field(
+        default=0, ge=0, description="Steps between validations; 0: every epoch. The last step is always validated."
+    )
+    checkpoint_every: Annotated[int, _LENGTH] = Field(
+        default=500, ge=1, description="Steps between checkpoints. The best and the last step are always saved."
+    )
+    keep: Annotated[int, _LENGTH] = Field(default=2, ge=1, description="Last checkpoints to keep, beside the best.")
+    seed: Annotated[int, _DATA] = Field(
+        default=0, ge=0, lt=2**63, description="Seed of order, masks, initial weights and dropout."
+    )
+    threads: Annotated[int, _DATA] = Field(
+        default=1, ge=1, le=1024, description="Threads of each rank that read and prepare data."
+    )
+    live: Annotated[bool, _LIVE] = Field(
+        default=False, description="Train on windows while they are written: epoch e reads packing e."
+    )
+    live_disk: Annotated[NumBytes, _LIVE, Option(default="20GB")] = Field(
+        default=20 * 10**9, ge=1, description="Bytes that live windows may take, such as 20GB; GB is 1000 MB."
+    )
+    live_workers: Annotated[NumWorkers, _LIVE] = Field(
+        default="auto", description="Processes that write them; auto: cores - 1; 0: build-shards --live does."
+    )
+    live_timeout: Annotated[float, _LIVE] = Field(
+        default=600, ge=1, description="Seconds without a sign of life after which a run or its writer counts as dead."
+    )
 
     def batch_windows(self, window_len: int) -> int:
         """Windows of a global batch: `batch_tokens` over `window_len`, rounded to the nearest, at least one."""
@@ -133,42 +191,6 @@ FREE_ON_RESUME = (
 )  # fmt: skip
 
 FIELDS = (TrainConfig.model_fields.keys() | ModelConfig.model_fields.keys()) - {"model"}
-
-
-_MOST_BYTES = 2**20  # of a configuration file
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The options that a TOML file gives, by name: fields of `TrainConfig` and, plain or below `[model]`, of
-    `ModelConfig`. Raises ConfigError for a file that cannot be read, an unknown key, a value out of range."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise ConfigError(f"{path}: is longer than {_MOST_BYTES:,} bytes; that is no configuration")
-        values = tomllib.loads(data.decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number or nesting beyond what Python reads
-        raise ConfigError(f"{path}: is no TOML ({error})") from None
-    model = values.pop("model", {})
-    if not isinstance(model, dict):
-        raise ConfigError(f"{path}: model: is a table, [model], of {', '.join(ModelConfig.model_fields)}")
-    for key in model.keys() - ModelConfig.model_fields.keys():
-        raise ConfigError(unknown_key(str(path), f"model.{key}", key, ModelConfig.model_fields))
-    for key in values.keys() - FIELDS:
-        if key in _OF_THE_COMMAND:
-            raise ConfigError(f"{path}: {key!r} says what to do this once, so it is typed: --{key.replace('_', '-')}")
-        raise ConfigError(unknown_key(str(path), key, key, FIELDS))
-    if twice := values.keys() & model.keys():
-        raise ConfigError(f"{path}: {min(twice)}: is given twice, plain and below [model]; keep one")
-    values |= model
-    config = new_config(values, where=str(path), strict=True)
-    found = {**config.model_dump(), **config.model.model_dump()}
-    return {name: found[name] for name in values}
-
-
-_OF_THE_COMMAND = ("run", "resume", "overwrite", "force", "dry_run", "tensorboard", "json", "config")
 
 
 def new_config(given: Mapping[str, Any], where: str = "train", *, strict: bool = False) -> TrainConfig:

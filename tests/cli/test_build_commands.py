@@ -62,7 +62,7 @@ def test_a_second_build_is_up_to_date(tmp_path: Path, events: Path) -> None:
         (["--columns", "user"], 2, r"role=column"),
         (["--columns", "user=nobody"], 2, r"nobody"),
         (["--chunk-windows", "64", "--shard-windows", "100"], 2, r"multiple of chunk_windows"),
-        (["--window-len", "1"], 2, r"window_len"),
+        (["--window-len", "1"], 2, r"--window-len"),
         (["--compression", "rar"], 2, r"compression"),
         (["--format", "mp3"], 2, r"mp3"),
         (["--min-user-events", "100000"], 3, r"0 users left"),
@@ -84,7 +84,7 @@ def test_an_error_is_a_message_and_an_exit_code_without_traceback(tmp_path: Path
     command = [sys.executable, HOUSE / "cli.py", "build-shards", events, tmp_path / "out", "--window-len", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "window_len" in done.stderr
+    assert "--window-len" in done.stderr
     assert "Traceback" not in done.stderr
 
 

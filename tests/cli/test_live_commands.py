@@ -81,7 +81,7 @@ def stored_run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> 
     events = tiny_dataset.parent / "events.csv"
     options = {"window_len": 32, "split": "users:0.2", "chunk_windows": 2, "shard_windows": 8}
     build_shards([str(events)], folder / "data", packings=3, **options)
-    done = call("train", folder / "data", "--run", folder / "run", *SHORT)
+    done = call("train", folder / "data", folder / "run", *SHORT)
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
@@ -107,7 +107,7 @@ def _leaves_no_process() -> Iterator[None]:
 def test_a_live_run_learns_to_the_bit_what_one_on_stored_packings_does(dataset: Path, stored_run: Path) -> None:
     """Epoch e reads packing e either way; nothing of the run is left in OUT/live."""
     run = dataset.parent / "run"
-    done = call("train", dataset, "--run", run, "--live", "--live-workers", "1", *SHORT, "--json")
+    done = call("train", dataset, run, "--live", "--live-workers", "1", *SHORT, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["result"] == "finished"
     assert_same(run, stored_run)
@@ -120,12 +120,12 @@ def test_a_live_run_killed_inside_an_epoch_goes_on_at_the_same_batch(dataset: Pa
     run = dataset.parent / "run"
     for step in (3, 8):  # of 18
         extra = ["--live", "--live-workers", "1", *SHORT] if step == 3 else []
-        process = start("train", dataset, "--run", run, *extra, "--resume")
+        process = start("train", dataset, run, *extra, "--resume")
         wait_for_step(run, step, process)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     assert len([path for path in (dataset / "live").iterdir() if path.is_dir()]) == 1
-    done = call("train", dataset, "--run", run, "--resume")
+    done = call("train", dataset, run, "--resume")
     assert done.returncode == 0, done.stderr
     assert_same(run, stored_run)
     assert [path.name for path in (dataset / "live").iterdir() if path.is_dir()] == []
@@ -142,7 +142,7 @@ def test_producers_in_another_terminal_build_wait_write_and_stop(tiny_dataset: P
         assert producers.poll() is None, producers.communicate()
         time.sleep(0.05)
     assert not (data / "windows.zarr/training/0").exists()
-    done = call("train", data, "--run", run, "--live", "--live-workers", "0", *SHORT)
+    done = call("train", data, run, "--live", "--live-workers", "0", *SHORT)
     assert done.returncode == 0, done.stderr
     stdout, stderr = producers.communicate(timeout=60)
     assert producers.returncode == 0, stderr
@@ -155,7 +155,7 @@ def test_producers_in_another_terminal_build_wait_write_and_stop(tiny_dataset: P
 def test_a_run_without_producers_says_what_it_waits_for_and_gives_up_in_time(dataset: Path) -> None:
     """Exit 6, with the shard and the remedy; a run that made no step is not in the way of the next."""
     run = dataset.parent / "run"
-    done = call("train", dataset, "--run", run, "--live", "--live-workers", "0", "--live-timeout", "6", *SHORT)
+    done = call("train", dataset, run, "--live", "--live-workers", "0", "--live-timeout", "6", *SHORT)
     assert done.returncode == 6
     assert "s for shard " in done.stderr
     assert "of packing 0" in done.stderr
@@ -167,7 +167,7 @@ def test_a_run_without_producers_says_what_it_waits_for_and_gives_up_in_time(dat
 @pytest.mark.slow
 def test_live_options_without_live_are_refused(dataset: Path) -> None:
     """A forgotten --live would train on stored packings."""
-    done = call("train", dataset, "--run", dataset.parent / "run", "--live-workers", "2", *SHORT)
+    done = call("train", dataset, dataset.parent / "run", "--live-workers", "2", *SHORT)
     assert done.returncode == 2
     assert "--live-workers: belongs to live training" in done.stderr
 
@@ -176,7 +176,7 @@ def test_live_options_without_live_are_refused(dataset: Path) -> None:
 def test_a_signal_stops_a_run_that_waits_for_a_shard(dataset: Path) -> None:
     """Ctrl-C is not lost while nothing comes."""
     run = dataset.parent / "run"
-    process = start("train", dataset, "--run", run, "--live", "--live-workers", "0", *SHORT)
+    process = start("train", dataset, run, "--live", "--live-workers", "0", *SHORT)
     deadline = time.monotonic() + 180
     while not (run / "metrics.jsonl").exists():
         assert time.monotonic() < deadline
@@ -193,7 +193,7 @@ def test_a_signal_stops_a_run_that_waits_for_a_shard(dataset: Path) -> None:
 def test_a_disk_cap_that_cannot_do_is_refused_with_one_that_can(dataset: Path) -> None:
     """Exit 2 with the number of bytes, and no run left behind."""
     run = dataset.parent / "run"
-    done = call("train", dataset, "--run", run, "--live", "--live-disk", "10KB", *SHORT)
+    done = call("train", dataset, run, "--live", "--live-disk", "10KB", *SHORT)
     assert done.returncode == 2
     assert "--live-disk 10000" in done.stderr
     assert not (run / "config.json").exists()
@@ -202,7 +202,7 @@ def test_a_disk_cap_that_cannot_do_is_refused_with_one_that_can(dataset: Path) -
 @pytest.mark.slow
 def test_a_dataset_without_packings_is_refused_by_a_run_that_is_not_live(dataset: Path) -> None:
     """Both remedies are named."""
-    done = call("train", dataset, "--run", dataset.parent / "run", *SHORT)
+    done = call("train", dataset, dataset.parent / "run", *SHORT)
     assert done.returncode == 2
     assert "--live" in done.stderr
     assert "run build-shards on it without --live" in done.stderr
@@ -225,10 +225,10 @@ def test_two_ranks_train_live_and_a_killed_one_is_made_up_for(dataset: Path, tin
     events = tiny_dataset.parent / "events.csv"
     build = call("build-shards", events, stored, *BUILD, "--packings", "3", "--workers", "1")
     assert build.returncode == 0, build.stderr
-    expected = call("train", stored, "--run", dataset.parent / "expected", *SHORT, *batch)
+    expected = call("train", stored, dataset.parent / "expected", *SHORT, *batch)
     assert expected.returncode == 0, expected.stderr
     ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    again = [*ranks, *command("train", dataset, "--run-folder", run, "--live-workers", "1")[1:]]
+    again = [*ranks, *command("train", dataset, run, "--live-workers", "1")[1:]]
     with subprocess.Popen(
         [*again, "--live", *SHORT, *batch], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -80,7 +80,7 @@ def assert_same(run: Path, other: Path) -> None:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     """A run of `SHORT` that nothing interrupted, and what it printed."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    finished = call(tiny_dataset, "--run", run, *SHORT, "--json")
+    finished = call(tiny_dataset, run, *SHORT, "--json")
     assert finished.returncode == 0, finished.stderr
     (run.parent / "stdout").write_text(finished.stdout)
     (run.parent / "stderr").write_text(finished.stderr)
@@ -110,19 +110,19 @@ def test_a_signal_saves_and_the_printed_command_goes_on(
 ) -> None:
     """The step under way is finished and saved; what is printed is the command that resumes, word for word."""
     run = tmp_path / "a run"
-    process = start(tiny_dataset, "--run", run, *LONG, "--force")
+    process = start(tiny_dataset, run, *LONG, "--force")
     wait_for_step(run, 10, process)
     process.send_signal(number)
     _, shown = process.communicate(timeout=60)
     assert process.returncode == code, shown
     step = read_metrics(run)[-1]["step"]
     assert (run / "latest").read_text() == f"checkpoints/step-{step:08d}\n"
-    assert f"train {tiny_dataset} --run-folder '{run}' --resume --force" in shown.replace("\n", "")
+    assert f"train {tiny_dataset} '{run}' --resume --force" in shown.replace("\n", "")
 
 
 def test_a_run_that_python_m_started_goes_on_by_python_m(tmp_path: Path, tiny_dataset: Path) -> None:
     """As a script, `streamfeat/__main__.py` would find `streamfeat/torch.py` where it looks for torch."""
-    words = [sys.executable, "-m", "streamfeat", "train", str(tiny_dataset), "--run", "run", *LONG]
+    words = [sys.executable, "-m", "streamfeat", "train", str(tiny_dataset), "run", *LONG]
     process = subprocess.Popen(
         words, cwd=tmp_path, env={**environment(), "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
     )
@@ -130,7 +130,7 @@ def test_a_run_that_python_m_started_goes_on_by_python_m(tmp_path: Path, tiny_da
     process.terminate()
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 143, shown
-    assert f"go on with: python -m streamfeat train {tiny_dataset} --run-folder run --resume" in shown.replace("\n", "")
+    assert f"go on with: python -m streamfeat train {tiny_dataset} run --resume" in shown.replace("\n", "")
 
 
 @pytest.mark.slow
@@ -145,13 +145,13 @@ def test_a_run_killed_at_any_moment_and_resumed_is_the_run_that_was_not(
     for step in sorted(rng.sample(range(3, 50), num_kills)):
         metrics = run / "metrics.jsonl"
         logged = metrics.read_text().count('"train"') if metrics.exists() else 0
-        process = start(tiny_dataset, "--run", run, *SHORT, "--resume")
+        process = start(tiny_dataset, run, *SHORT, "--resume")
         wait_for_step(run, max(step, logged + 1), process)  # the kill before may have come later than it was to
         time.sleep(rng.random() * 0.05)
         process.kill()
         process.communicate()
         assert process.returncode in (-signal.SIGKILL, 0)
-    finished = call(tiny_dataset, "--run", run, "--resume")
+    finished = call(tiny_dataset, run, "--resume")
     assert finished.returncode == 0, finished.stderr
     assert_same(run, undisturbed)
 
@@ -160,11 +160,11 @@ def test_another_option_on_resume_exits_2_with_both_values(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_dataset: Path, undisturbed: Path
 ) -> None:
     """Only what was typed counts: defaults that differ from the saved run are none of its business."""
-    assert exit_code(monkeypatch, tiny_dataset, "--run", undisturbed, "--resume", "--width", "32", "--seed", "0") == 2
+    assert exit_code(monkeypatch, tiny_dataset, undisturbed, "--resume", "--width", "32", "--seed", "0") == 2
     shown = capsys.readouterr().err
     assert "--width: saved 16, given 32" in shown
     assert "--seed" not in shown
-    assert exit_code(monkeypatch, tiny_dataset, "--run", undisturbed, "--resume", "--threads", "2", "--json") == 0
+    assert exit_code(monkeypatch, tiny_dataset, undisturbed, "--resume", "--threads", "2", "--json") == 0
     assert "nothing to do" in capsys.readouterr().err
 
 
@@ -173,7 +173,7 @@ def test_a_run_is_not_trained_over(
 ) -> None:
     """Exit 2, and both remedies are named."""
     before = (undisturbed / "metrics.jsonl").read_bytes()
-    assert exit_code(monkeypatch, tiny_dataset, "--run", undisturbed) == 2
+    assert exit_code(monkeypatch, tiny_dataset, undisturbed) == 2
     shown = capsys.readouterr().err
     assert "--resume" in shown
     assert "--overwrite" in shown
@@ -185,7 +185,7 @@ def test_a_run_that_diverges_exits_8(
 ) -> None:
     """The message names the last checkpoint and the remedy."""
     options = [*SMALL, "--steps", "40", "--learning-rate", "1e30", "--checkpoint-every", "1"]
-    assert exit_code(monkeypatch, tiny_dataset, "--run", tmp_path / "run", *options) == 8
+    assert exit_code(monkeypatch, tiny_dataset, tmp_path / "run", *options) == 8
     shown = capsys.readouterr().err.replace("\n", "")
     assert "checkpoints/step-" in shown
     assert "--learning-rate" in shown
@@ -196,7 +196,7 @@ def test_a_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_dataset: Path
 ) -> None:
     """Exit 2 before anything is written."""
-    assert exit_code(monkeypatch, tiny_dataset, "--run", tmp_path / "run", "--tensorboard") == 2
+    assert exit_code(monkeypatch, tiny_dataset, tmp_path / "run", "--tensorboard") == 2
     assert f"pip install -e '{ROOT}[tensorboard]'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -216,7 +216,7 @@ def test_options_that_cannot_be_exit_2(
     options: list[str], message: str,
 ) -> None:  # fmt: skip
     """Usage errors are ours or typer's; either way the code and a message."""
-    assert exit_code(monkeypatch, tiny_dataset, "--run", tmp_path / "run", *options) == 2
+    assert exit_code(monkeypatch, tiny_dataset, tmp_path / "run", *options) == 2
     assert message in capsys.readouterr().err
 
 
@@ -230,7 +230,7 @@ def test_a_folder_without_a_dataset_exits_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """The remedy is the command that builds one."""
-    assert exit_code(monkeypatch, tmp_path, "--run", tmp_path / "run") == 2
+    assert exit_code(monkeypatch, tmp_path, tmp_path / "run") == 2
     assert "build-shards" in capsys.readouterr().err
 
 
@@ -240,12 +240,12 @@ def test_a_file_sets_options_and_typed_ones_win(
     """What was in force is in config.json; an unknown key exits 2 with the closest name."""
     file, run = tmp_path / "run.toml", tmp_path / "run"
     file.write_text("batch_tokens = 96\nepochs = 9\n[model]\nlayers = 1\nwidth = 16\n")
-    assert exit_code(monkeypatch, tiny_dataset, "--run", run, "--config", file, "--steps", "2", "--width", "24") == 0
+    assert exit_code(monkeypatch, tiny_dataset, run, "--config", file, "--steps", "2", "--width", "24") == 0
     asked = json.loads((run / "config.json").read_text())["train"]
     assert (asked["batch_tokens"], asked["steps"]) == (96, 2)
     assert (asked["model"]["layers"], asked["model"]["width"]) == (1, 24)
     file.write_text("epohcs = 9")
-    assert exit_code(monkeypatch, tiny_dataset, "--run", tmp_path / "other", "--config", file) == 2
+    assert exit_code(monkeypatch, tiny_dataset, tmp_path / "other", "--config", file) == 2
     assert "did you mean 'epochs'" in capsys.readouterr().err
 
 
@@ -266,4 +266,4 @@ def test_a_run_without_a_folder_is_refused(
 ) -> None:
     """Only a dry run keeps nothing."""
     assert exit_code(monkeypatch, tiny_dataset, *SMALL) == 2
-    assert "--run RUN" in capsys.readouterr().err
+    assert "train DATA RUN" in capsys.readouterr().err

@@ -57,7 +57,7 @@ streamfeat_cli.main()
 
 def killed(dataset: Path, run: Path, where: str, number: int, when: str) -> subprocess.CompletedProcess[str]:
     """`train --resume`, whose `number`-th call of the function at `where` is the moment; `when`: before-SIGKILL, …"""
-    words = ["train", str(dataset), "--run", str(run), *OPTIONS, "--resume"]
+    words = ["train", str(dataset), str(run), *OPTIONS, "--resume"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", KILLER, where, str(number), when, *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
@@ -191,7 +191,7 @@ def test_a_run_that_cannot_fit_exits_2_with_the_numbers(
 ) -> None:
     """Before a model of two terabytes is made, and as quickly with --dry-run."""
     huge = ["--width", "65536", "--layers", "8", "--heads", "2"]
-    for place in (["--run", str(tmp_path / "run")], ["--dry-run"]):
+    for place in ([str(tmp_path / "run")], ["--dry-run"]):
         monkeypatch.setattr(sys, "argv", ["cli.py", "train", str(tiny_dataset), *place, *huge])
         with pytest.raises(SystemExit) as exit_:
             streamfeat_cli.main()
@@ -214,7 +214,7 @@ def test_the_bad_steps_of_two_ranks_name_the_windows_of_both(tmp_path: Path, tin
     """Together they are the global batch that the noted state gives; one file, written by rank 0."""
     run = tmp_path / "run"
     shape = ["--layers", "1", "--width", "16", "--batch-tokens", "128", "--steps", "40"]
-    done = two_ranks(tiny_dataset, "--run-folder", run, *shape, "--learning-rate", "1e30")
+    done = two_ranks(tiny_dataset, run, *shape, "--learning-rate", "1e30")
     assert "bad-steps.jsonl" in done.stderr
     lines = [json.loads(line) for line in (run / "bad-steps.jsonl").read_text().splitlines()]
     assert len(lines) >= 10

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given as given_by
 from hypothesis import strategies as st
+from train_config_file import read_config
 
 from streamfeat.errors import ConfigError
-from train.config import FIELDS, PRESETS, TrainConfig, new_config, overridden, parse_bytes, read_config
+from train.config import FIELDS, PRESETS, TrainConfig, new_config, overridden, parse_bytes
 
 
 def written(folder: Path, text: str) -> Path:
@@ -53,13 +54,13 @@ def test_every_field_of_a_configuration_can_be_read_back_from_a_file(tmp_path: P
         ("model = 3", "is a table"),
         ("epochs = 0", "epochs: "),
         ("dropout = 2.0", "dropout: "),
-        ("preset = 'huge'", "tiny, small, base"),
+        ("preset = 'huge'", "'tiny', 'small' or 'base'"),
         ("steps = 3\nepochs = 4", "contradict"),
         ("live_workers = -1", "live_workers: give a number of processes, 0 to 1,024, or auto"),
         ("live_workers = 1025", "live_workers: give a number"),
         ("live_workers = '1025'", "live_workers: give a number"),
         ("live_workers = true", "live_workers: give a number"),
-        ("preset = ['tiny']", "tiny, small, base"),
+        ("preset = ['tiny']", "'tiny', 'small' or 'base'"),
         ("batch_tokens = '2048'", "batch_tokens: .*integer"),
         ("live = 'yes'", "live: .*boolean"),
         ("resume = true", "so it is typed: --resume"),

@@ -20,6 +20,12 @@ def check_heads(device: torch.device, shape: ModelConfig) -> None:
         )
 
 
+def torch_and_device() -> tuple[str, str]:
+    """torch's version, and the device that a single process trains on."""
+    gpu = torch.cuda.is_available()
+    return torch.__version__, f"cuda ({torch.cuda.get_device_name()})" if gpu else "cpu"
+
+
 @contextlib.contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """On a CPU, where it costs nothing, only operations that give the same bits each time."""

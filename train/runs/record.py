@@ -46,7 +46,7 @@ def read_record(path: str | Path) -> RunRecord:
         data = None
     if data is None:
         raise ConfigError(
-            f"{path}: no run here ({RUN_CONFIG} is missing); give the folder that train was given as --run"
+            f"{path}: no run here ({RUN_CONFIG} is missing); give the folder of a run: train DATA RUN makes one"
         )
     return read_back(RunRecord, data, file, "restore it, or start anew with --overwrite")
 

@@ -72,7 +72,7 @@ def assert_agree(run: Path, other: Path) -> None:
 def run_of_one(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     """A run of one process."""
     run = tmp_path_factory.mktemp("ranks") / "run"
-    command = [sys.executable, str(ROOT / "cli.py"), "train", str(tiny_dataset), "--run", str(run), *OPTIONS]
+    command = [sys.executable, str(ROOT / "cli.py"), "train", str(tiny_dataset), str(run), *OPTIONS]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return run
@@ -82,7 +82,7 @@ def run_of_one(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> 
 def run_of_two(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> tuple[Path, Any]:
     """The same on two ranks, and what it printed."""
     run = tmp_path_factory.mktemp("ranks") / "run"
-    done = call(2, tiny_dataset, "--run-folder", run, *OPTIONS, "--json")
+    done = call(2, tiny_dataset, run, *OPTIONS, "--json")
     assert done.returncode == 0, done.stderr
     return run, done
 
@@ -113,7 +113,7 @@ def test_a_run_of_two_ranks_goes_on_with_another_number(
     shutil.copytree(run_of_two[0], run)
     for folder in sorted((run / "checkpoints").iterdir())[1:]:
         shutil.rmtree(folder)  # back to step 2
-    done = call(ranks, tiny_dataset, "--run-folder", run, "--resume")
+    done = call(ranks, tiny_dataset, run, "--resume")
     assert done.returncode == 0, done.stderr
     assert "resuming from" in done.stderr
     assert_agree(run_of_one, run)
@@ -122,7 +122,7 @@ def test_a_run_of_two_ranks_goes_on_with_another_number(
 @pytest.mark.slow
 def test_four_ranks_learn_what_one_does(tmp_path: Path, tiny_dataset: Path, run_of_one: Path) -> None:
     """More ranks than cores, and more than an epoch's last batch has windows for."""
-    done = call(4, tiny_dataset, "--run-folder", tmp_path / "run", *OPTIONS)
+    done = call(4, tiny_dataset, tmp_path / "run", *OPTIONS)
     assert done.returncode == 0, done.stderr
     assert_agree(run_of_one, tmp_path / "run")
 
@@ -148,7 +148,7 @@ def test_a_killed_rank_stops_all_and_is_named_and_a_restart_resumes(
     """Within a minute, no process left; the run goes on from its last checkpoint."""
     run = tmp_path / "run"
     with subprocess.Popen(
-        torchrun(2, tiny_dataset, "--run-folder", run, *LONG), env=environment(), stdout=subprocess.PIPE,
+        torchrun(2, tiny_dataset, run, *LONG), env=environment(), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         wait_for_step(run, 12, process)
@@ -161,21 +161,21 @@ def test_a_killed_rank_stops_all_and_is_named_and_a_restart_resumes(
     assert f"rank {victim} (process {ranks[victim]} on " in shown
     assert not any(is_running(pid) for pid in ranks)
     again = subprocess.Popen(
-        torchrun(2, tiny_dataset, "--run-folder", run, "--resume"), env=environment(), stdout=subprocess.PIPE,
+        torchrun(2, tiny_dataset, run, "--resume"), env=environment(), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     wait_for_step(run, 20, again)
     again.send_signal(signal.SIGTERM)
     _, shown = again.communicate(timeout=200)
     assert "resuming from" in shown
-    again_line = f"torchrun --nproc-per-node 2 {ROOT / 'cli.py'} train {tiny_dataset} --run-folder"
+    again_line = f"torchrun --nproc-per-node 2 {ROOT / 'cli.py'} train {tiny_dataset} {run} --resume"
     assert again_line in shown.replace("\n", "")
 
 
 @pytest.mark.slow
 def test_ranks_that_cannot_share_the_batch_are_refused_with_those_that_can(tmp_path: Path, tiny_dataset: Path) -> None:
     """Two ranks, a batch of three windows: nothing hangs, the world sizes that fit are named once."""
-    done = call(2, tiny_dataset, "--run-folder", tmp_path / "run", "--batch-tokens", "96", "--steps", "2")
+    done = call(2, tiny_dataset, tmp_path / "run", "--batch-tokens", "96", "--steps", "2")
     assert done.returncode != 0
     assert done.stderr.count("use a world size of 1, 3") == 1
 
@@ -184,7 +184,7 @@ def test_ranks_that_cannot_share_the_batch_are_refused_with_those_that_can(tmp_p
 def test_an_error_of_rank_0_ends_every_rank(tmp_path: Path, tiny_dataset: Path, run_of_one: Path) -> None:
     """A folder that holds a run: said once, and nobody waits for the one that refused."""
     started = time.monotonic()
-    done = call(2, tiny_dataset, "--run-folder", run_of_one, *OPTIONS)
+    done = call(2, tiny_dataset, run_of_one, *OPTIONS)
     assert time.monotonic() - started < 200
     assert done.returncode != 0
     assert done.stderr.count("holds a run already") == 1
@@ -202,7 +202,7 @@ def test_a_chunk_that_one_rank_finds_damaged_is_what_all_end_by(tmp_path: Path, 
     content = bytearray(shard.read_bytes())
     content[10] ^= 1  # of its first chunk
     shard.write_bytes(content)
-    done = call(2, data, "--run-folder", tmp_path / "run", *OPTIONS[:4], "--batch-tokens", "128", "--steps", "40")
+    done = call(2, data, tmp_path / "run", *OPTIONS[:4], "--batch-tokens", "128", "--steps", "40")
     assert done.returncode != 0
     assert re.search(r"training/0/item, chunk \d+, shard file .*/item/c/1/0: ", done.stderr)
     assert "the chunk does not match its crc32c" in done.stderr
@@ -233,7 +233,7 @@ def test_ranks_of_several_machines_have_the_same_dataset_or_none_trains(
         shutil.copytree(tiny_dataset, tmp_path / "1/data")
         edit_manifest(tmp_path / "1/data", lambda values: values.update(fingerprint="0" * 64))
     command = torchrun(2)
-    command[-2:] = [str(script), str(tmp_path), "train", "data", "--run-folder", str(tmp_path / "run"), *OPTIONS]
+    command[-2:] = [str(script), str(tmp_path), "train", "data", str(tmp_path / "run"), *OPTIONS]
     done = subprocess.run(
         command, env={**environment(), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
         timeout=240,

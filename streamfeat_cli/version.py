@@ -1,0 +1,26 @@
+"""`--version`: what runs here, and where compiled kernels are kept."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import typer
+
+from streamfeat_cli.console import PLAIN, out
+
+
+def print_version(is_asked: bool) -> None:
+    """Print the versions and end, where that `is_asked`. Loads torch, for the device."""
+    if not is_asked:
+        return
+    from streamfeat.kernel_cache import find_cache
+    from train.devices.device import torch_and_device
+
+    torch, device = torch_and_device()
+    try:
+        ours = version("streamfeat")
+    except PackageNotFoundError:  # a checkout that was never installed
+        ours = "(not installed)"
+    for line in (f"streamfeat {ours}", f"Python {platform.python_version()}", f"torch {torch}", f"device: {device}"):
+        out.print(line, **PLAIN)
+    out.print(f"compiled kernels: {find_cache()}", **PLAIN)
+    raise typer.Exit
