@@ -70,8 +70,11 @@ def assert_resumes_exactly(make: Callable[[], Resumable], *, positions: Sequence
     JSON as in a checkpoint, and another new stream takes it up. The error names the first difference: the position,
     the batch, the array, the place. Batches are arrays, tensors on the CPU, numbers, texts, and mappings or sequences
     of them. What would prove nothing is refused: fewer than two batches, batches that are all alike, no position,
-    a `make` that returns one and the same stream; ValueError where a position is not that of a batch.
+    a `make` that returns one and the same stream. Raises TypeError where `make` is a stream, ValueError where a
+    position is not that of a batch.
     """
+    if not callable(make):
+        raise TypeError(f"make: give a function that makes a new stream, as lambda: MyLoader(data), not {make!r}")
     whole = [copy.deepcopy(batch) for batch in make()]
     last = len(whole)
     if last < 2:

@@ -115,6 +115,12 @@ def test_one_stream_given_twice_proves_nothing() -> None:
         assert_resumes_exactly(lambda: stream.rewound())
 
 
+def test_a_stream_in_place_of_a_function_is_refused_with_what_to_write() -> None:
+    """A stream that was given once cannot be taken up by another one."""
+    with pytest.raises(TypeError, match="give a function that makes a new stream, as lambda"):
+        assert_resumes_exactly(_Counting())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("positions", [[], [10], [-1], [0, 11]])
 def test_positions_at_which_nothing_is_left_are_refused(positions: list[int]) -> None:
     """No position is no check, and after the last batch a stream may well go on with the next epoch."""
