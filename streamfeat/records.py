@@ -3,11 +3,12 @@
 import difflib
 import json
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from types import UnionType
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 
@@ -88,7 +89,12 @@ def validated(model: type[ModelT], values: Any, where: str | Path, *, strict: bo
 
 
 def _refuse_newer(model: type[BaseModel], values: Any, where: str | Path) -> None:
-    if not issubclass(model, Frozen) or model.known_format is None or not isinstance(values, Mapping):
+    if not issubclass(model, Frozen) or not isinstance(values, Mapping):
+        return
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and name in values:  # a record inside says so of itself
+            _refuse_newer(field.annotation, values[name], f"{where}: {name}")
+    if model.known_format is None:
         return
     key, known = model.known_format
     found = values.get(key)
@@ -108,8 +114,34 @@ def unknown_key(where: str | Path, name: str, key: str, known: Iterable[str]) ->
 def _complaint(model: type[BaseModel], where: str | Path, error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return unknown_key(where, name, name, model.model_fields)
+        *path, key = error["loc"]
+        return unknown_key(where, name, str(key), _known_keys(model, path))
     message = error["msg"].removeprefix("Value error, ")
     if not name:  # a rule over several fields: the message names them, and the input is all of them
         return f"{where}: {message}"
     return f"{where}: {name}: {message} (got {reprlib.repr(error['input'])})"
+
+
+def _known_keys(kind: Any, path: Sequence[str | int]) -> set[str]:
+    """The keys of the record at `path`, as pydantic gives it, in a value of the type `kind`."""
+    arguments = get_args(kind)
+    if get_origin(kind) is Annotated:
+        return _known_keys(arguments[0], path)
+    if get_origin(kind) in (Union, UnionType):  # the path may say which of them it is
+        own = [_known_keys(member, path[1:]) for member in arguments if path and _is_called(member, path[0])]
+        return set().union(*own or [_known_keys(member, path) for member in arguments])
+    if arguments:  # of a container: what it holds
+        return set().union(*(_known_keys(inner, path[1:]) for inner in arguments))
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return set()
+    inside = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
+    if issubclass(kind, RootModel):
+        return _known_keys(inside["root"], path)
+    return _known_keys(inside.get(str(path[0])), path[1:]) if path else set(inside)
+
+
+def _is_called(kind: Any, tag: str | int) -> bool:
+    """Whether pydantic calls this member of a union so: by its discriminator's value, or by its name."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return False
+    return tag == kind.__name__ or any(tag in get_args(field.annotation) for field in kind.model_fields.values())

@@ -24,7 +24,7 @@ from streamfeat.export.features import causal_spec, token_specs
 from streamfeat.export.hdf5 import read_attributes
 from streamfeat.export.shards import FEATURES, Export, ExportTask, hdf5_file, run_export
 from streamfeat.progress import Note, Progress
-from streamfeat.records import parse_object, validated
+from streamfeat.records import parse_object, read_back, validated
 from streamfeat.store.dataset_folder import nothing_removed
 from streamfeat.store.files import foreign_names, locked, read_below, rename_durably, sweep_temporaries
 from streamfeat.store.layout import METADATA, create_arrays
@@ -191,9 +191,9 @@ class _Work:
         """
         found = self._found_plan()
         if found is not None:
-            wanted = self._export.model_dump(mode="json")
-            if found != wanted:
-                raise ConfigError(_other(f"{self.folder}: holds an unfinished export,", found, wanted))
+            if found != self._export:
+                there, wanted = found.model_dump(mode="json"), self._export.model_dump(mode="json")
+                raise ConfigError(_other(f"{self.folder}: holds an unfinished export,", there, wanted))
         elif foreign_names(self.folder):
             raise ConfigError(f"{self.folder}: is not empty and is no export under way; move it away")
         write_whole(self.folder, PLAN_FILE, self._plan.encode())
@@ -259,13 +259,13 @@ class _Work:
         attributes = document.get("attributes")
         return attributes if isinstance(attributes, dict) else {}
 
-    def _found_plan(self) -> dict[str, Any] | None:
+    def _found_plan(self) -> Export | None:
         """What the hidden folder says of itself; None where it says nothing."""
         try:
             data = read_below(self.folder, PLAN_FILE, MAX_METADATA_BYTES)
         except FileNotFoundError:
             return None
-        return parse_object(data, str(self.folder / PLAN_FILE), f"remove {self.folder} and export again")
+        return read_back(Export, data, self.folder / PLAN_FILE, f"remove {self.folder} and export again")
 
 
 def _other(where: str, found: dict[str, Any], wanted: dict[str, Any]) -> str:

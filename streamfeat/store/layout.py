@@ -3,7 +3,6 @@
 Array and group metadata are zarr-python's documents; shard files are written by `store.writer`.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 
 from streamfeat.config import Compression
 from streamfeat.errors import ConfigError, StreamfeatError
+from streamfeat.records import parse_object
 from streamfeat.store.files import read_below, write_durably
 
 MARKER = ".streamfeat"  # the first file of a build: the folder is ours
@@ -126,6 +126,6 @@ def _says(group: Path, name: str, document: bytes) -> bool:
     """Whether the file `name` below `group` holds a JSON document with the content of `document`."""
     try:
         found = read_below(group.parent, f"{group.name}/{name}", 2 * len(document))
-        return bool(json.loads(found) == json.loads(document))
-    except (OSError, StreamfeatError, ValueError, RecursionError):  # writing it says what stands in the way
+        return parse_object(found, name, "") == parse_object(document, name, "")
+    except (OSError, StreamfeatError):  # writing it says what stands in the way
         return False

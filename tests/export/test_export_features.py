@@ -372,7 +372,7 @@ def test_a_group_that_cannot_be_read_is_taken_for_something_else(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("content", [*NO_OBJECT, None])
+@pytest.mark.parametrize("content", [*NO_OBJECT, b"{}", b'{"epoch": "last"}', None])
 def test_an_unfinished_export_that_cannot_be_read_is_an_error_with_the_remedy(
     dataset: Path, tmp_path: Path, content: bytes | None
 ) -> None:

@@ -19,7 +19,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -41,6 +40,7 @@ from streamfeat.store.files import (
 )
 from streamfeat.store.receipts import FileRecord
 from streamfeat.store.writer import write_whole
+from streamfeat.stream.stream import StreamState
 from train.config import TrainConfig
 from train.runs.standing import Standing
 
@@ -63,7 +63,7 @@ class TrainState(Frozen):
     step: int = Field(ge=0, le=2**48)  # optimizer updates done, those not applied counted too
     bad_steps: int = Field(ge=0)  # the last so many in a row were not finite
     standing: Standing = Standing()  # of validation
-    stream: dict[str, Any]  # the position in the data, as WindowStream.state_dict gives it
+    stream: StreamState  # the position in the data
     config: TrainConfig
     fingerprint: str  # of the dataset
     versions: dict[str, str]

@@ -13,7 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from streamfeat.errors import DamagedError, storage_errors
+from pydantic import ConfigDict, Field
+
+from streamfeat.errors import storage_errors
+from streamfeat.records import Frozen, read_back
 from streamfeat.store.files import check_ordinary, open_below
 from train.runs.tensorboard import ScalarWriter, write_scalars
 
@@ -21,6 +24,16 @@ METRICS = "metrics.jsonl"
 
 Kind = Literal["train", "validation"]
 Line = dict[str, Any]
+
+
+class _MetricsLine(Frozen):
+    """A line as it stands in the file; each value is a number, or null where it was not finite."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, int | float | None] = Field(init=False)
+
+    kind: Kind
+    step: int = Field(ge=0, le=2**48)
 
 
 class MetricsLog:
@@ -67,17 +80,9 @@ def read_metrics(run: str | Path) -> list[Line]:
     *whole, torn = content.split(b"\n")
     del torn  # empty, or cut off by a kill
     for number, text in enumerate(whole, start=1):
-        try:
-            line = json.loads(text, parse_constant=_refuse)
-            lines[int(line["step"]), str(line["kind"])] = line
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            raise DamagedError(f"{path}: line {number} is no metrics line ({text[:60]!r}); delete that line") from None
+        line = read_back(_MetricsLine, text, f"{path}: line {number} is no metrics line", "delete that line")
+        lines[line.step, line.kind] = line.model_dump()
     return [lines[key] for key in sorted(lines)]
-
-
-def _refuse(constant: str) -> None:
-    """NaN and infinity are no JSON, and no line of ours has them."""
-    raise ValueError(constant)
 
 
 def open_lines(path: Path) -> FileIO:

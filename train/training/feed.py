@@ -4,7 +4,7 @@ The one place that looks ahead: while the device works at a step, the next batch
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import torch
 from streamfeat.progress import Note
 from streamfeat.store.manifest import load_manifest
 from streamfeat.stream.chunk_source import ChunkSource
-from streamfeat.stream.stream import WindowStream
+from streamfeat.stream.stream import StreamState, WindowStream
 from train.devices.ranks import World
 from train.model.targets import Arrays
 from train.runs.folder import Run
@@ -118,16 +118,17 @@ class Feed:
 
 
 @contextlib.contextmanager
-def open_feed(run: Run, world: World, num_steps: int, state: Mapping[str, Any], prepare: Prepare) -> Iterator[Feed]:
-    """The batches from `state`, a stream's, on to step `num_steps`; from the first one where it is empty.
+def open_feed(run: Run, world: World, num_steps: int, state: StreamState | None, prepare: Prepare) -> Iterator[Feed]:
+    """The batches from `state` on to step `num_steps`; from the first one where it is None.
 
     Live, this makes the run's folder and starts its producers.
     """
     with contextlib.ExitStack() as opened:
-        shards = _go_live(run, world, int(state.get("position", 0)), num_steps, opened) if run.config.live else None
+        start = state.position if state else 0
+        shards = _go_live(run, world, start, num_steps, opened) if run.config.live else None
         stream = opened.enter_context(_stream(run, world, shards.source if shards else None))
         if state:
-            stream.load_state_dict(dict(state))
+            stream.load_state_dict(state.model_dump(mode="json"))
         elif run.resumed and not run.config.live:
             # The packings that the run began with, though more may have been added meanwhile.
             packings = load_manifest(run.path / RUN_DATASET).splits["training"].packings

@@ -12,6 +12,7 @@ from streamfeat.errors import DataError, DivergedError, RankError, StorageError
 from streamfeat.progress import Note
 from streamfeat.store.tables import read_items
 from streamfeat.stream.order import lanes_of_rank, steps_per_epoch
+from streamfeat.stream.stream import StreamState
 from train.devices.device import check_heads
 from train.devices.memory import check_lasting_needs, shortage
 from train.devices.ranks import World
@@ -67,7 +68,7 @@ class Session:
         self.step, self.bad_steps = (state.step, state.bad_steps) if state else (0, 0)
         self.standing = state.standing if state else Standing()
         self._saved = (self.step, self.standing)  # what the newest checkpoint holds
-        self._stream_state = state.stream if state else {}
+        self._stream_state = state.stream if state else None
         self._feed: Feed | None = None  # the batches; none where the run is finished
         if not self.is_finished:
             feed = open_feed(run, world, self.num_steps, self._stream_state, self.updater.prepare)
@@ -152,11 +153,13 @@ class Session:
         self._saved = (self.step, self.standing)
         if self._checkpoints is None:
             return
+        stream = StreamState.model_validate(self._feed.state_dict()) if self._feed else self._stream_state
+        assert stream is not None, "a run without a feed was finished when it was resumed"
         state = TrainState(
             step=self.step,
             bad_steps=self.bad_steps,
             standing=self.standing,
-            stream=self._feed.state_dict() if self._feed else self._stream_state,
+            stream=stream,
             config=self.config,
             fingerprint=self.manifest.fingerprint,
             versions=versions(),

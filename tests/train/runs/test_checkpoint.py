@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from streamfeat.errors import DamagedError, FormatVersionError, StorageError
+from streamfeat.stream.stream import StreamState
 from train.config import TrainConfig
 from train.runs.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
 from train.runs.standing import Figures, Standing
@@ -52,8 +53,11 @@ def learn(model: Small, optimizer: torch.optim.AdamW, steps: int) -> None:
 def state(step: int, best: int | None = None) -> TrainState:
     standing = Standing() if best is None else Standing(best=Figures(step=best, loss=1.0, losses={}))
     return TrainState(
-        step=step, bad_steps=0, standing=standing, stream={"position": step}, config=TrainConfig(), fingerprint="f",
-        versions={},
+        step=step, bad_steps=0, standing=standing, config=TrainConfig(), fingerprint="f", versions={},
+        stream=StreamState(
+            fingerprint="f", split="training", objective="causal", mask_policy="disjoint", seed=0, batch_windows=2,
+            packings=1, position=step,
+        ),
     )  # fmt: skip
 
 

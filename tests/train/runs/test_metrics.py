@@ -66,7 +66,12 @@ def test_a_line_cut_off_by_a_kill_is_dropped_and_not_continued(tmp_path: Path) -
         assert [line["loss"] for line in read_metrics(tmp_path)] == [1.5, 3.5]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "3", '{"step": 1}', '{"kind": "train", "step": "x"}', "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[1]", "3", '{"step": 1}', '{"kind": "train", "step": "x"}', "\x00", '{"kind": "trial", "step": 1}',
+     '{"kind": "train", "step": 1, "loss": NaN}', '{"kind": "train", "step": 1, "loss": "low"}',
+     '{"kind": "train", "step": 1, "loss": 1e999}'],
+)  # fmt: skip
 def test_a_damaged_line_is_named(tmp_path: Path, text: str) -> None:
     """A line that is no metrics line is an error with its number, never skipped silently."""
     (tmp_path / METRICS).write_text('{"kind": "train", "step": 1}\n' + text + "\n")

@@ -409,7 +409,7 @@ def test_a_damaged_batch_ends_its_own_step_and_none_before(tmp_path: Path, tiny_
     assert numbers(tmp_path / "run")[-1]["step"] == delivered[seed]
     checkpoint, _ = Checkpoints(tmp_path / "run").load_newest()
     assert checkpoint is not None
-    assert checkpoint.state.step == checkpoint.state.stream["position"] == delivered[seed]
+    assert checkpoint.state.step == checkpoint.state.stream.position == delivered[seed]
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ def test_a_session_is_ready_when_it_is_opened_and_its_position_is_that_of_the_st
             assert any(isinstance(report, Stepped) for report in session.advance())
             assert any(isinstance(report, Saved) for report in session.save())
             state = read_checkpoint(Checkpoints(run.path).path(step)).state
-            assert (state.step, state.stream["position"]) == (step, step)
+            assert (state.step, state.stream.position) == (step, step)
 
 
 def batches_before_damage(dataset: Path, seed: int) -> int:
