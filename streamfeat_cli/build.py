@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import Field
@@ -35,7 +35,6 @@ class BuildOptions(BuildConfig):
 def build_shards(
     events: Annotated[list[str], typer.Argument(metavar="EVENTS", help="Event files, or patterns of their names.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the dataset to make.")],
-    given: dict[str, Any],
     options: BuildOptions,
     live: Annotated[
         bool, typer.Option("--live", help="No packings: then write those of a `train DATA RUN --live` while it runs.")
@@ -46,7 +45,7 @@ def build_shards(
     """Build a dataset of Zarr shards from event files. With --live, then serve a live training run."""
     from streamfeat.builder.coordinator import build_steps
 
-    if live and "packings" in given:
+    if live and "packings" in options.model_fields_set:
         raise ConfigError("--live writes packings while a run reads them and --packings writes them now: give one")
     config = BuildConfig(**options.model_dump(include=set(BuildConfig.model_fields)))
     if live:

@@ -41,7 +41,8 @@ app.add_typer(print_config, name="print-config")
 @app.callback()
 def _(
     version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="What runs here, and where.")
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, metavar="", help="What runs here, and where."),
     ] = False,
 ) -> None:
     """From watch histories to a trained model: build-shards, then train, then evaluate or recommend."""

@@ -3,8 +3,9 @@
     @command("verify", Options(VerifyOptions), examples=("verify data", …))
     def verify(dataset: Dataset, options: VerifyOptions, as_json: Json = False) -> Next: …
 
-typer's parameters are those of the function, with one for each option in place of `options` (their model) or `given`
-(what was typed or read from --config, by name). What the function returns is the command to type next.
+typer's parameters are those of the function, with one for each option in place of `options`, their model, which knows
+what was given (`model_fields_set`). A function with `given` instead gets what was typed or read from --config, by name.
+What the function returns is the command to type next.
 """
 
 import inspect
@@ -73,6 +74,9 @@ class Command:
 
     def with_signature(self, parameters: list[inspect.Parameter], call: Callable[..., None]) -> Callable[..., None]:
         """`call` as typer sees it: these parameters, the options, --config."""
+        for own in parameters:
+            if own.annotation.__origin__ is bool:
+                information(own).metavar = ""  # --help would show <bool> beside a flag that takes no value
         config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_File)
         ordered = [*self.options.parameters(), config, *parameters]
         ordered.sort(key=lambda parameter: isinstance(information(parameter), OptionInfo))  # arguments first
@@ -80,14 +84,12 @@ class Command:
         return call
 
     def _entry(self) -> Callable[..., None]:
-        wanted = inspect.signature(self.function).parameters.keys() & {"options", "given"}
+        takes_options = "options" in inspect.signature(self.function).parameters
 
         def call(**values: Any) -> None:
             typed = {name: values.pop(name) for name in self.options.fields}
             given = self.given(values.pop("config"), typed)
-            made: dict[str, Any] = {"given": given} if "given" in wanted else {}
-            if "options" in wanted:
-                made["options"] = self.options.make(given, self.name)
+            made = {"options": self.options.make(given, self.name)} if takes_options else {"given": given}
             following = self.function(**values, **made)
             if following and err.is_terminal:  # a script has no use for it
                 err.print(f"next: {program()} {shlex.join(map(str, following))}", **PLAIN)

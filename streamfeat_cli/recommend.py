@@ -61,7 +61,6 @@ _OF_HISTORY, _OF_EVERYONE = {"candidates", *ReadingConfig.model_fields}, {"datas
 )
 def recommend(
     run: RunFolder,
-    given: dict[str, Any],
     options: RecommendOptions,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --all-users.")] = False,
     as_json: Json = False,
@@ -71,7 +70,7 @@ def recommend(
     if (history is None) == (all_users is None):
         raise ConfigError("recommend needs one of a history (--history FILE or -) and everyone (--all-users FILE)")
     time = None if options.at is None else time_of(options.at)
-    said = given.keys() | ({"overwrite"} if overwrite else set())
+    said = options.model_fields_set | ({"overwrite"} if overwrite else set())
     if wrong := sorted(said & (_OF_HISTORY if all_users is not None else _OF_EVERYONE)):
         other = "--all-users" if all_users is not None else "--history"
         raise ConfigError(f"{spelled(wrong[0])} says nothing to {other}; leave it out")
