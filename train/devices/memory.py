@@ -153,6 +153,14 @@ def smaller_run(manifest: Manifest, config: TrainConfig, world: World, memory: M
         of_pass = activations * width // shape.width if activations else memory.available // 2
         return replace(needed, activations=of_pass).total <= memory.available
 
+    if memory.needed.producers > memory.needed.lasting // 2:
+        workers = config.num_producers() // 2
+        while workers >= 1:
+            if fits(shape.width, live_workers=workers):
+                return f"lower --live-workers to {workers} (now {config.num_producers()})"
+            workers //= 2
+    if memory.needed.batches > memory.needed.lasting // 2 and config.threads > 1 and fits(shape.width, threads=1):
+        return f"lower --threads to 1 (now {config.threads})"
     tokens = config.batch_windows(window_len) * window_len // 2
     while tokens >= window_len * world.size:
         windows = config.model_copy(update={"batch_tokens": tokens}).batch_windows(window_len)

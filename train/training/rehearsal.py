@@ -4,6 +4,7 @@ The pass leaves no trace: it changes no weight, keeps no gradient, and the rando
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,6 +28,11 @@ _TARGET_ROOM = 1.2
 # times what was expected without it, on six shapes (docs/design.md).
 _KEPT_BY_ALLOCATOR = 1.3
 
+# Off CUDA a pass of millions of tokens takes minutes before it fails. Two passes of these many tokens and twice as many
+# say first what to expect; the real pass is not tried where that is so many times what there is.
+_SMALL_PASS_TOKENS = 4096
+_HOPELESS = 2
+
 
 def check_pass(run: Run, world: World, updater: Updater, memory: Memory, *, force: bool) -> Memory:
     """`memory` with what a pass takes, on the rank where it takes the most. All ranks must call it.
@@ -46,19 +52,28 @@ def check_pass(run: Run, world: World, updater: Updater, memory: Memory, *, forc
         of_ranks = world.concatenated(np.array([-1 if taken is None else taken], np.int64))
         return None if of_ranks.min() < 0 else int(of_ranks.max())
 
-    taken = measure(now)
+    expected = _line(measure, now, window_len) if world.device.type != "cuda" else None
+    taken = None
+    if expected is None or expected(now) < _HOPELESS * memory.room:
+        taken = measure(now)
     if taken is not None and memory.with_activations(taken).fits:
         return memory.with_activations(taken)
-    # Only a size that was tried is named. The first guess is in proportion, or a half where nothing could be measured.
+    # Only a size that was tried is named. Without an expectation the first guess is in proportion to what was measured,
+    # or a half where nothing could be.
     fitting, tried, found = 0, now, taken
     for num_windows in smaller_passes(run.config, window_len, world.size):
-        guess = None if found is None else found * num_windows // tried
+        if expected is not None:
+            guess: float | None = expected(num_windows)
+        else:
+            guess = None if found is None else found * num_windows // tried
         if num_windows > tried // 2 if guess is None else guess > memory.room:
             continue
         tried, found = num_windows, measure(num_windows)
         if found is not None and memory.with_activations(found).fits:
             fitting = num_windows
             break
+    if taken is None and expected is not None:
+        taken = round(expected(now))
     if taken is None:  # in proportion; where no pass succeeded, one byte more than there is
         taken = max(memory.room, 0) + 1 if found is None else found * now // tried
     needed = memory.with_activations(taken)
@@ -70,6 +85,21 @@ def check_pass(run: Run, world: World, updater: Updater, memory: Memory, *, forc
         of_one = memory.with_activations(found or 0)
         lower = smaller_run(manifest, run.config, world, of_one, resumed=run.resumed)
     raise too_large(needed, world, lower)
+
+
+def _line(measure: Callable[[int], int | None], now: int, window_len: int) -> Callable[[int], float] | None:
+    """Windows → expected bytes of a pass of so many, from two small passes.
+
+    None where the real pass is small itself, or where even small ones do not fit.
+    """
+    few = max(1, _SMALL_PASS_TOKENS // window_len)
+    if now <= 4 * few:
+        return None
+    low, high = measure(few), measure(2 * few)
+    if low is None or high is None:
+        return None
+    slope = max(high - low, 0) / few
+    return lambda num_windows: low + slope * (num_windows - few)
 
 
 def crowded_windows(manifest: Manifest, facts: BatchFacts, longest: int, num_windows: int) -> Arrays:

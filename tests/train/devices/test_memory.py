@@ -230,6 +230,43 @@ def test_passes_a_little_too_large_are_refused_with_the_largest_that_fit(
         assert not session.memory.fits
 
 
+def test_a_pass_that_small_ones_show_to_be_hopeless_is_not_tried(
+    tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Off CUDA it would take minutes to fail; what is named as fitting was tried all the same."""
+    tried = []
+
+    def taken(updater: object, arrays: dict[str, NDArray[Any]], memory: Memory, limit: int | None) -> int:
+        tried.append(len(arrays["window"]))
+        return 10**7 + 10**6 * tried[-1]
+
+    monkeypatch.setattr("train.training.rehearsal._bytes_of_pass", taken)
+    monkeypatch.setattr("train.devices.memory.available_bytes", lambda device: 10**9)
+    said = r"activations 4\.1 GB.*lower --micro-batch-tokens to 16384 \(now 131072\)"
+    with pytest.raises(ConfigError, match=said), session_of(tiny_dataset, {**SMALL, "batch_tokens": 2**17}):
+        pass
+    assert tried == [128, 256, 512]
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"live": True, "live_workers": 64}, {"live_workers": 8}),
+        ({"threads": 1000, "batch_tokens": 2**16}, {"threads": 1}),
+    ],
+)
+def test_where_processes_or_threads_take_the_most_their_number_is_to_be_lowered(
+    tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], remedy: dict[str, int]
+) -> None:
+    """No narrower model would help."""
+    monkeypatch.setattr("train.devices.memory.available_bytes", lambda device: 2 * 10**9)
+    manifest, config = load_manifest(tiny_dataset), new_config({**SMALL, **given})
+    ((name, value),) = remedy.items()
+    with pytest.raises(ConfigError, match=f"lower --{name.replace('_', '-')} to {value} "):
+        check_lasting_needs(manifest, config, ALONE)
+    assert check_lasting_needs(manifest, new_config({**SMALL, **given, **remedy}), ALONE).fits
+
+
 def test_a_batch_that_ranks_cannot_share_is_no_remedy(tiny_dataset: Path) -> None:
     """Half of 12 windows, and a quarter, are not for 4 ranks. A run that goes on would have to start anew."""
     manifest, config = load_manifest(tiny_dataset), new_config({**SMALL, "batch_tokens": 12 * 32})
