@@ -4,8 +4,6 @@
 altered ones.
 """
 
-from typing import Literal
-
 from streamfeat.config import BuildConfig
 from streamfeat.events.splits import Split
 from streamfeat.packings.window_task import WindowTask
@@ -22,7 +20,6 @@ HELD_OUT_FILE = "tmp/held-out.arrays"  # user → how many of its first events t
 class SplitTask(Frozen):
     """Read a run of rows of an event file and scatter them by user into a spill file."""
 
-    kind: Literal["split"] = "split"
     split: Split
     config: BuildConfig
     num_partitions: int
@@ -40,7 +37,6 @@ class SplitTask(Frozen):
 class PartitionTask(Frozen):
     """Gather one partition's rows from all spill files, number its users, sort, drop duplicates."""
 
-    kind: Literal["partition"] = "partition"
     partition: int
     num_splits: int
     digest: str
@@ -57,7 +53,6 @@ class PartitionTask(Frozen):
 class FilterTask(Frozen):
     """Read a partition again and drop items, then users, with too few events."""
 
-    kind: Literal["filter"] = "filter"
     partition: int
     min_user_events: int
     digest: str
@@ -78,7 +73,6 @@ class FilterTask(Frozen):
 class HistoryTask(Frozen):
     """Fill one shard of the event columns of `histories.zarr` from the partitions that it touches."""
 
-    kind: Literal["history"] = "history"
     shard: int
     num_events: int
     partition_files: tuple[str, ...]  # of the touched partitions

@@ -34,8 +34,6 @@ PACKINGS_AHEAD = 1  # beyond the one that is read: a run may end long before its
 class Produced:
     """A shard was committed."""
 
-    need: Need
-
 
 @dataclass(frozen=True)
 class Held:
@@ -110,7 +108,7 @@ class _Producer:
                 used_mb, all_mb = used / 1e6, self._run.disk_bytes / 1e6
                 return Held("ahead", f"{ahead} shards ahead, {used_mb:.1f} of {all_mb:.1f} MB in use")
             if size is None and self._write_if_free(need):
-                return Produced(need)
+                return Produced()
             used += self._shard_bytes if size is None else size
             ahead += need.first_position > self._positions.least
             if time.monotonic() < self._full_until:

@@ -64,7 +64,7 @@ def segment_tasks(
         first, last = np.searchsorted(segments.starts, [shard * shard_tokens, (shard + 1) * shard_tokens]).tolist()
         touched = np.unique(np.searchsorted(edges, segments.users[first:last], side="right") - 1)
         tasks.append(WindowTask(
-            split="validation", packing=0, shard=shard, num_windows=counts.windows, num_tokens=counts.tokens,
+            split="validation", packing=0, shard=shard, num_windows=counts.windows,
             chunk_windows=counts.chunk_windows, shard_windows=counts.shard_windows,
             partitions=tuple(order[np.isin(order, touched)].tolist()), partition_starts=(), segments=(first, last),
             data_schema=schema, config=config, digest=digest,

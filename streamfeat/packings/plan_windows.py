@@ -120,7 +120,7 @@ def window_tasks(
         low, high = shard * shard_tokens, (shard + 1) * shard_tokens
         first, last = np.searchsorted(ends, low, side="right"), np.searchsorted(starts, high, side="left")
         tasks.append(WindowTask(
-            split=split, packing=packing, shard=shard, num_windows=counts.windows, num_tokens=counts.tokens,
+            split=split, packing=packing, shard=shard, num_windows=counts.windows,
             chunk_windows=counts.chunk_windows, shard_windows=counts.shard_windows,
             partitions=tuple(order[first:last].tolist()), partition_starts=tuple(starts[first:last].tolist()),
             data_schema=schema, config=config, digest=digest,

@@ -14,12 +14,10 @@ SEGMENTS_FILE = "tmp/segments.arrays"
 class WindowTask(Frozen):
     """Fill one shard of every array of a packing from `histories.zarr`."""
 
-    kind: Literal["window"] = "window"
     split: Literal["training", "validation"]
     packing: int
     shard: int
     num_windows: int  # of the packing
-    num_tokens: int
     chunk_windows: int
     shard_windows: int
     partitions: tuple[int, ...]  # that the shard touches, in the packing's order
