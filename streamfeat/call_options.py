@@ -1,12 +1,23 @@
-"""Functions whose `**options` are the fields of config models: `help()` and completion list each option by name."""
+"""Arguments of Python's calls: paths, and `**options` that are the fields of config models, which `help()` lists."""
 
 import inspect
+import os
 from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
 from typing import Any, TypeVar
 
+from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def given_path(name: str, path: str | PathLike[str]) -> Path:
+    """The path given as the argument `name`. Raises ConfigError for "", which would be the current folder."""
+    if not os.fspath(path):
+        raise ConfigError(f"{name}: an empty path; name the file or the folder, '.' is the current one")
+    return Path(path)
 
 
 def takes_fields_of(*models: type[Frozen]) -> Callable[[FunctionT], FunctionT]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +11,7 @@ import pyarrow.compute as pc
 
 from streamfeat.builder.coordinator import build_steps
 from streamfeat.builder.repair import Repaired, repair_steps
-from streamfeat.call_options import takes_fields_of
+from streamfeat.call_options import given_path, takes_fields_of
 from streamfeat.config import BuildConfig, Objective
 from streamfeat.errors import ConfigError
 from streamfeat.events.table_files import event_files
@@ -56,11 +55,11 @@ def build(
 
     Raises ConfigError, DataError and the other errors of `streamfeat.errors`, which say what to do.
     """
-    config = validated(BuildConfig, options, "build")
+    config, root = validated(BuildConfig, options, "build"), given_path("out", out)
     with event_files(events, config.columns) as files:
-        steps = build_steps(files.paths, Path(out), config, workers=workers, overwrite=overwrite)
+        steps = build_steps(files.paths, root, config, workers=workers, overwrite=overwrite)
         events_of(files.renamed(steps), progress)
-    return Dataset(out)
+    return Dataset(root)
 
 
 def open_dataset(path: str | PathLike[str]) -> "Dataset":
@@ -76,7 +75,7 @@ class Dataset:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         """Raises as `open_dataset`."""
-        self.path = Path(path)
+        self.path = given_path("path", path)
         self.manifest: Manifest = load_manifest(self.path)
 
     @cached_property
@@ -95,7 +94,7 @@ class Dataset:
         def read(first: int, last: int) -> pa.Table:
             return read_user_columns(self.path, USER_SCHEMA.names, first, last)
 
-        return Rows(f"{self.path}: {self.manifest.num_users:,} users", read, self.manifest.num_users)
+        return Rows.read_by(f"{self.path}: {self.manifest.num_users:,} users", read, self.manifest.num_users)
 
     def history(self, user: str | int) -> Rows:
         """All events of the user with this raw id, oldest first: item (raw id), medium, title, timestamp (UTC), rating,
@@ -145,7 +144,7 @@ class Dataset:
     ) -> Exported:
         """Write what a model would see and be asked as plain arrays to `dest`; `options` are those of `export_steps`:
         mask_policy, split, epoch, seed, workers, hdf5."""
-        (done,) = events_of(export_steps(self.path, Path(dest), objective=objective, **options), progress)
+        (done,) = events_of(export_steps(self.path, given_path("dest", dest), objective=objective, **options), progress)
         return done
 
     @cached_property

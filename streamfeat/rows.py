@@ -3,7 +3,7 @@
 import html
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, overload
 
 import pyarrow as pa
 
@@ -19,25 +19,34 @@ class Rows:
     """Rows of named columns: items, users, a history, figures, recommendations.
 
     `to_frame()` gives pandas, `to_arrow()` Arrow, `to_dict()` values that JSON takes. Iterating gives a dict for each
-    row. polars, DuckDB and others that read Arrow take the object itself: `polars.DataFrame(data.items)`.
+    row, `rows[0]` the first one. polars, DuckDB and others that read Arrow take the object itself:
+    `polars.DataFrame(data.items)`.
     """
 
     def __init__(
         self,
         title: str,
-        rows: Any,
-        num_rows: int | None = None,
+        table: pa.Table,
         *,
         json: dict[str, Any] | None = None,
         printed: pa.Table | None = None,
     ) -> None:
-        """`rows` is a table of Arrow; with `num_rows`, what reads its rows first to last - 1.
-
-        json: what `to_dict` gives, if not the columns. printed: what is printed, if not the first rows.
-        """
+        """json: what `to_dict` gives, if not the columns. printed: what is printed, if not the first rows."""
         self._title, self._json, self._printed = title, json, printed
-        self._read: Read = rows if num_rows is not None else lambda first, last: rows.slice(first, last - first)
-        self._num_rows: int = len(rows) if num_rows is None else num_rows
+        self._read: Read = lambda first, last: table.slice(first, last - first)
+        self._num_rows = len(table)
+
+    @classmethod
+    def read_by(cls, title: str, read: Read, num_rows: int) -> "Rows":
+        """Rows that stay where they lie: `read(first, last)` gives the rows first to last - 1."""
+        rows = cls(title, pa.table({}))
+        rows._read, rows._num_rows = read, num_rows
+        return rows
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self._read(0, 0).column_names)
 
     def to_arrow(self) -> pa.Table:
         """All rows as a `pyarrow.Table`."""
@@ -61,6 +70,19 @@ class Rows:
 
     def __len__(self) -> int:
         return self._num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        """`rows[0]` is a dict, `rows[:3]` a list of them; nothing else is read."""
+        places = range(self._num_rows)[index]
+        if isinstance(places, int):
+            return dict(self._read(places, places + 1).to_pylist()[0])
+        first, last = (min(places), max(places) + 1) if places else (0, 0)
+        read = self._read(first, last).to_pylist()
+        return [read[place - first] for place in places]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in self.to_arrow().to_batches():

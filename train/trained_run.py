@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamfeat.call_options import takes_fields_of
+from streamfeat.call_options import given_path, takes_fields_of
 from streamfeat.config import BuildConfig
 from streamfeat.dataset import Dataset
 from streamfeat.errors import ConfigError
@@ -64,7 +64,7 @@ def train(
     """
     for name in options.keys() - FIELDS:
         raise ConfigError(unknown_key("train", name, name, FIELDS))
-    path, run = data.path if isinstance(data, Dataset) else Path(data), Path(run)
+    path, run = data.path if isinstance(data, Dataset) else given_path("data", data), given_path("run", run)
     is_first = launched().is_first
     is_heard = is_first and progress is not False
     with stop_on_interrupt("finishing the step and saving" if is_heard else "") as stop:
@@ -98,7 +98,7 @@ class TrainedRun:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         """Raises as `open_run`."""
-        self.path = Path(path)
+        self.path = given_path("path", path)
         self.record: RunRecord = read_record(self.path)
 
     @property
@@ -215,7 +215,14 @@ class TrainedRun:
         """Write the lists of every user of the dataset to the Parquet file `out`, in memory that does not grow with
         the users. Arguments and errors are those of `recommend_all_steps`."""
         steps = recommend_all_steps(
-            self.path, _path_of(dataset), Path(out), k=k, at=at, seen=seen, checkpoint=checkpoint, overwrite=overwrite
+            self.path,
+            _path_of(dataset),
+            given_path("out", out),
+            k=k,
+            at=at,
+            seen=seen,
+            checkpoint=checkpoint,
+            overwrite=overwrite,
         )
         (written,) = events_of(steps, progress)
         return written
@@ -265,7 +272,7 @@ class TrainedRun:
 def _path_of(dataset: Dataset | str | PathLike[str] | None) -> Path | None:
     if dataset is None:
         return None
-    return dataset.path if isinstance(dataset, Dataset) else Path(dataset)
+    return dataset.path if isinstance(dataset, Dataset) else given_path("dataset", dataset)
 
 
 def _below(prefix: str, line: Mapping[str, Any]) -> dict[str, float | None]:

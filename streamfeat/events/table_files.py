@@ -6,7 +6,9 @@ read it as any other file.
 
 import contextlib
 import hashlib
+import io
 import os
+import re
 import reprlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +28,9 @@ NOBODY = "you"  # the user of a history that names none
 _ROW_GROUP = 1 << 20  # rows
 _FIELDS = ("item", "timestamp", "rating")  # of a tuple
 
+# A line of the builder about a table that was given before and is not now, or the reverse.
+_OTHER_TABLE = re.compile(r"^  table-[0-9a-f]{16}\.parquet: was .*\n", re.MULTILINE)
+
 Result = TypeVar("Result")
 
 
@@ -38,6 +43,8 @@ class EventFiles:
 
     def told(self, text: str) -> str:
         """A message without the names of temporary files."""
+        text = _OTHER_TABLE.sub("  tables: their rows are not those that it was made from\n", text, count=1)
+        text = _OTHER_TABLE.sub("", text)
         for path, name in self.names.items():
             text = text.replace(path, name)
         return text
@@ -54,7 +61,8 @@ class EventFiles:
 
 @contextlib.contextmanager
 def event_files(events: Any, columns: Mapping[str, str], name: str = "table") -> Iterator[EventFiles]:
-    """The files of `events`: a path, a table, or a sequence of them; `columns` names columns as in a `BuildConfig`.
+    """The files of `events`: a path, a table, or several of them in order (a list, a tuple, an iterator such as that of
+    `Path.glob`); `columns` names columns as in a `BuildConfig`.
 
     A table is anything with `__arrow_c_stream__`: of pandas, polars, Arrow, DuckDB. Its file lasts as long as the
     block; errors raised inside call it `name`, with a number where there are several.
@@ -62,7 +70,8 @@ def event_files(events: Any, columns: Mapping[str, str], name: str = "table") ->
     Raises ConfigError where something is neither path nor table, where a required column is missing, and where a column
     cannot be written; StorageError where the disk refuses.
     """
-    given = list(events) if isinstance(events, list | tuple) else [events]
+    several = _listed(events)
+    given = [events] if several is None else several
     paths: list[str] = []
     names: dict[str, str] = {}
     with contextlib.ExitStack() as open_:
@@ -80,8 +89,6 @@ def event_files(events: Any, columns: Mapping[str, str], name: str = "table") ->
         try:
             yield files
         except StreamfeatError as error:
-            if not names:
-                raise
             raise type(error)(files.told(str(error))) from None
 
 
@@ -90,17 +97,26 @@ def history_table(history: Any, columns: Mapping[str, str]) -> pa.Table:
     column. Where no column names the user (`columns` may, as in a `BuildConfig`), all rows are of one.
 
     Timestamps are datetimes (UTC where they have no zone), Unix seconds or ISO text. Raises ConfigError for what is
-    neither.
+    neither, and where it is empty.
     """
-    if isinstance(history, list | tuple):
-        rows = [_row(number, row) for number, row in enumerate(history)]
+    given = _listed(history)
+    if given is not None:
+        rows = [_row(number, row) for number, row in enumerate(given)]
         names = dict.fromkeys(name for row in rows for name in row)
         table = _arrow("history", lambda: pa.table({name: [row.get(name) for row in rows] for name in names}))
     else:
         table = _arrow("history", lambda: _stream("history", history).read_all())
+    if not len(table):
+        raise ConfigError("history: is empty; give at least one event")
     if "user" not in columns and column_of(table.column_names, "user") is None:
         table = table.append_column("user", pa.array([NOBODY] * len(table), pa.string()))
     return table
+
+
+def _listed(given: Any) -> list[Any] | None:
+    """What a list, a tuple or an iterator holds; None for all else. Readers of Arrow and open files iterate, too."""
+    is_one = isinstance(given, io.IOBase) or hasattr(given, "__arrow_c_stream__")
+    return list(given) if isinstance(given, list | tuple | Iterator) and not is_one else None
 
 
 def _row(number: int, row: Any) -> Mapping[str, Any]:
@@ -116,9 +132,11 @@ def _row(number: int, row: Any) -> Mapping[str, Any]:
 
 def _stream(name: str, table: Any) -> pa.RecordBatchReader:
     if not hasattr(table, "__arrow_c_stream__"):
+        is_lazy = type(table).__name__ == "LazyFrame"
+        remedy = "give its .collect()" if is_lazy else "convert it, for instance with pyarrow.table"
         raise ConfigError(
             f"{name}: {type(table).__name__} is neither a path nor a table of pandas, polars or Arrow (which have "
-            "__arrow_c_stream__); convert it, for instance with pyarrow.table"
+            f"__arrow_c_stream__), nor a list of these; {remedy}"
         )
     return _arrow(name, lambda: pa.RecordBatchReader.from_stream(table))
 

@@ -52,6 +52,18 @@ def test_a_dataset_says_what_is_in_it(folder: Path) -> None:
         data.history(42)
 
 
+def test_rows_are_taken_by_number(folder: Path) -> None:
+    """As from a list of dicts, whether they stand in memory (items) or are read from a file when asked for (users)."""
+    data = streamfeat.open("data")
+    for rows in (data.items, data.users):
+        every = list(rows)
+        assert rows.columns == list(every[0]) == rows.to_arrow().column_names
+        assert (rows[0], rows[-1], rows[3:7], rows[8:2:-3]) == (every[0], every[-1], every[3:7], every[8:2:-3])
+        assert rows[5:5] == []
+        with pytest.raises(IndexError):
+            rows[len(rows)]
+
+
 def test_a_stream_feeds_a_loop_of_ones_own(folder: Path) -> None:
     """`stream` has a batch size where none is given, and says what it is."""
     stream = streamfeat.open("data").stream(objective="causal")
@@ -137,10 +149,13 @@ def test_a_history_may_be_a_table_rows_or_a_path(folder: Path, tmp_path: Path) -
     data = streamfeat.open("data")
     expected = [(r["item"], r["probability"]) for r in run.recommend(history=path, k=2)]
     assert [(r["item"], r["probability"]) for r in run.recommend(history=rows, k=2)] == expected
+    assert [(r["item"], r["probability"]) for r in run.recommend(history=iter(rows), k=2)] == expected
     assert [(r["item"], r["probability"]) for r in run.recommend(history=pl.DataFrame(rows), k=2)] == expected
     assert len(run.recommend(history=data.history("user4"), k=2)) == 4  # rows of ours are a table, too
     with pytest.raises(ConfigError, match=r"history: row 0 is \('a1',\); give \(item, timestamp\)"):
         run.recommend(history=[("a1",)])
+    with pytest.raises(ConfigError, match="history: is empty"):
+        run.recommend(history=[])
     with pytest.raises(ConfigError, match=r"^history: no column for medium"):
         run.recommend(history=[("a1", 1_400_000_000)])
     with pytest.raises(ConfigError, match="give one of user="):
