@@ -30,13 +30,12 @@ from streamfeat.store.dataset_folder import (
     check_no_links,
     empty_folder,
     has_links,
-    is_being_emptied,
     is_ours,
-    mark,
 )
 from streamfeat.store.files import foreign_names, read_below
 from streamfeat.store.layout import MANIFEST, RECEIPTS, TEMPORARY
 from streamfeat.store.manifest import Manifest, SourceFile, load_manifest
+from streamfeat.store.marker import is_being_emptied, mark
 from streamfeat.store.writer import write_whole
 
 PARTITION_ROWS = 400_000  # input rows of a partition: larger ones leave the cache while they are sorted
@@ -141,7 +140,7 @@ def claim_folder(plan: Plan, *, overwrite: bool) -> Manifest | None:
             return manifest
     if _is_to_go(plan, overwrite=overwrite):
         empty_folder(root)
-    mark(root)
+    mark(root, "dataset")
     write_whole(root, PLAN_FILE, plan.facts.model_dump_json().encode())
     with storage_errors(root):
         (root / RECEIPTS).mkdir(exist_ok=True)

@@ -1,21 +1,17 @@
 """Whose a dataset folder is, and how it is emptied: nothing in a folder of others is changed or removed."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from streamfeat.errors import ConfigError, DamagedError, LockedError, StorageError, StreamfeatError, storage_errors
-from streamfeat.records import parse_object
+from streamfeat.errors import ConfigError, DamagedError, LockedError, StorageError, storage_errors
 from streamfeat.schema import EVENT_FIELDS
 from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
-from streamfeat.store.files import check_link, links_below, read_below, remove
+from streamfeat.store.files import check_link, links_below, remove
 from streamfeat.store.layout import (
     HISTORIES,
     ITEMS,
     MANIFEST,
-    MARKER,
     METADATA,
     RECEIPTS,
     REJECTED,
@@ -24,36 +20,17 @@ from streamfeat.store.layout import (
     WINDOWS,
 )
 from streamfeat.store.live_folders import is_held, remove_folder, run_folders
-from streamfeat.store.manifest import MAX_MANIFEST_BYTES
-from streamfeat.store.writer import write_whole
+from streamfeat.store.marker import document, is_marked, mark
 
 _FOLDERS = (HISTORIES, WINDOWS, RECEIPTS, TEMPORARY)  # that a build makes
 _STORES = {WINDOWS: {"training", "validation"}, HISTORIES: {"offsets", "partition_offsets", *EVENT_FIELDS}}
 
 
-def mark(root: Path, *, emptying: bool = False) -> None:
-    """Write the marker: the folder is a build's, whatever happens next; if `emptying`, what is in it is to go."""
-    write_whole(root, MARKER, json.dumps({"holds": "dataset", "emptying": emptying}).encode() + b"\n")
-
-
 def is_ours(root: Path) -> bool:
     """Whether a build has marked the folder, or a dataset's manifest lies there, even a damaged or a newer one."""
     # The keys: others also name files dataset.json.
-    is_manifest = {"format_version", "fingerprint", "schema"} <= _document(root, MANIFEST).keys()
-    return is_manifest or _document(root, MARKER).get("holds") == "dataset"
-
-
-def is_being_emptied(root: Path) -> bool:
-    """Whether an `--overwrite` was killed before the folder was empty."""
-    return _document(root, MARKER).get("emptying") is True
-
-
-def _document(root: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file; {} where none can be read."""
-    try:
-        return parse_object(read_below(root, name, MAX_MANIFEST_BYTES), name, "")
-    except (OSError, StreamfeatError):
-        return {}
+    is_manifest = {"format_version", "fingerprint", "schema"} <= document(root, MANIFEST).keys()
+    return is_manifest or is_marked(root, "dataset")
 
 
 def has_links(root: Path) -> bool:
@@ -80,7 +57,7 @@ def check_linked_stores(root: Path) -> None:
         check_link(path)
         with storage_errors(path):
             names = {entry.name for entry in path.iterdir() if not TEMPORARY_FILE.fullmatch(entry.name)}
-        attributes = _document(root, f"{store}/{METADATA}").get("attributes")
+        attributes = document(root, f"{store}/{METADATA}").get("attributes")
         is_store = isinstance(attributes, dict) and "medium_offsets" in attributes
         if names and not (is_store and names <= members | {METADATA}):
             raise ConfigError(
@@ -107,7 +84,7 @@ def empty_folder(root: Path) -> None:
     if living := [run.name for run in runs if is_held(run)]:
         raise LockedError(f"{root}: live run {living[0]} trains here; wait for it or stop it")
     with storage_errors(root):
-        mark(root, emptying=True)
+        mark(root, "dataset", emptying=True)
         for run in runs:
             remove_folder(run)
         for name in (MANIFEST, ITEMS, USERS, REJECTED, HISTORIES, WINDOWS, RECEIPTS, TEMPORARY):

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from streamfeat.errors import DamagedError, LockedError, StorageError, storage_errors
+from streamfeat.errors import DamagedError, LockedError, StorageError, StreamfeatError, storage_errors
 
 STEP = re.compile(r"(?!\.{1,2}$)[a-z0-9_.-]{1,64}")  # one step of a name: lower case, no separator, not . or ..
 TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")  # .<name>.<pid>.<uuid>.tmp
@@ -224,6 +224,22 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_ours(folder: Path, ours: re.Pattern[str]) -> None:
+    """Remove from `folder` what has a name of `ours` or was left by a killed writer, then the folder if it is empty.
+
+    What else is in it stays. A link is removed itself; where it may be one, it stays, and the folder behind it.
+    Raises OSError.
+    """
+    if not folder.is_dir() or (folder.is_symlink() and folder.name not in MAY_BE_LINKS):
+        remove(folder)
+        return
+    for entry in folder.iterdir():
+        if ours.fullmatch(entry.name) or TEMPORARY.fullmatch(entry.name):
+            remove(entry)
+    if not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def sweep_temporaries(root: Path, spared: str = "") -> list[str]:
     """Remove what killed writers left below `root`; returns their names. Only for the holder of the build's lock.
 
@@ -260,6 +276,8 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(file, _LOCK_BYTES, 0).decode("utf-8", "replace").strip() or "process unknown"
             raise LockedError(f"{folder}: {holder} {doing} here; wait for it or stop it") from None
+        if not os.fstat(file).st_nlink:  # `made_folder` of another process removed it in between
+            raise LockedError(f"{folder}: another process {doing} here; run the same command again")
         with storage_errors(folder):
             os.truncate(file, 0)
             since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -271,3 +289,21 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
                 os.truncate(file, 0)  # the same bytes in every finished folder
     finally:
         os.close(file)
+
+
+@contextlib.contextmanager
+def made_folder(folder: Path, doing: str) -> Iterator[None]:
+    """Make `folder` and its parents where they are missing, and remove those again that hold nothing but a free lock
+    where something is raised inside. Raises OSError; `doing` is `locked`'s."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError, StreamfeatError):
+            for path in made:
+                if [entry.name for entry in path.iterdir()] == [LOCK]:
+                    with locked(path, doing):
+                        (path / LOCK).unlink()
+                path.rmdir()
+        raise

@@ -34,6 +34,7 @@ from streamfeat.store.files import (
     open_below,
     refuse_link,
     remove,
+    remove_ours,
     rename_durably,
     sweep_temporaries,
     temporary_name,
@@ -232,14 +233,8 @@ def checkpoint_path(run: Path, step: int) -> Path:
 
 
 def remove_checkpoints(run: Path) -> None:
-    """Remove the checkpoints of a run. Of a folder behind a link only these: it stays, and what else is in it."""
-    folder = run / CHECKPOINTS
-    if not folder.is_symlink():
-        remove(folder)
-        return
-    for entry in folder.iterdir():
-        if _NAME.fullmatch(entry.name) or TEMPORARY.fullmatch(entry.name):
-            remove(entry)
+    """Remove the checkpoints of a run, as `remove_ours` does. Raises OSError."""
+    remove_ours(run / CHECKPOINTS, _NAME)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:

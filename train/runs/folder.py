@@ -1,6 +1,7 @@
 """The folder of a run: what it was asked, on which data, and who may go on with it.
 
 RUN/
+  .streamfeat      see store/marker.py; written first
   config.json      see record.py; written before the first step
   dataset/         dataset.json (without receipts) and items.parquet: with a checkpoint, all that the model needs
   metrics.jsonl    see metrics.py
@@ -10,6 +11,7 @@ RUN/
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,10 @@ from typing import Any
 
 from streamfeat.errors import ConfigError, RankError, StreamfeatError, storage_errors
 from streamfeat.records import is_recordable, validated
-from streamfeat.store.files import foreign_names, locked, remove
+from streamfeat.store.files import foreign_names, locked, made_folder, remove, remove_ours
+from streamfeat.store.layout import ITEMS, MANIFEST, MARKER
 from streamfeat.store.manifest import Manifest, load_manifest
+from streamfeat.store.marker import document, is_marked, mark
 from train.config import FREE_ON_RESUME, TrainConfig, new_config
 from train.devices.ranks import World
 from train.runs.checkpoint import BEST, LATEST, Checkpoint, checkpoint_path, remove_checkpoints
@@ -28,9 +32,13 @@ from train.runs.record import RUN_CONFIG, RUN_DATASET, RunRecord, read_items_fil
 TENSORBOARD = "tensorboard"
 BAD_STEPS = "bad-steps.jsonl"
 
-# Beside checkpoints, in the order in which --overwrite deletes them: config.json last, so that a kill in between leaves
-# a run.
-_OURS = (LATEST, BEST, METRICS, BAD_STEPS, TENSORBOARD, RUN_DATASET, RUN_CONFIG)
+# Beside checkpoints and the folders of _OUR_FOLDERS, in the order in which --overwrite deletes them.
+_OUR_FILES = (LATEST, BEST, METRICS, BAD_STEPS, RUN_CONFIG)
+_OUR_FOLDERS = {
+    TENSORBOARD: re.compile(r"events\.out\.tfevents\..+"),  # SummaryWriter's names
+    RUN_DATASET: re.compile("|".join(map(re.escape, (MANIFEST, ITEMS)))),
+}
+_RECORD_KEYS = {name for name, field in RunRecord.model_fields.items() if field.is_required()}
 
 
 def _nothing() -> None:
@@ -72,13 +80,10 @@ def open_run(
     manifest = load_manifest(dataset)
     if not is_recordable(str(dataset.resolve())):
         raise ConfigError(f"{str(dataset)!r}: a path that is no UTF-8 cannot be recorded; rename the folder")
+    new = None if resume else _new_config(given)
     with storage_errors(path):
         _check_ours(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except (FileNotFoundError, NotADirectoryError, FileExistsError):
-            raise ConfigError(f"{path}: no folder can be made here; give another one for the run") from None
-    with locked(path, "trains"):
+    with _made(path), locked(path, "trains"):
         resumed = (path / RUN_CONFIG).exists()
         if resumed and not resume and not overwrite:
             raise ConfigError(
@@ -89,16 +94,17 @@ def open_run(
             record = read_record(path)
             _check_same_data(path, record, dataset, manifest)
             config = resumed_config(path, record.train, given)
+            _check_live(config, given)
         else:
             resumed = False
-            config = new_config(given)
-        _check_live(config, given)
+            config = new or _new_config(given)
         read_items_file(dataset, manifest)
         has_begun = False
 
         def begin() -> None:
             nonlocal has_begun
             has_begun = True
+            mark(path, "run")
             if not resumed:
                 _clear(path)
             write_record(path, dataset, manifest, config)
@@ -109,6 +115,9 @@ def open_run(
             # What made no step leaves no run behind: the corrected command is not another run's.
             if has_begun and not resumed and not _has_stepped(path):
                 _clear(path)
+                with storage_errors(path):
+                    if foreign_names(path) == [MARKER]:
+                        remove(path / MARKER)
             raise
 
 
@@ -204,6 +213,24 @@ def _has_stepped(path: Path) -> bool:
     return (path / METRICS).exists() and (path / METRICS).stat().st_size > 0
 
 
+@contextlib.contextmanager
+def _made(path: Path) -> Iterator[None]:
+    """The folder of the run, as `made_folder` makes it."""
+    with contextlib.ExitStack() as made:
+        with storage_errors(path):
+            try:
+                made.enter_context(made_folder(path, "trains"))
+            except (FileNotFoundError, NotADirectoryError, FileExistsError):
+                raise ConfigError(f"{path}: no folder can be made here; give another one for the run") from None
+        yield
+
+
+def _new_config(given: Mapping[str, Any]) -> TrainConfig:
+    config = new_config(given)
+    _check_live(config, given)
+    return config
+
+
 def _check_live(config: TrainConfig, given: Mapping[str, Any]) -> None:
     """Refuse options of live training without it: a forgotten --live would train on stored packings."""
     if not config.live and (names := sorted(name for name in given if name.startswith("live_"))):
@@ -216,20 +243,23 @@ def _check_ours(path: Path) -> None:
         return
     if not path.is_dir():
         raise ConfigError(f"{path}: is a file; give a folder for the run")
-    names = foreign_names(path)
-    foreign = [name for name in names if name != RUN_DATASET]  # written before config.json
-    if foreign and RUN_CONFIG not in names:
+    foreign = foreign_names(path)
+    # Runs of earlier versions have no marker. Others also name files config.json: ours has these keys.
+    is_run = is_marked(path, "run") or document(path, RUN_CONFIG).keys() >= _RECORD_KEYS
+    if foreign and not is_run:
         raise ConfigError(
-            f"{path}: is not empty and holds no run ({RUN_CONFIG} is missing, {foreign[0]} is there); "
+            f"{path}: is not empty and holds no run ({foreign[0]} is there); "
             "give an empty or new folder (nothing was changed)"
         )
 
 
 def _clear(path: Path) -> None:
-    """Delete what a run wrote, and nothing else."""
+    """Delete what a run wrote but the marker, and nothing else: a kill in between leaves a folder of ours."""
     with storage_errors(path):
         remove_checkpoints(path)
-        for name in _OURS:
+        for name, ours in _OUR_FOLDERS.items():
+            remove_ours(path / name, ours)
+        for name in _OUR_FILES:
             remove(path / name)
 
 

@@ -1,5 +1,6 @@
 """The folder of a run: whose it is, what may go on in it, and what is refused with both values."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from edited_manifests import edit_manifest
 
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, LockedError, StreamfeatError
+from streamfeat.store.files import locked
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
 from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig, new_config
@@ -144,7 +146,8 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path, t
         assert not opened.resumed
         assert (run / "metrics.jsonl").exists()  # until nothing stands in the new run's way
         opened.begin()
-    assert sorted(path.name for path in run.iterdir()) == [".lock", "config.json", "dataset", "notes.txt"]
+    names = [".lock", ".streamfeat", "config.json", "dataset", "notes.txt"]
+    assert sorted(path.name for path in run.iterdir()) == names
     assert read_record(run).train.seed == 4
 
 
@@ -165,6 +168,79 @@ def test_a_folder_of_something_else_is_left_alone(
         assert [path.name for path in folder.iterdir()] == [name]
     with pytest.raises(ConfigError, match="is a file"):
         start(tiny_dataset, tmp_path / "thesis.tex/thesis.tex")
+
+
+@pytest.mark.parametrize("config", ['{"model_type": "bert"}', "no JSON", None])
+def test_another_program_s_model_folder_is_no_run(tmp_path: Path, tiny_dataset: Path, config: str | None) -> None:
+    """Others have a config.json, a `checkpoints` and a `dataset`, too: nothing of theirs is removed or replaced."""
+    folder = tmp_path / "hf"
+    for name in ("model.safetensors", "checkpoints/mine.pt", "dataset/mine.csv"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("mine")
+    if config is not None:
+        (folder / "config.json").write_text(config)
+    else:
+        shutil.rmtree(folder / "checkpoints")
+        (folder / "model.safetensors").unlink()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for flags in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(ConfigError, match="is not empty and holds no run"):
+            list(train_steps(tiny_dataset, folder, TINY, **flags))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("proof", [".streamfeat", "config.json"])
+def test_the_marker_or_the_record_makes_a_folder_a_run(tmp_path: Path, tiny_dataset: Path, proof: str) -> None:
+    """The marker is written first; runs of earlier versions have none, and get one."""
+    run = tmp_path / "run"
+    start(tiny_dataset, run)
+    assert json.loads((run / ".streamfeat").read_text())["holds"] == "run"
+    for name in {".streamfeat", "config.json"} - {proof}:
+        (run / name).unlink()
+    with open_run(tiny_dataset, run, {}, overwrite=True) as opened:
+        opened.begin()
+    assert {".streamfeat", "config.json"} <= {path.name for path in run.iterdir()}
+
+
+def test_overwriting_leaves_what_is_not_ours_in_a_run_s_folders(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Only names that a run gives are removed there."""
+    run = tmp_path / "run"
+    start(tiny_dataset, run, seed=3)
+    ours = ("checkpoints/step-00000007/state.json", "tensorboard/events.out.tfevents.1.host.1.0")
+    mine = ("checkpoints/mine.pt", "checkpoints/step-7/x", "dataset/mine.csv", "tensorboard/mine.png")
+    for name in (*ours, *mine):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("old")
+    with open_run(tiny_dataset, run, {}, overwrite=True) as opened:
+        opened.begin()
+    assert [name for name in (*ours, *mine) if (run / name).exists()] == list(mine)
+
+
+@pytest.mark.parametrize("name", ["run", "a/b/run"])
+def test_a_refused_run_leaves_no_folder(tmp_path: Path, tiny_dataset: Path, name: str) -> None:
+    """Neither where options are refused, nor where the data is, nor the memory; a folder that was there stays."""
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_dataset, damaged)
+    (damaged / "items.parquet").write_bytes(b"")
+    before = sorted(tmp_path.iterdir())
+    calls: tuple[tuple[Path, dict[str, Any]], ...] = (
+        (tiny_dataset, {"width": 10**9}), (tiny_dataset, {"live_workers": 2}), (damaged, {}),
+    )  # fmt: skip
+    for dataset, given in calls:
+        with pytest.raises(StreamfeatError):
+            start(dataset, tmp_path / name, **given)
+        assert sorted(tmp_path.iterdir()) == before
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(StreamfeatError):
+        start(tiny_dataset, tmp_path / name, width=10**9)
+    assert list((tmp_path / name).iterdir()) == []
+
+
+def test_a_lock_whose_folder_was_removed_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes would hold two locks of one name: the file is removed between opening and locking it."""
+    monkeypatch.setattr("fcntl.flock", lambda *_: (tmp_path / ".lock").unlink())
+    with pytest.raises(LockedError, match="run the same command again"), locked(tmp_path, "trains"):
+        pass
 
 
 def test_resuming_nothing_starts_a_run(tmp_path: Path, tiny_dataset: Path) -> None:
