@@ -18,6 +18,7 @@ from streamfeat import BuildConfig
 from streamfeat.builder.coordinator import Build, build_shards
 from streamfeat.builder.plan import Plan, plan_facts
 from streamfeat.progress import Note
+from streamfeat.store.receipts import TablesReceipt
 from streamfeat.workers.pool import WorkerPool
 
 
@@ -100,7 +101,7 @@ def test_what_a_worker_was_writing_when_it_was_killed_is_gone_before_the_stage_e
     tasks = [FaultyTask(number=n, fault="killed in a write" if n == 1 else "", times=1) for n in range(3)]
     half_files = []
     with WorkerPool(execute, 2) as pool:
-        for step in Build(plan, pool).stage("windows", "windows", tasks, [1] * 3):
+        for step in Build(plan, pool).stage(TablesReceipt, "windows", "windows", tasks, [1] * 3):
             if isinstance(step, Note):
                 half_files = list((tmp_path / "windows.zarr").iterdir())
     assert len(half_files) == 1
