@@ -15,8 +15,7 @@ from streamfeat.call_options import given_path, takes_fields_of
 from streamfeat.config import BuildConfig, Objective
 from streamfeat.errors import ConfigError
 from streamfeat.events.table_files import event_files
-from streamfeat.export import Finished as Exported
-from streamfeat.export import export_steps
+from streamfeat.export import Exported, export_steps
 from streamfeat.plain_text import harmless
 from streamfeat.progress_bars import events_of
 from streamfeat.records import validated

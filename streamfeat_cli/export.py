@@ -17,7 +17,7 @@ from streamfeat_cli.options import Options
 from streamfeat_cli.signals import said_how_to_go_on
 
 if TYPE_CHECKING:
-    from streamfeat.export.export import Finished
+    from streamfeat.export.export import Exported
 
 
 class ExportOptions(AskedConfig):
@@ -58,7 +58,7 @@ def export_features(
     return "train", dataset, "RUN"
 
 
-def _summary(dataset: Path, finished: "Finished") -> dict[str, Any]:
+def _summary(dataset: Path, finished: "Exported") -> dict[str, Any]:
     values = asdict(finished)
     values = {name.removeprefix("num_") if name != "num_bytes" else name: x for name, x in values.items()}
     values = {"dataset": str(dataset), "result": values.pop("note"), "features": str(values.pop("dest")), **values}

@@ -65,7 +65,7 @@ WINDOW_RUN = 4  # consecutive window tasks that a worker takes at once: neighbou
 
 
 @dataclass(frozen=True)
-class Finished:
+class Built:
     """The end of a build."""
 
     manifest: Manifest
@@ -79,8 +79,8 @@ Step = Generator[Progress | Note, None, list[ReceiptT]]
 
 def build_steps(
     events: Sequence[str], out: str | Path, config: BuildConfig, *, workers: int = 1, overwrite: bool = False
-) -> Generator[Note | Progress | Finished]:
-    """Build, or finish building, the dataset `out` from event files; yields progress, at last a `Finished`.
+) -> Generator[Note | Progress | Built]:
+    """Build, or finish building, the dataset `out` from event files; yields progress, at last a `Built`.
 
     Raises the errors of `streamfeat.errors` for all that a user can fix. May be called again after any
     interruption: what is committed is not done again.
@@ -107,7 +107,7 @@ def build_steps(
             manifest = yield from build.windows((yield from build.histories()))
             note = "built"
         _clear_temporary(plan.root, manifest)
-        finished = Finished(manifest, note, build.seconds, pool.peak_memory)
+        finished = Built(manifest, note, build.seconds, pool.peak_memory)
     # Told when lock and workers are gone: who hears it may stop listening at once.
     yield finished
 
@@ -119,7 +119,7 @@ def build_shards(events: Sequence[str], out: str | Path, *, workers: int = 1, **
     """
     config = validated(BuildConfig, options, "build_shards")
     *_, finished = build_steps(events, out, config, workers=workers)
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, Built)
     return finished.manifest
 
 

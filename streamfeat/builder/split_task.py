@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamfeat.builder.numbering import ItemCoder
 from streamfeat.builder.tasks import SplitTask, rejected_file, spill_file
 from streamfeat.events.batches import EventBatch, Rejected
-from streamfeat.events.reader import read_batches
+from streamfeat.events.event_reader import read_batches
 from streamfeat.kernels.draws import PARTITION_OF_USER, draw_state
 from streamfeat.kernels.scatter import counting_sort, partition_of_ints, partition_of_texts, scatter_rows
 from streamfeat.schema import PLANNED

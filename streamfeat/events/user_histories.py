@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError, StreamfeatError
 from streamfeat.events.batches import EventBatch, Ids, Rejected
+from streamfeat.events.event_reader import read_batches
 from streamfeat.events.formats import recognise
-from streamfeat.events.reader import read_batches
 from streamfeat.events.scratch import scratch_folder
 from streamfeat.events.source import Source
 from streamfeat.events.splits import plan_splits

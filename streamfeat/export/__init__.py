@@ -3,6 +3,6 @@
 The door of h5py. The command line and `streamfeat.dataset` import it. It writes below DEST, in processes of `workers`.
 """
 
-from streamfeat.export.export import Finished, export_steps
+from streamfeat.export.export import Exported, export_steps
 
-__all__ = ["Finished", "export_steps"]
+__all__ = ["Exported", "export_steps"]

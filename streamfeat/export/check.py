@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from streamfeat.errors import DamagedError
+from streamfeat.export.export_task import hdf5_file
 from streamfeat.export.features import CAUSAL
 from streamfeat.export.hdf5 import read_attributes
-from streamfeat.export.shards import hdf5_file
 from streamfeat.records import parse_object
 from streamfeat.store.codecs import CRC_BYTES, index_bytes
 from streamfeat.store.files import read_below

@@ -20,9 +20,9 @@ import numpy as np
 from streamfeat.config import MaskPolicy, Objective, SplitName, StreamConfig, check_workers
 from streamfeat.errors import ConfigError, DamagedError, StorageError, refusal, require_extra, storage_errors
 from streamfeat.export.check import check_files, check_group
+from streamfeat.export.export_task import FEATURES, Export, ExportTask, hdf5_file, run_export
 from streamfeat.export.features import causal_spec, token_specs
 from streamfeat.export.hdf5 import read_attributes
-from streamfeat.export.shards import FEATURES, Export, ExportTask, hdf5_file, run_export
 from streamfeat.progress import Note, Progress
 from streamfeat.records import parse_object, read_back, validated
 from streamfeat.store.dataset_folder import nothing_removed
@@ -37,7 +37,7 @@ PLAN_FILE = "export.json"  # what is being exported, in the hidden folder
 
 
 @dataclass(frozen=True)
-class Finished:
+class Exported:
     """The end of an export."""
 
     dest: Path
@@ -60,8 +60,8 @@ def export_steps(
     seed: int = 0,
     workers: int = 1,
     hdf5: bool = False,
-) -> Generator[Progress | Note | Finished]:
-    """Write the features of an objective, of the packing that `epoch` reads, in stored order; at last a `Finished`.
+) -> Generator[Progress | Note | Exported]:
+    """Write the features of an objective, of the packing that `epoch` reads, in stored order; at last an `Exported`.
 
     seed: the run's: masks, and which told times are hidden. Validation always has packing 0 and the masks of epoch 0.
     hdf5: one file per shard in `dest` instead of Zarr arrays.
@@ -91,7 +91,7 @@ def export_steps(
             work.publish()
             note, peak_memory = "exported", pool.peak_memory
     num_bytes = sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())
-    yield Finished(dest, note, work.counts.windows, work.num_shards, num_bytes, time.monotonic() - started, peak_memory)
+    yield Exported(dest, note, work.counts.windows, work.num_shards, num_bytes, time.monotonic() - started, peak_memory)
 
 
 def _resolved(path: str | Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamfeat.errors import StreamfeatError
 from streamfeat.live.live_source import LiveSource
-from streamfeat.live.producers import Producers
+from streamfeat.live.producer_processes import Producers
 from streamfeat.progress import Note
 from streamfeat.store.manifest import Manifest
 

@@ -12,7 +12,7 @@ from streamfeat.errors import ConfigError, StorageError
 from streamfeat.live.folder import RUN_FILE, read_run
 from streamfeat.live.positions import Positions, RankRecord, publish
 from streamfeat.live.schedule import Need, Schedule
-from streamfeat.live.shards import Commits, forget_claim, remove_packing, remove_shard
+from streamfeat.live.shard_files import Commits, forget_claim, remove_packing, remove_shard
 from streamfeat.store.layout import WINDOWS
 from streamfeat.store.manifest import Manifest
 from streamfeat.store.reader import ArrayReader

@@ -17,7 +17,7 @@ from streamfeat.errors import ConfigError, StorageError
 from streamfeat.live.folder import LiveRun, RunWatch, read_run
 from streamfeat.live.positions import Positions
 from streamfeat.live.schedule import Need, Schedule, fixed_bytes, max_shard_bytes, packing_bytes
-from streamfeat.live.shards import Commits, claimed, packing_folder, remove_shard
+from streamfeat.live.shard_files import Commits, claimed, packing_folder, remove_shard
 from streamfeat.packings.plan_windows import read_extents, window_tasks
 from streamfeat.packings.window_task import WindowTask
 from streamfeat.packings.windows import commit_window, lay_window, window_specs

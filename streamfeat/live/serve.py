@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamfeat.live.folder import clean_up, living_runs
-from streamfeat.live.producers import Producers
+from streamfeat.live.producer_processes import Producers
 from streamfeat.progress import Note, Progress
 from streamfeat.store.manifest import load_manifest
 
@@ -14,14 +14,14 @@ LOOK_S = 0.2  # how often to look for a run, and after the producers
 
 
 @dataclass(frozen=True)
-class Finished:
+class Served:
     """The run has ended, and with it the work."""
 
     run_id: str
     num_shards: int  # that were written for it
 
 
-def serve(root: Path, workers: int) -> Iterator[Note | Progress | Finished]:
+def serve(root: Path, workers: int) -> Iterator[Note | Progress | Served]:
     """Write for the newest living run on the dataset `root`, with `workers` processes, until it ends.
 
     Runs on other data are named and left alone. Raises what `load_manifest` and `Producers.poll` raise.
@@ -40,7 +40,7 @@ def serve(root: Path, workers: int) -> Iterator[Note | Progress | Finished]:
             time.sleep(LOOK_S)
     clean_up(root)
     yield Note(f"run {folder.name} has ended; {num_shards:,} shards written")
-    yield Finished(folder.name, num_shards)
+    yield Served(folder.name, num_shards)
 
 
 def _progress(num_shards: int) -> Progress:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamfeat.config import BuildConfig
+from streamfeat.events.event_reader import Ids, Rejected, plan_splits, read_batches
 from streamfeat.events.formats import Source, recognise
-from streamfeat.events.reader import Ids, Rejected, plan_splits, read_batches
 from streamfeat.schema import STATUSES
 
 

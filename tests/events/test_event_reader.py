@@ -16,8 +16,8 @@ from reference_lines import GOOD, line_code, lines_of
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import DataError
+from streamfeat.events.event_reader import plan_splits, read_batches
 from streamfeat.events.formats import recognise
-from streamfeat.events.reader import plan_splits, read_batches
 from streamfeat.kernels.lines import MAX_LINE_LEN
 
 IDS = [

@@ -15,8 +15,8 @@ from read_all import Row, read_all
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError, StreamfeatError
+from streamfeat.events.event_reader import plan_splits, read_batches
 from streamfeat.events.formats import expand, read_titles, recognise
-from streamfeat.events.reader import plan_splits, read_batches
 
 MOVIETWEETINGS = Path(__file__).parents[3] / "shared/data/movietweetings"
 

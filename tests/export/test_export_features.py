@@ -22,7 +22,7 @@ from reference_build import draw
 from streamfeat import WindowStream, load_manifest
 from streamfeat.builder.coordinator import Progress, build_shards
 from streamfeat.errors import ConfigError, DamagedError, LockedError, MissingExtraError, StorageError
-from streamfeat.export import Finished, export_steps
+from streamfeat.export import Exported, export_steps
 from streamfeat.store.files import locked
 
 Arrays = dict[str, NDArray[Any]]
@@ -57,9 +57,9 @@ def exported(dataset: Path) -> Path:
     return dataset.parent / "features"
 
 
-def export(dataset: Path, dest: Path, **options: Any) -> Finished:
+def export(dataset: Path, dest: Path, **options: Any) -> Exported:
     *_, finished = export_steps(dataset, dest, **({"objective": "causal", "seed": 3} | options))
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, Exported)
     return finished
 
 
@@ -202,7 +202,7 @@ def test_two_workers_write_what_one_writes(dataset: Path, tmp_path: Path) -> Non
     progress = [step for step in steps if isinstance(step, Progress)]
     windows = load_manifest(dataset).splits["training"].windows
     assert (progress[0].done, progress[-1].done, progress[-1].total) == (0, windows, windows)
-    assert isinstance(steps[-1], Finished)
+    assert isinstance(steps[-1], Exported)
     assert steps[-1].num_bytes == sum(path.stat().st_size for path in (tmp_path / "two").rglob("*") if path.is_file())
     assert steps[-1].num_shards > 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
@@ -436,7 +436,7 @@ def test_what_a_lost_worker_left_is_not_published(dataset: Path, exported: Path,
     (tmp_path / f".out.export/features/user/c/1/.0.1.{'0' * 32}.tmp").write_bytes(b"half")
     *_, finished = steps
     assert digests(dest) == digests(exported)
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, Exported)
     assert finished.num_bytes == sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())
 
 

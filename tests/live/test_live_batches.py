@@ -13,7 +13,7 @@ from streamfeat import load_manifest
 from streamfeat.errors import ConfigError, DamagedError, StorageError
 from streamfeat.live.live_source import LiveSource
 from streamfeat.live.producer import produce
-from streamfeat.live.producers import Producers
+from streamfeat.live.producer_processes import Producers
 
 
 @pytest.mark.parametrize(

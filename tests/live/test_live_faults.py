@@ -36,9 +36,9 @@ from streamfeat.live.folder import RunWatch, living_runs, read_run, start_run
 from streamfeat.live.live_source import LiveSource
 from streamfeat.live.positions import Positions, RankRecord, publish
 from streamfeat.live.producer import Held, Produced, produce
-from streamfeat.live.producers import Producers
+from streamfeat.live.producer_processes import Producers
 from streamfeat.live.schedule import least_disk_bytes
-from streamfeat.live.serve import Finished, serve
+from streamfeat.live.serve import Served, serve
 from streamfeat.progress import Note, Progress
 
 
@@ -298,7 +298,7 @@ def test_serving_waits_for_a_run_joins_it_and_ends_with_it(built: Path, root: Pa
         served = next(event for event in events if isinstance(event, Progress) and event.done >= 13)
         assert served == Progress("live", 13, None, "shards")
         live = read_live(root, folder, epochs=1, producers=0)
-    assert list(events)[-1] == Finished(folder.name, 13)
+    assert list(events)[-1] == Served(folder.name, 13)
     assert_same(live[0], read_built(built, epochs=1))
 
 
