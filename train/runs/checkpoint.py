@@ -43,6 +43,7 @@ from streamfeat.store.receipts import FileRecord
 from streamfeat.store.writer import write_whole
 from streamfeat.stream.stream import StreamState
 from train.config import TrainConfig
+from train.runs.optimizer_state import optimizer_tensors, restore_optimizer
 from train.runs.standing import Standing
 
 CHECKPOINTS = "checkpoints"
@@ -90,7 +91,7 @@ class Checkpoint:
         """
         try:
             model.load_state_dict(self.weights)
-            _restore_optimizer(model, optimizer, self.optimizer)
+            restore_optimizer(model, optimizer, self.optimizer)
         except (RuntimeError, ValueError) as error:
             raise DamagedError(f"{self.path}: holds the weights of another model ({error}); {_REMEDY}") from None
 
@@ -266,7 +267,7 @@ def _best_step(standing: Standing) -> int | None:
 def _write(folder: Path, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     files = (
         write_whole(folder, _MODEL, _tensor_bytes(model.state_dict())),
-        write_whole(folder, _OPTIMIZER, _tensor_bytes(_optimizer_tensors(model, optimizer))),
+        write_whole(folder, _OPTIMIZER, _tensor_bytes(optimizer_tensors(model, optimizer))),
         write_whole(folder, _STATE, state.model_dump_json(indent=1).encode()),
     )
     write_whole(folder, _MANIFEST, _Manifest(files=files).model_dump_json(indent=1).encode())
@@ -297,36 +298,3 @@ def _read(folder: Path, name: str) -> bytes:
 
 def _tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-
-
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """`<parameter name>.<entry>` → tensor. A parameter that never had a gradient has no entry."""
-    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-    return {
-        f"{names[parameter]}.{entry}": value
-        for parameter, entries in optimizer.state.items()
-        for entry, value in entries.items()
-    }
-
-
-def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    ordered = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-    entries: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        name, _, entry = key.rpartition(".")
-        entries.setdefault(name, {})[entry] = value
-    # Through load_state_dict, which knows on which device each entry belongs.
-    state = {index: entries[name] for index, name in enumerate(ordered) if name in entries}
-    parameters = dict(model.named_parameters())
-    for name in entries:
-        _check_entries(name, entries[name], parameters.get(name))
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _check_entries(name: str, entries: Mapping[str, Tensor], parameter: Tensor | None) -> None:
-    """Raise ValueError where these cannot be what AdamW holds of `parameter`: torch itself looks at no shape."""
-    shapes = {entry: tuple(value.shape) for entry, value in entries.items()}
-    expected = None if parameter is None else tuple(parameter.shape)
-    if expected is None or shapes != {"exp_avg": expected, "exp_avg_sq": expected, "step": ()}:
-        raise ValueError(f"optimizer state of {name!r} has the shapes {shapes}, the parameter has {expected}")

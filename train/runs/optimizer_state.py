@@ -1,0 +1,40 @@
+"""AdamW's state as named tensors: how it goes into a checkpoint and comes back, checked against the model."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """`<parameter name>.<entry>` → tensor. A parameter that never had a gradient has no entry."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[parameter]}.{entry}": value
+        for parameter, entries in optimizer.state.items()
+        for entry, value in entries.items()
+    }
+
+
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Load what `optimizer_tensors` gave. Raises ValueError where the tensors cannot be those of `model`."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    ordered = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+    entries: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, _, entry = key.rpartition(".")
+        entries.setdefault(name, {})[entry] = value
+    # Through load_state_dict, which knows on which device each entry belongs.
+    state = {index: entries[name] for index, name in enumerate(ordered) if name in entries}
+    parameters = dict(model.named_parameters())
+    for name in entries:
+        _check_entries(name, entries[name], parameters.get(name))
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _check_entries(name: str, entries: Mapping[str, Tensor], parameter: Tensor | None) -> None:
+    """Raise ValueError where these cannot be what AdamW holds of `parameter`: torch itself looks at no shape."""
+    shapes = {entry: tuple(value.shape) for entry, value in entries.items()}
+    expected = None if parameter is None else tuple(parameter.shape)
+    if expected is None or shapes != {"exp_avg": expected, "exp_avg_sq": expected, "step": ()}:
+        raise ValueError(f"optimizer state of {name!r} has the shapes {shapes}, the parameter has {expected}")
