@@ -1,4 +1,4 @@
-"""From a log of watch histories to a trained sequence model.
+"""Builds datasets of watch histories and trains sequence models on them.
 
     import streamfeat
     data = streamfeat.build("ratings.csv", "data", window_len=512)
@@ -6,11 +6,11 @@
     run.evaluate().to_frame()
     run.recommend(user="42", k=10).to_frame()
 
-`build` and `open` give a `Dataset`, `train` and `open_run` a `TrainedRun`; `WindowStream` and
-`streamfeat.torch.WindowDataset` feed a loop of your own. The names that end in `_steps` are the same calls as
-generators: they yield their progress and show nothing. docs/python.md tells more.
+`build` and `open` return a `Dataset`, `train` and `open_run` a `TrainedRun`. `WindowStream` and
+`streamfeat.torch.WindowDataset` give batches for your own training loop. The names that end in `_steps` are the same
+calls as generators: they yield their progress and print nothing. See docs/python.md.
 
-`import streamfeat` is light: Numba, Zarr, DuckDB, Arrow and torch load when they are first needed.
+`import streamfeat` is fast: Numba, Zarr, DuckDB, Arrow and torch are imported when they are first needed.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,7 @@ __all__ = [
     "verify_steps",
 ]
 
-# Where a public name is defined, and as what.
+# Public name → (module that defines it, its name there).
 _HOMES = {
     "BuildConfig": ("streamfeat.config", "BuildConfig"),
     "Dataset": ("streamfeat.dataset", "Dataset"),
@@ -95,7 +95,7 @@ def __getattr__(name: str) -> Any:
     if module.startswith("train."):
         from streamfeat.trainer import load_trainer
 
-        load_trainer()  # a script of the user's own may be called train.py
+        load_trainer()  # the user's own script may be called train.py
     return getattr(import_module(module), attribute)
 
 

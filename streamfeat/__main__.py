@@ -1,4 +1,4 @@
-"""`python -m streamfeat COMMAND …`: the command line, by the interpreter that is meant."""
+"""`python -m streamfeat COMMAND …`: the command line, run by this Python."""
 
 if __name__ == "__main__":
     from streamfeat_cli import main

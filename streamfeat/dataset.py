@@ -1,4 +1,4 @@
-"""Python's way to a dataset: `build` makes one, `open_dataset` opens one, `Dataset` answers what is in it."""
+"""Datasets in Python: `build` makes one, `open_dataset` opens one, `Dataset` gives access to its content."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -28,7 +28,7 @@ from streamfeat.store.tables import USER_SCHEMA, check_table, read_item_columns,
 from streamfeat.store.verify import Problem, verify_steps
 from streamfeat.stream.stream import WindowStream
 
-_NAMED = 3  # users in a message
+_NAMED = 3  # a message lists at most so many users
 
 
 @takes_fields_of(BuildConfig)
@@ -41,18 +41,17 @@ def build(
     progress: bool | None = None,
     **options: Any,
 ) -> "Dataset":
-    """Build the dataset `out` from `events` and open it; what is there already is not made again.
+    """Build the dataset `out` from `events` and open it. Parts that are already built are kept.
 
         data = streamfeat.build("ratings.csv", "data", window_len=512)
 
-    events: a path, a table (pandas, polars, Arrow), or a list of these; columns are known by their names.
-    workers: processes. More than one need `if __name__ == "__main__":` around the call in a script, since each of them
-    imports the script; a notebook needs nothing.
-    progress: False shows nothing, True bars, None bars in a terminal and in a notebook; warnings are always
-    shown.
+    events: a path, a table (pandas, polars, Arrow), or a list of these. Columns are recognised by their names.
+    workers: number of processes. With more than one, a script must call this below `if __name__ == "__main__":`,
+    because each process imports the script. A notebook does not need it.
+    progress: True shows bars, False only warnings, None bars in a terminal or notebook.
     options: the fields of `BuildConfig`, such as window_len, split, packings, min_item_events, columns.
 
-    Raises ConfigError, DataError and the other errors of `streamfeat.errors`, which say what to do.
+    Raises ConfigError, DataError and the other errors of `streamfeat.errors`; their messages say what to do.
     """
     config, root = validated(BuildConfig, options, "build"), given_path("out", out)
     with event_files(events, config.columns) as files:
@@ -62,7 +61,7 @@ def build(
 
 
 def open_dataset(path: str | PathLike[str]) -> "Dataset":
-    """Open the dataset at `path`. Raises ConfigError where there is none, DamagedError where it cannot be read."""
+    """Open the dataset at `path`. Raises ConfigError if there is none, DamagedError if it cannot be read."""
     return Dataset(path)
 
 
@@ -79,15 +78,14 @@ class Dataset:
 
     @cached_property
     def items(self) -> Rows:
-        """Every item: id (dense, as in batches), medium, raw_id, events, title, targets (training events, by which
-        popularity is counted). Raises DamagedError."""
+        """Every item: id (dense, as in batches), medium, raw_id, events, title, targets (training events that are not
+        planned). Raises DamagedError."""
         table = self._item_table
         return Rows(f"{self.path}: {len(table):,} items", table)
 
     @cached_property
     def users(self) -> Rows:
-        """Every user: id (dense), raw_id, split, events, how many of them train and how many validate. Raises
-        DamagedError."""
+        """Every user: id (dense), raw_id, split, events, training_events, validation_events. Raises DamagedError."""
         check_table(self.path, USERS, self.manifest.digests_of(USERS))
 
         def read(first: int, last: int) -> pa.Table:
@@ -97,12 +95,12 @@ class Dataset:
 
     def history(self, user: str | int) -> Rows:
         """All events of the user with this raw id, oldest first: item (raw id), medium, title, timestamp (UTC), rating,
-        status, completion. Raises ConfigError where there is no such user, DamagedError."""
+        status, completion. Raises ConfigError if there is no such user, DamagedError."""
         table = self.history_table(user)
         return Rows(f"{self.path}: user {user}, {len(table):,} events", table)
 
     def history_table(self, user: str | int) -> pa.Table:
-        """The same as a table of Arrow."""
+        """The same as `history`, as an Arrow table."""
         place = pc.index(self._user_ids, pa.scalar(str(user))).as_py()
         if place < 0:
             some = ", ".join(repr(name) for name in self._user_ids.slice(0, _NAMED).to_pylist())
@@ -121,27 +119,28 @@ class Dataset:
         })  # fmt: skip
 
     def stream(self, *, objective: Objective, batch_windows: int = 32, **options: Any) -> WindowStream:
-        """Shuffled batches for a loop of your own; `options` are those of `WindowStream`: split, seed, threads, …
+        """Shuffled batches for your own training loop. `options` are those of `WindowStream`: split, seed, threads, …
 
-        For torch's DataLoader there is `streamfeat.torch.WindowDataset`.
+        For torch's DataLoader, use `streamfeat.torch.WindowDataset`.
         """
         return WindowStream(self.path, objective=objective, batch_windows=batch_windows, **options)
 
     def verify(self, *, progress: bool | None = None) -> Rows:
-        """Recompute every checksum; a row for each problem, none where the dataset is sound. A `foreign` file harms no
-        reader, all else is damage."""
+        """Recompute every checksum. Returns a row for each problem, none if the dataset is sound. A problem of the kind
+        `foreign` (an unknown file) does not matter to readers; all others are damage."""
         found = events_of(verify_steps(self.path), progress)
         return _problems(f"{self.path}: {len(found)} problems" if found else f"{self.path}: sound", found)
 
     def repair(self, *, progress: bool | None = None) -> Rows:
-        """Make damaged and missing windows anew; a row for each such file. Raises DamagedError where damage stays."""
+        """Write damaged and missing windows again. Returns a row for each such file. Raises DamagedError if other
+        damage stays."""
         made = [step.file for step in events_of(repair_steps(self.path), progress) if isinstance(step, Repaired)]
         return Rows(f"{self.path}: sound, {len(made)} files repaired", pa.table({"file": pa.array(made, pa.string())}))
 
     def export(
         self, dest: str | PathLike[str], *, objective: Objective, progress: bool | None = None, **options: Any
     ) -> Exported:
-        """Write what a model would see and be asked as plain arrays to `dest`; `options` are those of `export_steps`:
+        """Write the inputs and targets of a model as plain arrays to `dest`. `options` are those of `export_steps`:
         mask_policy, split, epoch, seed, workers, hdf5."""
         (done,) = events_of(export_steps(self.path, given_path("dest", dest), objective=objective, **options), progress)
         return done

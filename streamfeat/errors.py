@@ -1,7 +1,7 @@
-"""Every error that a user can fix: one class per remedy, each with its exit code.
+"""Every error that a user can fix: one class for each kind of remedy, with its exit code.
 
-A message says what went wrong, where, what was found, and what to do. Exit code 1 is left to bugs, which
-keep their traceback; 130 and 143 to signals.
+A message says what went wrong, where, what was found, and what to do. Exit code 1 is for bugs, which show their
+traceback; 130 and 143 are for signals.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 class StreamfeatError(Exception):
-    """An error that the user can fix. Never raised itself: its subclasses say which remedy."""
+    """An error that the user can fix. Only its subclasses are raised; they stand for the kinds of remedy."""
 
     exit_code = 1
 
@@ -43,7 +43,7 @@ class LockedError(StreamfeatError):
 
 
 class StorageError(StreamfeatError):
-    """The disk or the network refused: make space, grant access, try again."""
+    """The disk or the network does not work as needed: free space, grant access, try again."""
 
     exit_code = 6
 
@@ -61,7 +61,7 @@ class DivergedError(StreamfeatError):
 
 
 class RankError(StreamfeatError):
-    """Another training process ended or cannot be reached: see what it said, then resume."""
+    """Another training process ended or cannot be reached: read its message, then resume."""
 
     exit_code = 6
 
@@ -73,7 +73,7 @@ class MissingExtraError(StreamfeatError):
 
 
 def require_extra(module: str, extra: str, what: str) -> None:
-    """Raise MissingExtraError where `module` is not installed, which `what` needs and the extra `extra` installs."""
+    """Raises MissingExtraError if `module` is not installed. `what` needs it, and the extra `extra` installs it."""
     if importlib.util.find_spec(module) is None:
         home = Path(__file__).parents[1]
         is_checkout = (home / "pyproject.toml").exists()
@@ -98,11 +98,11 @@ _REMEDIES = {
 
 
 def refusal(error: OSError, where: Path) -> StreamfeatError:
-    """What to raise where the system refused: names `where` and the remedy."""
+    """The error to raise for an OSError at `where`. Its message names the place and the remedy."""
     if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return DamagedError(
-            f"{where}: a symbolic link stands on the way, or a file where a folder belongs (or the reverse); "
-            "links are never followed: remove it, then restore the file or build again"
+            f"{where}: a part of this path is a symbolic link, which is not followed, or a file instead of a folder, "
+            "or a folder instead of a file; remove it, then restore the file or build again"
         )
     remedy = _REMEDIES.get(error.errno or 0, "check the disk, then try again")
     return StorageError(f"{where}: {error.strerror or error}; {remedy}")
@@ -110,7 +110,7 @@ def refusal(error: OSError, where: Path) -> StreamfeatError:
 
 @contextlib.contextmanager
 def storage_errors(where: Path) -> Iterator[None]:
-    """Raise the `refusal` of what the system refuses inside; a missing file passes as it is."""
+    """Turns an OSError inside the block into its `refusal`. FileNotFoundError is not changed."""
     try:
         yield
     except FileNotFoundError:

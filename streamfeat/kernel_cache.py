@@ -1,9 +1,8 @@
-"""Where Numba keeps compiled kernels, on machines where neither the package's folder nor HOME can be written.
+"""Finds a folder for compiled kernels, even if neither the package's folder nor HOME is writable.
 
-Numba looks for a folder that it can write, in this order: NUMBA_CACHE_DIR, `__pycache__` beside the kernels, the
-user's cache folder; without any it refuses to import a kernel. `find_cache` adds a fourth place, a private folder
-below the temporary directory. Numba unpickles what it finds there, so a folder that somebody else made or can write
-is never used.
+Numba takes the first writable folder of these: NUMBA_CACHE_DIR, `__pycache__` next to the kernels, the user's cache
+folder. Without one, importing a kernel fails. `find_cache` adds a fourth place, a private folder below the temporary
+directory. Numba unpickles files of its cache, so a folder that another user made or can write is never used.
 """
 
 import atexit
@@ -17,15 +16,15 @@ from pathlib import Path
 
 from streamfeat.errors import storage_errors
 
-VARIABLE = "NUMBA_CACHE_DIR"  # processes that are started from here inherit it
+VARIABLE = "NUMBA_CACHE_DIR"  # child processes inherit it
 _BESIDE_KERNELS = Path(__file__).parent / "kernels" / "__pycache__"
 
 
 def find_cache() -> Path:
-    """The folder for compiled kernels; called before Numba is imported.
+    """The folder for compiled kernels. Must be called before Numba is imported.
 
-    Where that is the private folder, NUMBA_CACHE_DIR is set to it and one warning says so. Raises StorageError where
-    the temporary directory cannot be written either.
+    If it is the private folder, this sets NUMBA_CACHE_DIR and logs a warning. Raises StorageError if the temporary
+    directory is not writable either.
     """
     usual = [_BESIDE_KERNELS, *_users_cache()]
     if given := os.environ.get(VARIABLE):
@@ -36,17 +35,19 @@ def find_cache() -> Path:
     folder = private_folder(Path(tempfile.gettempdir()))
     os.environ[VARIABLE] = str(folder)
     logging.getLogger("streamfeat").warning(
-        "compiled kernels are kept in %s, since none of these can be written: %s (set %s to choose a folder)",
-        folder, ", ".join(map(str, usual)), VARIABLE,
-    )  # fmt: skip
+        "compiled kernels are kept in %s, because none of these is writable: %s (set %s to choose a folder)",
+        folder,
+        ", ".join(map(str, usual)),
+        VARIABLE,
+    )
     return folder
 
 
 def private_folder(parent: Path) -> Path:
-    """This user's folder of mode 0700 below `parent`, made where it is missing.
+    """This user's folder of mode 0700 below `parent`; created if missing.
 
-    Where its name is taken by anything that others made or can write, a new folder for this process alone, removed at
-    its end.
+    If another user made or can write the file or folder of this name, returns a new folder for this process only, which
+    is removed when the process ends.
     """
     folder = parent / f"streamfeat-numba-{os.geteuid()}"
     with storage_errors(folder):
@@ -60,12 +61,12 @@ def private_folder(parent: Path) -> Path:
 
 
 def _is_private(folder: Path) -> bool:
-    found = folder.lstat()  # of a link itself: where it leads is somebody else's choice
+    found = folder.lstat()  # does not follow a link: another user may have made it
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 def _users_cache() -> list[Path]:
-    """Numba's, one folder at most: some users of containers have no home."""
+    """Numba's cache folder of the user; [] if the user has no home, as in some containers."""
     place = "~/Library/Caches" if sys.platform == "darwin" else os.environ.get("XDG_CACHE_HOME", "~/.cache")
     try:
         return [Path(place).expanduser() / "numba"]
@@ -74,7 +75,7 @@ def _users_cache() -> list[Path]:
 
 
 def _is_writable(folder: Path) -> bool:
-    """As Numba finds out: by making the folder and a file in it."""
+    """Checks like Numba: creates the folder and a file in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

@@ -1,11 +1,11 @@
-"""What every long call tells while it goes on. The library yields these and prints nothing."""
+"""The messages that every long call yields while it runs. The library prints nothing."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something the user should read; a `warning` is something that went wrong."""
+    """A text for the user. `warning`: something went wrong."""
 
     text: str
     warning: bool = False
@@ -13,10 +13,10 @@ class Note:
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` units of a stage are done; no `total`: nobody knows yet how many there will be."""
+    """`done` of `total` units of a stage are done. `total` is None while it is unknown."""
 
     stage: str
     done: int
     total: int | None
     unit: str
-    detail: str = ""  # what else to show beside the bar, such as the loss
+    detail: str = ""  # more text to show next to the bar, such as the loss

@@ -1,6 +1,6 @@
-"""How long calls are shown while they go on: a bar for each stage on standard error, notes in between. Door of rich.
+"""Shows the progress of long calls on standard error: a bar for each stage, and notes. Only this module uses rich.
 
-The command line and Python's calls use the same loop; nothing else in the library prints.
+The command line and the calls from Python use the same loop. Nothing else in the library prints.
 """
 
 import importlib.util
@@ -20,16 +20,18 @@ PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 class PlainConsole(Console):
-    """Prints texts as they are: no markup, no emoji codes, nothing that steers the terminal. Standard error that cannot
-    be written ends no work: nothing more is said there."""
+    """Prints texts as they are: without markup, emoji codes and characters that control the terminal.
+
+    If standard error cannot be written, it prints nothing more there, and the work continues.
+    """
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(harmless(text), **{**options, "markup": False, "emoji": False})
 
     def on_broken_pipe(self) -> None:
-        raise  # as any other error: rich would end the process
+        raise  # handled like any other error; rich would end the process
 
-    def __exit__(self, *error: object) -> None:  # where rich writes
+    def __exit__(self, *error: object) -> None:  # here rich writes its output
         try:
             super().__exit__(*error)
         except OSError:
@@ -48,9 +50,9 @@ def shown(
     quiet: bool = False,
     warnings_only: bool = False,
 ) -> Iterator[T]:
-    """Show the notes and the progress of a long call; yields whatever else it yields.
+    """Shows the notes and the progress of a long call, and yields all its other results.
 
-    `notes` is a list that takes the notes as well. `quiet` shows nothing.
+    If given, the list `notes` gets the notes, too. `quiet` shows nothing.
     """
     bars = rich.Progress(
         rich.TextColumn("{task.description:>12}"),
@@ -74,7 +76,7 @@ def shown(
                 yield step
             elif not quiet and not warnings_only:
                 if not rows:
-                    bars.start()  # not before there is something to do
+                    bars.start()  # with the first progress
                 if step.stage not in rows:
                     rows[step.stage] = bars.add_task(
                         step.stage, total=step.total, completed=step.done, unit=step.unit, detail="", first=step.done
@@ -86,7 +88,7 @@ def shown(
 
 
 class _Rate(rich.ProgressColumn):
-    """Units a second since the bar appeared."""
+    """Units per second since the bar appeared."""
 
     def render(self, task: rich.Task) -> Text:
         rate = (task.completed - task.fields["first"]) / max(task.finished_time or task.elapsed or 0, 1e-3)
@@ -94,7 +96,7 @@ class _Rate(rich.ProgressColumn):
 
 
 def print_note(note: Note) -> None:
-    """One line on standard error; warnings are marked."""
+    """Prints one line on standard error. Warnings begin with `warning:`."""
     if note.warning:
         err.print(f"warning: {note.text}", style="yellow", **PLAIN)
     else:
@@ -108,21 +110,21 @@ def events_of(
     *,
     quiet: bool = False,
 ) -> list[T]:
-    """What a call of Python's waits for: all that `steps` yields beside notes and progress, which are shown meanwhile.
+    """Runs `steps` to the end, shows its notes and progress, and returns its other results.
 
-    progress: True shows bars and notes, False warnings alone, None what fits: bars in a terminal and in a notebook.
-    `notes` and `quiet` as in `shown`. Whatever ends it, what `steps` holds is let go of at once.
+    progress: True shows bars and notes, False only warnings, None bars and notes in a terminal or notebook, otherwise
+    warnings. `notes` and `quiet` as in `shown`. Closes `steps` in any case.
     """
     try:
         return list(shown(steps, notes, quiet=quiet, warnings_only=not _is_seen(progress)))
     finally:
-        if isinstance(steps, Generator):  # a notebook keeps the traceback, and with it the frames that hold the steps
+        if isinstance(steps, Generator):  # a notebook keeps the traceback, whose frames would keep the generator open
             steps.close()
 
 
 def _is_seen(progress: bool | None) -> bool:
     if progress is not None:
         return progress
-    if err.is_jupyter:  # where rich's bars are widgets
+    if err.is_jupyter:  # there rich shows bars as widgets
         return importlib.util.find_spec("ipywidgets") is not None
     return err.is_terminal

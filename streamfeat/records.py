@@ -1,4 +1,4 @@
-"""The one way in which anything is read from a file: frozen pydantic records that refuse unknown keys."""
+"""Reads records from JSON files, always in this way: frozen pydantic models that reject unknown keys."""
 
 import difflib
 import json
@@ -14,16 +14,16 @@ from streamfeat.errors import ConfigError, DamagedError, FormatVersionError
 
 
 class Frozen(BaseModel):
-    """Base of every record that is read back from a file: immutable, strict about unknown keys."""
+    """Base of every record that is read back from a file: immutable, rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    # Of a record that says in which format it is: the key that does, and the highest number that is known here.
+    # For a record with a format number: its key, and the highest number that this version reads.
     known_format: ClassVar[tuple[str, int] | None] = None
 
 
 def is_recordable(path: str) -> bool:
-    """Whether a record can hold a path: JSON has no other bytes than UTF-8."""
+    """Whether a record can hold a path: JSON can hold only UTF-8."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
@@ -31,7 +31,7 @@ def is_recordable(path: str) -> bool:
     return True
 
 
-_SHOWN = 9  # complaints of one file
+_SHOWN = 9  # most errors of one file in a message
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -43,10 +43,10 @@ def read_back(
     remedy: str,
     check: Callable[[dict[str, Any]], None] | None = None,
 ) -> ModelT:
-    """The record that the file `where` holds, of which `data` are the bytes (`store.files.read_below` reads them).
+    """The record in the file `where`, whose bytes are `data` (read by `store.files.read_below`).
 
-    `check` sees the JSON values as they stand there, once their format is known, and may take some away. Raises
-    DamagedError, with `where` and `remedy`, for all that is no such record, FormatVersionError for a newer format.
+    `check`, if given, gets the JSON values after their format was checked, and may remove some. Raises DamagedError,
+    with `where` and `remedy`, if `data` is not such a record, FormatVersionError for a newer format.
     """
     values = parse_object(data, where, remedy)
     if check is not None:
@@ -59,10 +59,10 @@ def read_back(
 
 
 def parse_object(data: bytes, where: str | Path, remedy: str) -> dict[str, Any]:
-    """The JSON object that `data` holds as UTF-8.
+    """The JSON object in `data`, in UTF-8.
 
-    Raises DamagedError, with `where` and `remedy`, for all else: other encodings, other JSON, deeper nesting and longer
-    numbers than Python takes, half a surrogate pair (which no text file and no terminal can hold).
+    Otherwise raises DamagedError, with `where` and `remedy`: for other encodings, other JSON, too deep nesting, too
+    long numbers, and half a surrogate pair (which text files and terminals cannot hold).
     """
     try:
         values = json.loads(data.decode("utf-8"))
@@ -71,15 +71,15 @@ def parse_object(data: bytes, where: str | Path, remedy: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{where}: not readable as JSON ({error}); {remedy}") from None
     if not isinstance(values, dict):
-        raise DamagedError(f"{where}: not readable: holds no JSON object; {remedy}")
+        raise DamagedError(f"{where}: not readable: does not hold a JSON object; {remedy}")
     return values
 
 
 def validated(model: type[ModelT], values: Any, where: str | Path, *, strict: bool = False) -> ModelT:
-    """`model(**values)`, its complaints turned into one `ConfigError` that names `where` and the remedy.
+    """`model(**values)`, with its errors as one `ConfigError` that names `where` and the remedy.
 
-    An unknown key is answered with the closest known one. `strict` takes no value of another type for one of its own.
-    Raises FormatVersionError where the values say that they are in a newer format.
+    For an unknown key the error names the closest known one. With `strict`, values are not converted to another type.
+    Raises FormatVersionError if the values have a newer format number.
     """
     _refuse_newer(model, values, where)
     try:
@@ -100,12 +100,12 @@ def _refuse_newer(model: type[BaseModel], values: Any, where: str | Path) -> Non
     found = values.get(key)
     if isinstance(found, int) and found > known:
         raise FormatVersionError(
-            f"{where}: written in format {found}, this streamfeat reads up to {known}; upgrade streamfeat"
+            f"{where}: written in format {found}, but this streamfeat reads up to {known}; upgrade streamfeat"
         )
 
 
 def unknown_key(where: str | Path, name: str, key: str, known: Iterable[str]) -> str:
-    """What to say of the key `key`, shown as `name`, that is none of the `known` ones: the closest of them, or all."""
+    """The message for the unknown key `key`, shown as `name`. It names the closest of the `known` keys, or all."""
     close = difflib.get_close_matches(key, sorted(known), n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
     return f"{where}: unknown key {name!r}; {hint}"
@@ -117,7 +117,7 @@ def _complaint(model: type[BaseModel], where: str | Path, error: Any) -> str:
         *path, key = error["loc"]
         return unknown_key(where, name, str(key), _known_keys(model, path))
     message = error["msg"].removeprefix("Value error, ")
-    if not name:  # a rule over several fields: the message names them, and the input is all of them
+    if not name:  # a rule about several fields: the message names them
         return f"{where}: {message}"
     return f"{where}: {name}: {message} (got {reprlib.repr(error['input'])})"
 

@@ -1,4 +1,4 @@
-"""`Rows`: what a call returns that is a table. Printed in a few lines; pandas, Arrow or JSON where they are wanted."""
+"""`Rows`: the result of calls that return a table. It prints a few lines and converts to pandas, Arrow or JSON."""
 
 import html
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ import pyarrow as pa
 from streamfeat.errors import require_extra
 from streamfeat.plain_text import aligned, harmless
 
-_PRINTED = 10  # rows
+_PRINTED = 10  # most printed rows
 
 Read = Callable[[int, int], pa.Table]
 
@@ -53,13 +53,13 @@ class Rows:
         return self._read(0, self._num_rows)
 
     def to_frame(self) -> Any:
-        """All rows as a `pandas.DataFrame`. Raises MissingExtraError where pandas is not installed."""
+        """All rows as a `pandas.DataFrame`. Raises MissingExtraError if pandas is not installed."""
         require_extra("pandas", "pandas", "to_frame()")
         return self.to_arrow().to_pandas()
 
     def to_dict(self) -> dict[str, Any]:
-        """Values that JSON takes: column → values, times as Unix seconds; of an evaluation and of recommendations the
-        object that `--json` prints (docs/evaluate.md, docs/recommend.md)."""
+        """JSON values: column → values, with times as Unix seconds. For an evaluation or recommendations, the object
+        that `--json` prints (docs/evaluate.md, docs/recommend.md)."""
         if self._json is not None:
             return self._json
         table = self.to_arrow()
@@ -93,7 +93,7 @@ class Rows:
         return "\n".join([harmless(self._title), *aligned(rows), *([more] if more else [])])
 
     def _repr_html_(self) -> str:
-        """For notebooks: everything is escaped, since ids and titles come from files."""
+        """For notebooks. Everything is escaped, because ids and titles come from files."""
         rows, more = self._first_rows()
         head = "".join(f"<th>{_html(name)}</th>" for name in (rows[0] if rows else ()))
         body = "".join(f"<tr>{''.join(f'<td>{_html(text)}</td>' for text in row.values())}</tr>" for row in rows)
@@ -101,7 +101,7 @@ class Rows:
         return f"<div><p>{_html(self._title)}</p>{table}<p>{_html(more)}</p></div>"
 
     def _first_rows(self) -> tuple[list[dict[str, str]], str]:
-        """The first rows as texts, without columns that are empty in all of them; and how many more there are."""
+        """The first rows as texts, without columns that are empty in all of them; and a line if there are more rows."""
         table, more = self._printed, ""
         if table is None:
             table = self._read(0, min(_PRINTED, self._num_rows))

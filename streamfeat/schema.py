@@ -1,6 +1,6 @@
-"""The one table of token fields: names, dtypes, special tokens and how values are stored.
+"""The table of token fields: names, dtypes, special tokens and how values are stored.
 
-Everything else (store, kernels, stream, model) reads shapes, dtypes and pads from here.
+All other modules (store, kernels, stream, model) take shapes, dtypes and pads from here.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ NO_VALUE = 255  # the uint8 code of a missing rating or completion
 
 
 class SpecialTokens(NamedTuple):
-    """The four values that follow an integer field's n ordinary ones."""
+    """The four special values of an integer field. They follow its n ordinary values."""
 
     cls: int
     pad: int
@@ -39,9 +39,9 @@ def special_tokens(num_values: int) -> SpecialTokens:
 
 
 class FloatCode(Frozen):
-    """How a float column lies on disk: uint8 codes where its levels allow it exactly, else float32.
+    """How a float column is stored: as uint8 codes if these are exact for all its values, otherwise as float32.
 
-    A code c means c · scale_factor, 255 means missing: the CF convention, which xarray decodes by itself.
+    A code c means c · scale_factor; 255 means missing. This is the CF convention, which xarray decodes by itself.
     """
 
     dtype: Literal["uint8", "float32"]
@@ -49,12 +49,12 @@ class FloatCode(Frozen):
 
     @classmethod
     def of_levels(cls, levels: Sequence[float] | None) -> "FloatCode":
-        """The code for the distinct values `levels` (finite, float32), None where they were too many."""
+        """The code for the distinct values `levels` (finite, float32); None means that there are too many."""
         if levels is not None:
             values = np.asarray(levels, np.float32)
             for scale in (1.0, 0.5, 0.25, 0.2, 0.1, 0.125, 0.05, 0.01):
                 codes = np.rint(values.astype(np.float64) / scale)
-                # Exact in float32 and in float64: readers of CF attributes choose either.
+                # Must be exact in float32 and in float64: readers of CF attributes use one or the other.
                 exact32 = codes.astype(np.float32) * np.float32(scale) == values
                 exact64 = (codes * scale).astype(np.float32) == values
                 if np.all(exact32 & exact64 & (codes >= 0) & (codes < NO_VALUE)):
@@ -62,7 +62,7 @@ class FloatCode(Frozen):
         return cls(dtype="float32")
 
     def encode(self, values: NDArray[np.float32]) -> NDArray[Any]:
-        """Values (NaN where missing) as stored."""
+        """The stored form of values (NaN if missing)."""
         if self.dtype == "float32":
             return values
         codes = np.full(values.shape, NO_VALUE, np.uint8)
@@ -77,7 +77,7 @@ class FloatCode(Frozen):
         return table
 
     def decode(self, stored: NDArray[Any]) -> NDArray[np.float32]:
-        """Stored values as float32, NaN where missing."""
+        """Stored values as float32, NaN if missing."""
         return self.decode_table()[stored] if self.dtype == "uint8" else stored.astype(np.float32)
 
     @property
@@ -98,13 +98,13 @@ class TokenField:
 
     name: str
     dtype: np.dtype[Any]
-    cls: float | int  # stored value on a CLS token; `user` has the user's own instead
-    pad: float | int  # stored value on a PAD token, and the array's fill value
+    cls: float | int  # stored value of a CLS token; but in `user` a CLS token has the user's id
+    pad: float | int  # stored value of a PAD token, and the array's fill value
     attributes: dict[str, Any]
 
 
 class Schema(Frozen):
-    """What the arrays of one dataset hold; enough to read them."""
+    """The description of a dataset's arrays. It is enough to read them."""
 
     media: tuple[str, ...]
     medium_offsets: tuple[int, ...]  # items of medium m are medium_offsets[m] .. medium_offsets[m + 1] - 1
@@ -114,7 +114,7 @@ class Schema(Frozen):
     time_origin: int  # Unix seconds of the earliest kept event
     rating: FloatCode
     completion: FloatCode
-    rating_max: float  # largest rating of a kept event, 0 where there is none
+    rating_max: float  # largest rating of a kept event; 0 without ratings
 
     @property
     def num_items(self) -> int:
@@ -142,7 +142,7 @@ class Schema(Frozen):
         return special_tokens(len(self.media))
 
     def attributes(self) -> dict[str, Any]:
-        """What a group says of its arrays: which ids are which medium's, and what counts from where."""
+        """The attributes of a Zarr group: the ids of each medium, the sizes, and the origin of times."""
         return {
             "media": list(self.media),
             "medium_offsets": list(self.medium_offsets),
@@ -153,10 +153,8 @@ class Schema(Frozen):
         }
 
     def token_fields(self) -> tuple[TokenField, ...]:
-        """The stored fields in order, from which every array of `windows.zarr` is made."""
-        item, user, position, status = (
-            self.item_tokens, self.user_tokens, self.position_tokens, self.status_tokens,
-        )  # fmt: skip
+        """The stored fields in order. Each is an array of `windows.zarr`."""
+        item, user, position, status = self.item_tokens, self.user_tokens, self.position_tokens, self.status_tokens
         return (
             _integer("item", "uint16" if self.num_items + 4 < 2**16 else "uint32", item,
                      "dense item id over all media; medium m holds medium_offsets[m] to medium_offsets[m+1]-1"),

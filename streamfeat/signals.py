@@ -1,4 +1,4 @@
-"""What a signal does: it ends a process by an exception, so that every `finally` runs, or asks its work to stop."""
+"""Handlers of signals: they end a process by an exception, so that every `finally` runs, or ask its work to stop."""
 
 import contextlib
 import os
@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 _AGAIN_S = 0.05
-# Within so many seconds a second signal is the same wish: a terminal and torchrun both pass Ctrl-C on.
+# Two signals within so many seconds count as one: a terminal and torchrun both pass on one Ctrl-C.
 _SAME_WISH_S = 1.0
 
 
 def exit_by(number: int, frame: FrameType | None, code: int) -> None:
-    """Raise SystemExit(`code`) from the handler of signal `number`, which came while `frame` ran.
+    """Raises SystemExit(`code`) in the handler of signal `number`, which arrived while `frame` ran.
 
-    Twice it has the signal come once more, a moment later: in an import, since the start of an extension module that
-    is interrupted may abort the process (DuckDB's does), and where Python finds nobody to raise it to, as in a callback
-    from C (numba's compiler has one): it would print the exception and go on as if nothing had been said.
+    In two cases the signal is sent again a moment later. During an import, because an exception while an extension
+    module is initialised may abort the process (as with DuckDB). And in a callback from C (as in Numba's compiler),
+    where Python cannot raise the exception: it would only print it and continue.
     """
     if _is_importing(frame):
         _come_again(number)
@@ -47,12 +47,12 @@ def _is_importing(frame: FrameType | None) -> bool:
 def _come_again(number: int) -> None:
     timer = threading.Timer(_AGAIN_S, signal.raise_signal, [number])
     timer.daemon = True
-    with contextlib.suppress(RuntimeError):  # no thread starts in an interpreter that is ending, as it should
+    with contextlib.suppress(RuntimeError):  # the interpreter is already ending, so it cannot start a thread
         timer.start()
 
 
 def end_at_once(number: int) -> None:
-    """End this process by signal `number`."""
+    """Ends this process by signal `number`."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
@@ -64,15 +64,17 @@ def stop_on_signals(
     *,
     at_once: Callable[[int], None] = end_at_once,
 ) -> Iterator[list[tuple[int, float]]]:
-    """Signals that asked the work inside to stop, and when; what it does then is `say`, told on standard error unless
-    empty. A later one ends it `at_once`."""
+    """Yields a list of the received signals and their times; the work in the block should check it and stop.
+
+    The first signal prints `say` on standard error, unless it is empty. A later one calls `at_once`.
+    """
     received: list[tuple[int, float]] = []
 
     def note(number: int, frame: object) -> None:
         if received and time.monotonic() - received[0][1] > _SAME_WISH_S:
             at_once(number)
         if say and not received:
-            with contextlib.suppress(OSError):  # a log that cannot be written ends no run
+            with contextlib.suppress(OSError):  # a run must not end because standard error is closed
                 os.write(2, f"\n{say}; once more to quit at once\n".encode())
         received.append((number, time.monotonic()))
 
@@ -86,9 +88,10 @@ def stop_on_signals(
 
 @contextlib.contextmanager
 def stop_on_interrupt(say: str) -> Iterator[Callable[[], bool]]:
-    """The same for Ctrl-C in a script or a notebook: gives whether it was pressed. A later one is a KeyboardInterrupt.
+    """The same for Ctrl-C in a script or a notebook. Yields a function that returns whether Ctrl-C was pressed. A later
+    Ctrl-C raises KeyboardInterrupt.
 
-    Signals reach the main thread alone: elsewhere nothing changes.
+    Python handles signals only in the main thread. In other threads this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -1,4 +1,4 @@
-"""`WindowDataset`: a `WindowStream` for those who read through PyTorch's own DataLoader."""
+"""`WindowDataset`: a `WindowStream` for PyTorch's own DataLoader."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -19,7 +19,7 @@ from streamfeat.stream.stream import StreamState, WindowStream
 
 
 class DatasetState(Frozen):
-    """Where a dataset stands. At the end of its epoch an iteration is over, while a bare stream would go on."""
+    """The position of a dataset. Unlike a stream, it also knows its epoch: an iteration ends with the epoch."""
 
     known_format = ("format", 1)
 
@@ -29,21 +29,21 @@ class DatasetState(Frozen):
 
 
 class WindowDataset(IterableDataset[dict[str, Tensor]]):
-    """Shuffled batches of windows as dicts of tensors, which live on; one batch an item.
+    """Shuffled batches of windows as dicts of tensors, which stay valid. One item is one batch.
 
         dataset = WindowDataset("data", objective="causal", batch_windows=64, threads=2)
         for epoch in range(3):
             for batch in DataLoader(dataset, batch_size=None):
                 batch["item"], batch["target_item"]  # (rows, window_len)
 
-    The batches are those of `WindowStream` with the same arguments. An iteration is one epoch, and the next one is
-    the next epoch, also where this one is left early; the first after `load_state_dict` is the rest of the saved
-    one. Validation is the same in every epoch. An iteration ends the one before.
+    The batches are those of `WindowStream` with the same arguments. Each iteration is one epoch; the next iteration is
+    the next epoch, even if this one is not finished. The first iteration after `load_state_dict` is the rest of the
+    saved epoch. Validation is the same in every epoch. A new iteration ends the one before.
 
-    `num_workers=1` reads in a process of its own (`persistent_workers=True` spares starting it for each epoch);
-    more are refused, since threads share the work better. torchdata's StatefulDataLoader resumes exactly, with 0
-    workers and with 1: the batches that it delivered count, not those that were prefetched. Of several ranks, each
-    makes a dataset of its own.
+    With `num_workers=1` a separate process reads (with `persistent_workers=True` it is not started again for each
+    epoch). More workers are an error, because threads share the work better. torchdata's StatefulDataLoader resumes
+    exactly, with 0 workers and with 1: it counts delivered batches, not prefetched ones. Each rank needs its own
+    dataset.
     """
 
     def __init__(
@@ -59,14 +59,15 @@ class WindowDataset(IterableDataset[dict[str, Tensor]]):
         world_size: int | None = None,
         threads: int = 1,
     ) -> None:
-        """Open the dataset at `path`. Arguments and errors are those of `WindowStream`.
+        """Opens the dataset at `path`. Arguments and errors are those of `WindowStream`.
 
-        rank, world_size: both or neither; by default torch.distributed's where it is initialised, else 0 of 1.
+        rank, world_size: both or neither. The default comes from torch.distributed if it is initialised, otherwise 0
+        of 1.
         """
         if (rank is None) != (world_size is None):
             raise ConfigError(
-                f"WindowDataset: rank is {rank} and world_size is {world_size}; give both, or neither to have those "
-                "of torch.distributed"
+                f"WindowDataset: rank is {rank} and world_size is {world_size}; give both, or neither to take them "
+                "from torch.distributed"
             )
         if rank is None:
             joined = dist.is_available() and dist.is_initialized()
@@ -76,28 +77,28 @@ class WindowDataset(IterableDataset[dict[str, Tensor]]):
             "seed": seed, "split": split, "rank": rank, "world_size": world_size, "threads": threads,
         }  # fmt: skip
         self._open()
-        # Where the next iteration begins (epoch, position, packings), and whether a worker made the last one. In
-        # shared memory: workers come and go with each epoch, and what begins in one must be known to the next.
+        # The start of the next iteration (epoch, position, packings), and whether a worker made the last one. In shared
+        # memory, because each epoch may have new workers, which must continue where the last ones ended.
         self._next = _shared(torch.tensor([0, 0, self._stream.state_dict()["packings"], False]))
         self._epoch = 0
 
     @property
     def manifest(self) -> Manifest:
-        """What the dataset holds: schema, counts, loss scales."""
+        """The dataset's manifest: schema, counts, loss scales."""
         return self._stream.manifest
 
     def __len__(self) -> int:
-        """Batches of an epoch, on every rank the same."""
+        """Batches of an epoch; the same on every rank."""
         return self._stream.steps_per_epoch
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         worker = get_worker_info()
         if worker is not None and worker.num_workers > 1:
             raise ConfigError(
-                f"WindowDataset: num_workers is {worker.num_workers}, and each worker would read everything; give "
+                f"WindowDataset: num_workers is {worker.num_workers}, but each worker would read everything; give "
                 f"DataLoader num_workers=0 or 1, and WindowDataset threads={worker.num_workers} to read faster"
             )
-        if self._process != os.getpid():  # a forked worker leaves alone what its parent has open
+        if self._process != os.getpid():  # a forked worker must not use the files that its parent has open
             self._open()
         self._go_to_next()
         end = (self._epoch + 1) * len(self)
@@ -105,21 +106,21 @@ class WindowDataset(IterableDataset[dict[str, Tensor]]):
         return _as_tensors(iter(self._stream)) if self._stream.position < end else iter(())
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes up again: JSON-able, counts the batches that were delivered.
+        """The state for `load_state_dict`: JSON values; it counts delivered batches.
 
-        Raises ConfigError where a DataLoader's worker reads: it has prefetched more than was delivered.
+        Raises ConfigError if a DataLoader's worker reads, because it has prefetched more than was delivered.
         """
         if self._next[3] and get_worker_info() is None:
             raise ConfigError(
-                "WindowDataset: a DataLoader's worker reads, and what was delivered of it is not known here; take the "
-                "state of torchdata's StatefulDataLoader, or read with num_workers=0"
+                "WindowDataset: a DataLoader's worker reads, so the number of delivered batches is not known here; use "
+                "the state of torchdata's StatefulDataLoader, or read with num_workers=0"
             )
         return {"format": 1, "epoch": self._epoch, "stream": self._stream.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration be what was left of the saved one, on any rank and world size.
+        """Makes the next iteration the rest of the saved one, with any rank and world size.
 
-        Raises ConfigError where it is no state, or the state of another dataset or stream: both values are named.
+        Raises ConfigError if `state` is not a state, or with both values if it belongs to another dataset or stream.
         """
         saved = validated(DatasetState, state, "WindowDataset state")
         first, position = saved.epoch * len(self), saved.stream.position
@@ -128,7 +129,7 @@ class WindowDataset(IterableDataset[dict[str, Tensor]]):
             self._go_to_next()
             raise ConfigError(
                 f"WindowDataset state: position {position} is not in epoch {saved.epoch}, batches {first} to "
-                f"{first + len(self)}; load a state as `state_dict` gave it"
+                f"{first + len(self)}; load an unchanged state from `state_dict`"
             )
         self._next.copy_(torch.tensor([saved.epoch, position, saved.stream.packings, False]))
         self._go_to_next()

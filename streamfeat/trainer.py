@@ -1,7 +1,7 @@
-"""Where `import train` leads: to the trainer that lies beside `streamfeat`, whatever else has this name.
+"""Makes `import train` import the trainer next to `streamfeat`, even if another module has this name.
 
-`train.py` is what most people call a script of their own, and Python looks in the script's folder first. Whoever
-imports from `train` calls `load_trainer` before.
+Many people call their own script `train.py`, and Python searches the script's folder first. Call `load_trainer` before
+any import from `train`.
 """
 
 import importlib.util
@@ -14,10 +14,10 @@ _HOME = Path(__file__).resolve().parents[1] / "train"
 
 
 def load_trainer() -> None:
-    """From now on `import train` gives streamfeat's trainer in this process; light, torch loads later.
+    """Makes `import train` give streamfeat's trainer in this process. Fast: torch is not imported yet.
 
-    A script called `train.py` that runs as the main program stays what it is. Raises ConfigError where another module
-    called `train` was imported before, or where the trainer is not installed.
+    A script called `train.py` that runs as the main program is not affected. Raises ConfigError if another module
+    called `train` was imported before, or if the trainer is not installed.
     """
     loaded = sys.modules.get("train")
     if loaded is not None:
@@ -27,7 +27,7 @@ def load_trainer() -> None:
         "train", _HOME / "__init__.py", submodule_search_locations=[str(_HOME)]
     )
     if spec is None or spec.loader is None or not (_HOME / "__init__.py").exists():
-        raise ConfigError(f"the trainer is not where it belongs, {_HOME}: install streamfeat again")
+        raise ConfigError(f"the trainer is not in its folder, {_HOME}: install streamfeat again")
     module = importlib.util.module_from_spec(spec)
     sys.modules["train"] = module
     try:
@@ -40,6 +40,6 @@ def load_trainer() -> None:
 def _check_is_ours(file: str | None) -> None:
     if file is None or Path(file).resolve().parent != _HOME:
         raise ConfigError(
-            f"a module called train was imported before, from {file or 'a plain folder'}, and streamfeat's "
-            f"trainer ({_HOME}) has this name: rename that module, or run it as a program instead of importing it"
+            f"a module called train was imported before, from {file or 'a plain folder'}, but streamfeat's trainer "
+            f"({_HOME}) has this name, too: rename that module, or run it as a program instead of importing it"
         )

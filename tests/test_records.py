@@ -75,7 +75,7 @@ def test_what_is_no_json_is_damage(data: bytes) -> None:
 @pytest.mark.parametrize("text", ["[]", "3", "null", '"format"', "true"])
 def test_what_is_no_object_is_damage(text: str) -> None:
     """JSON, but no record."""
-    with pytest.raises(DamagedError, match=rf"^a/file\.json: not readable: holds no JSON object; {REMEDY}$"):
+    with pytest.raises(DamagedError, match=rf"^a/file\.json: not readable: does not hold a JSON object; {REMEDY}$"):
         read(text)
 
 
@@ -99,7 +99,7 @@ def test_a_newer_format_is_named_before_its_keys(text: str, model: Any, where: s
     """No damage: the remedy is another streamfeat. Also where the record lies inside another one."""
     with pytest.raises(FormatVersionError) as caught:
         read(text, model)
-    assert str(caught.value) == f"{where}: written in format 4, this streamfeat reads up to 3; upgrade streamfeat"
+    assert str(caught.value) == f"{where}: written in format 4, but this streamfeat reads up to 3; upgrade streamfeat"
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_what_stands_in_place_of_a_lock_a_manifest_or_a_live_folder_is_refused(
     steps = (
         train_steps(data, tmp_path / "run", {**TINY, "live": True}) if name.startswith("live") else repair_steps(data)
     )
-    with pytest.raises(DamagedError, match=r"a symbolic link|no ordinary file"):
+    with pytest.raises(DamagedError, match=r"a symbolic link|not an ordinary file"):
         list(steps)
     if kind == "link":
         assert [file.name for file in victim.iterdir()] == [".lock"]
@@ -363,7 +363,7 @@ def test_what_stands_in_place_of_a_file_of_a_run_is_neither_waited_for_nor_follo
         (run / name).symlink_to(tmp_path / "elsewhere")
     else:
         os.mkfifo(run / name)
-    with pytest.raises(DamagedError, match=r"symbolic link|no ordinary file|is missing"):
+    with pytest.raises(DamagedError, match=r"symbolic link|not an ordinary file|is missing"):
         Scorer.of_run(run)
 
 
@@ -377,5 +377,5 @@ def test_a_pipe_in_place_of_a_manifest_holds_up_no_build(tmp_path: Path, tiny_da
     ):
         (data / name).unlink()
         os.mkfifo(data / name)
-        with pytest.raises(StreamfeatError, match=r"no ordinary file|is not empty and holds no dataset"):
+        with pytest.raises(StreamfeatError, match=r"not an ordinary file|is not empty and does not hold a dataset"):
             call()

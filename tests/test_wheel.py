@@ -112,7 +112,7 @@ def test_where_package_and_home_are_read_only_kernels_are_kept_in_a_private_fold
                               _clean(HOME=str(home), TMPDIR=str(temporary)))  # fmt: skip
         assert done.returncode == 0, done.stderr
         compiled.append({path: path.stat().st_mtime_ns for path in temporary.rglob("*.nbc")})
-        assert done.stderr.count(f"compiled kernels are kept in {private}, since") == words.startswith("build")
+        assert done.stderr.count(f"compiled kernels are kept in {private}, because") == words.startswith("build")
     assert stat.S_IMODE(private.lstat().st_mode) == 0o700
     assert len(compiled[1]) > 10
     assert compiled[1].items() <= compiled[2].items()

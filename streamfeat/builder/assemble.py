@@ -1,4 +1,4 @@
-"""From committed partitions to what the whole dataset has in common: schema, offsets, tables, manifest."""
+"""Makes the parts of a dataset that need all partitions: schema, offsets, tables, manifest."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -41,18 +41,19 @@ TIE_RULE = "equal timestamps of a user keep the order of the input"
 
 
 def check_media(config: BuildConfig, splits: Sequence[SplitReceipt]) -> None:
-    """Raise ConfigError where `media` names one that no event has."""
+    """Raises ConfigError if `media` has a name that no event has."""
     seen = sorted({medium for receipt in splits for medium in receipt.facts.media_seen})
     unknown = [name for name in config.media if name not in seen]
     if unknown:
         found = ", ".join(seen) or "none"
         raise ConfigError(
-            f"--media {unknown[0]!r}: no event has it; the events have {found}; then build with --overwrite"
+            f"--media {unknown[0]!r}: no event has this medium; the events have {found}; correct it and build with "
+            "--overwrite"
         )
 
 
 def check_left(splits: Sequence[SplitReceipt], counts: Counter[str]) -> None:
-    """Raise DataError where the options left no event."""
+    """Raises DataError if the options leave no event."""
     if not any(receipt.facts.num_blocks for receipt in splits):
         reasons = ", ".join(
             f"{number} {name.replace('_', ' ')}"
@@ -62,7 +63,7 @@ def check_left(splits: Sequence[SplitReceipt], counts: Counter[str]) -> None:
 
 
 def schema_of(config: BuildConfig, vocabulary: Vocabulary, partitions: Sequence[SortedReceipt]) -> Schema:
-    """The schema of the dataset that these partitions make."""
+    """The schema of the dataset of these partitions."""
     facts = [receipt.facts for receipt in partitions]
     times = [time for each in facts for time in each.time_range]
     origin, latest = min(times), max(times)
@@ -80,17 +81,17 @@ def schema_of(config: BuildConfig, vocabulary: Vocabulary, partitions: Sequence[
 
 
 def first_events(partitions: Sequence[SortedReceipt]) -> list[int]:
-    """Of each partition the place of its first event in `histories.zarr`, and how many events there are."""
+    """The place of each partition's first event in `histories.zarr`, then the number of all events."""
     return [0, *accumulate(receipt.facts.events for receipt in partitions)]
 
 
 def first_users(partitions: Sequence[SortedReceipt]) -> list[int]:
-    """Of each partition its first user, and how many users there are."""
+    """The first user of each partition, then the number of all users."""
     return [0, *accumulate(receipt.facts.users for receipt in partitions)]
 
 
 def write_offsets(root: Path, plan: Plan, schema: Schema, partitions: Sequence[SortedReceipt]) -> OffsetsReceipt:
-    """Commit `offsets` and `partition_offsets` of `histories.zarr`."""
+    """Writes and commits `offsets` and `partition_offsets` of `histories.zarr`."""
     events, users = first_events(partitions), first_users(partitions)
     offsets = np.empty(users[-1] + 1, np.int64)
     offsets[-1] = events[-1]
@@ -119,7 +120,7 @@ def write_offsets(root: Path, plan: Plan, schema: Schema, partitions: Sequence[S
 
 
 def history_tasks(plan: Plan, schema: Schema, partitions: Sequence[SortedReceipt]) -> list[HistoryTask]:
-    """One task per shard of the event columns, each with the partitions that its range touches."""
+    """One task for each shard of the event columns, with the partitions that have events in it."""
     edges, users = first_events(partitions), first_users(partitions)
     tasks = []
     for shard in range(-(-edges[-1] // EVENT_SHARD)):
@@ -136,7 +137,7 @@ def history_tasks(plan: Plan, schema: Schema, partitions: Sequence[SortedReceipt
 
 
 def training_targets(root: Path, histories: Sequence[HistoryReceipt], num_items: int) -> NDArray[np.int64]:
-    """(items,) int64: training events with an item target, per item."""
+    """(items,) int64: the number of training events with an item target, for each item."""
     targets = np.zeros(num_items, np.int64)
     for receipt in histories:
         arrays = map_arrays(root, targets_file(receipt.task))
@@ -148,7 +149,7 @@ def write_tables(
     root: Path, plan: Plan, vocabulary: Vocabulary, partitions: Sequence[SortedReceipt],
     held_out: HeldOut, targets: NDArray[np.int64],
 ) -> TablesReceipt:  # fmt: skip
-    """Commit `items.parquet` and `users.parquet`."""
+    """Writes and commits `items.parquet` and `users.parquet`."""
     titles = [title or None for title in vocabulary.titles.to_pylist()]
     items = write_items(root, {
         "id": np.arange(len(targets)), "medium": vocabulary.media_of_items(), "raw_id": vocabulary.raw_ids,
@@ -174,7 +175,7 @@ def write_tables(
 
 
 def commit_metadata(root: Path, store: Store, digest: str, name: str) -> MetadataReceipt:
-    """Commit the Zarr metadata of a store: without it in the manifest, an edited shape would go unnoticed."""
+    """Commits the Zarr metadata of a store. Only if the manifest lists them, an edited shape is noticed."""
     files = metadata_records(root, store)
     return _committed(
         root, MetadataReceipt(task=f"metadata-{name}", digest=digest, rows=len(files), files=files, store=store)
@@ -182,7 +183,7 @@ def commit_metadata(root: Path, store: Store, digest: str, name: str) -> Metadat
 
 
 def commit_rejected(root: Path, digest: str, rejected: FileRecord) -> RejectedReceipt:
-    """Commit `rejected.csv`."""
+    """Commits `rejected.csv`."""
     return _committed(root, RejectedReceipt(task="rejected", digest=digest, rows=0, files=(rejected,)))
 
 
@@ -196,7 +197,7 @@ def draft_manifest(
     histories: Sequence[HistoryReceipt], held_out: HeldOut, targets: NDArray[np.int64], counts: Counter[str],
     receipts: list[Receipt],
 ) -> Manifest:  # fmt: skip
-    """The manifest before any window is written: `receipts` are those of histories and tables."""
+    """The manifest before windows are written. `receipts` are those of histories and tables."""
     checksums = sorted((file.path, file.sha256) for receipt in receipts for file in receipt.files)
     times = [time for receipt in histories for time in receipt.facts.training_times]
     facts = [receipt.facts for receipt in partitions]
@@ -205,7 +206,7 @@ def draft_manifest(
         fingerprint=digest_of([schema.model_dump(mode="json"), plan.facts.config, checksums]),
         num_events=sum(each.events for each in facts),
         num_users=schema.num_users, num_items=schema.num_items,
-        splits={},  # counted when the windows are laid out
+        splits={},  # known when the windows are planned
         validation_targets="last" if plan.config.holds_out_last else "all",
         users_with_too_few_targets=(
             int((held_out.validation_events == 0).sum()) if plan.config.holds_out_last else 0

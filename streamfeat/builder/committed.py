@@ -1,7 +1,7 @@
-"""What an earlier process committed: taken over where it is, to the bit, what the task made; else it is done again.
+"""Finds tasks that an earlier process committed. A task is done again unless its files are unchanged to the bit.
 
-A receipt has no checksum of its own, and an unfinished build has no manifest to compare it with. So all that it says is
-held against something else: the task, the files, and the facts that lie in one of these.
+A receipt has no checksum, and an unfinished build has no manifest to compare it with. So every field of a receipt is
+compared with something else: the task, the files, and the facts that are stored in one of the files.
 """
 
 from pathlib import Path
@@ -28,9 +28,9 @@ from streamfeat.store.writer import is_committed, read_receipt
 
 
 def find_committed(root: Path, task: Task) -> Receipt | None:
-    """The receipt of `task`, or None where the task has to be done.
+    """The receipt of `task`; None if the task must be done.
 
-    Every file is hashed: with a bit that has flipped since, the dataset would be another one, and sound.
+    Every file is hashed. Otherwise a flipped bit would give another dataset that looks sound.
     """
     receipt = read_receipt(root, task.name)
     if receipt is None or receipt.digest != task.digest or not is_committed(root, receipt, full=True):
@@ -43,7 +43,7 @@ def find_committed(root: Path, task: Task) -> Receipt | None:
 
 
 def _has_its_facts(root: Path, task: Task, receipt: Receipt) -> bool:
-    """Whether the facts are those that lie in one of the receipt's files, which are whole."""
+    """Whether the receipt's facts equal those stored in one of its files, whose checksums are right."""
     if isinstance(task, WindowTask):
         return True
     listed = any(file.path == task.facts_file for file in receipt.files)
@@ -51,7 +51,7 @@ def _has_its_facts(root: Path, task: Task, receipt: Receipt) -> bool:
 
 
 def _expected(task: Task, receipt: Receipt) -> tuple[int, list[str]] | None:
-    """The rows and the files that the receipt has to list; None where it is not one of this task."""
+    """The rows and files that the receipt must list; None if the receipt does not belong to this task."""
     match task:
         case SplitTask() if isinstance(receipt, SplitReceipt):
             number, facts = task.split.number, receipt.facts
@@ -73,7 +73,7 @@ def _expected(task: Task, receipt: Receipt) -> tuple[int, list[str]] | None:
 
 
 def _has_its_checksum(root: Path, file: FileRecord) -> bool:
-    """Whether the `crc32c` of a shard's record is right: the shard is whole, and whoever reads it compares this."""
+    """Whether the `crc32c` in a shard's record is right. Readers of the shard compare it."""
     match = SHARD_FILE.fullmatch(file.path)
     if match is None:
         return not file.crc32c

@@ -1,4 +1,4 @@
-"""The build, from event files to a committed dataset.
+"""The build of a dataset from event files: runs all tasks and commits their results.
 
 split → merge item tables → partition [→ filter] → final ids, prefix sums → history → tables → window → manifest
 """
@@ -61,7 +61,7 @@ from streamfeat.store.tables import check_table
 from streamfeat.store.writer import commit_receipt, is_committed, write_whole
 from streamfeat.workers.pool import WorkerPool
 
-WINDOW_RUN = 4  # consecutive window tasks that a worker takes at once: neighbours share a partition
+WINDOW_RUN = 4  # a worker takes so many consecutive window tasks at a time, because neighbours share a partition
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Built:
     """The end of a build."""
 
     manifest: Manifest
-    note: str  # what was done, or that nothing was left to do
+    note: str  # text for the user: what was done
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
     peak_memory: int = 0  # bytes, summed over processes
 
@@ -82,8 +82,8 @@ def build_steps(
 ) -> Generator[Note | Progress | Built]:
     """Build, or finish building, the dataset `out` from event files; yields progress, at last a `Built`.
 
-    Raises the errors of `streamfeat.errors` for all that a user can fix. May be called again after any
-    interruption: what is committed is not done again.
+    Raises the errors of `streamfeat.errors` for everything that a user can fix. May be called again after any
+    interruption; committed tasks are not done again.
     """
     check_workers(workers)
     plan = make_plan(events, out, config)
@@ -113,7 +113,7 @@ def build_steps(
 
 
 def build_shards(events: Sequence[str], out: str | Path, *, workers: int = 1, **options: Any) -> Manifest:
-    """`build_steps` without progress: builds the dataset `out` and returns its manifest.
+    """Builds the dataset `out` like `build_steps`, without progress, and returns its manifest.
 
     `options` are the fields of `BuildConfig`. Raises the errors of `streamfeat.errors`.
     """
@@ -124,7 +124,7 @@ def build_shards(events: Sequence[str], out: str | Path, *, workers: int = 1, **
 
 
 def _execute(root: Path, task: Task) -> Receipt:
-    """Run a task that is not committed yet: what a worker calls."""
+    """Runs a task, unless it is committed. Workers call this."""
     receipt = find_committed(root, task)
     if receipt is not None:
         return receipt
@@ -142,7 +142,7 @@ def _execute(root: Path, task: Task) -> Receipt:
 
 
 class Build:
-    """One run of the coordinator: its plan, its workers, and the seconds that each stage took."""
+    """One run of the coordinator, with its plan, its workers, and the seconds of each stage."""
 
     def __init__(self, plan: Plan, pool: WorkerPool) -> None:
         self.plan, self.root, self.config, self.pool = plan, plan.root, plan.config, pool
@@ -151,7 +151,7 @@ class Build:
     def stage(
         self, made: type[ReceiptT], name: str, unit: str, tasks: Sequence[Task], sizes: Sequence[int], run_len: int = 1
     ) -> Step[ReceiptT]:
-        """Run the tasks that are not committed yet. Returns every task's receipt, in the order of `tasks`."""
+        """Runs the tasks that are not committed yet. Returns the receipts of all tasks, in the order of `tasks`."""
         started = time.monotonic()
         receipts: dict[str, ReceiptT] = {}
         size_of = {task.name: size for task, size in zip(tasks, sizes, strict=True)}
@@ -166,13 +166,13 @@ class Build:
             receipts[step.task] = step
             done += size_of[step.task]
             yield Progress(name, done, total, unit)
-        if lost_a_worker:  # in the middle of a write, perhaps; the others wait for the next stage
+        if lost_a_worker:  # it may have left temporary files; the other workers are idle now
             sweep_temporaries(self.root, LIVE)
         self.seconds[name] = time.monotonic() - started
         return [receipts[task.name] for task in tasks]
 
     def histories(self) -> Generator[Progress | Note, None, Manifest]:
-        """Event files to histories and tables. Returns the manifest without any window."""
+        """Makes histories and tables of the event files. Returns the manifest without windows."""
         root, config, digest = self.root, self.config, self.plan.digest
         splits, num_partitions = split_sources(self.plan)
         tasks = [
@@ -225,7 +225,7 @@ class Build:
     def filtered(
         self, partitions: Sequence[PartitionReceipt], num_provisional: int, counts: Counter[str]
     ) -> Step[FilterReceipt]:
-        """Drop rare items, then rare users, in one more pass over the partitions."""
+        """Removes rare items, then rare users, in one more pass over the partitions."""
         events = items.item_events(self.root, partitions, num_provisional)
         keep = events >= self.config.min_item_events
         write_arrays(self.root, KEPT_ITEMS_FILE, {"keep": keep.astype(np.uint8)})
@@ -249,7 +249,7 @@ class Build:
         return filtered
 
     def windows(self, manifest: Manifest) -> Generator[Progress | Note, None, Manifest]:
-        """Every packing that `manifest` has no receipts of; then commits and returns the whole manifest."""
+        """Makes every packing without receipts in `manifest`. Then commits and returns the complete manifest."""
         root = self.root
         there = {receipt.task: receipt for receipt in manifest.receipts if isinstance(receipt, WindowReceipt)}
         splits, tasks = plan_windows(root, self.config, manifest.data_schema, manifest.fingerprint)
@@ -262,7 +262,7 @@ class Build:
         lasting = [receipt for receipt in manifest.receipts if not _is_of_windows(receipt)]
         receipts = (*lasting, metadata, *(there[task.name] for task in tasks))
         for receipt in receipts:
-            # From now on the receipts say what the manifest says, in its format; temporary files are needed no more.
+            # The receipt files must equal those in the manifest: in its format, and without temporary files.
             if manifest.format_version != FORMAT_VERSION or isinstance(receipt, HistoryReceipt):
                 commit_receipt(root, receipt)
         manifest = manifest.model_copy(
@@ -277,23 +277,23 @@ def _is_of_windows(receipt: Receipt) -> bool:
 
 
 def _without_temporary(receipt: HistoryReceipt) -> HistoryReceipt:
-    """A receipt of the files that stay when temporary ones are gone."""
+    """The receipt without temporary files."""
     files = tuple(file for file in receipt.files if not file.path.startswith(TEMPORARY))
     return receipt.model_copy(update={"files": files})
 
 
 def _check_present(root: Path, manifest: Manifest) -> None:
-    """Raise DamagedError where a file of a finished dataset is gone or has another size."""
+    """Raises DamagedError if a file of a finished dataset is missing or has another size."""
     for receipt in manifest.receipts:
         if not is_committed(root, receipt):
             raise DamagedError(
-                f"{root}: files of {receipt.task} are missing or have another size; `verify` names them, "
-                "`verify --repair` makes windows anew; else restore them or build again with --overwrite"
+                f"{root}: files of {receipt.task} are missing or have another size; `verify` lists them, `verify "
+                "--repair` writes damaged windows again; restore other files or build again with --overwrite"
             )
 
 
 def _clear_temporary(root: Path, manifest: Manifest) -> None:
-    """After the manifest: temporary files go, and so do the receipts of tasks that made nothing else."""
+    """Removes temporary files, and the receipts of tasks that wrote only such files. Called after the manifest."""
     lasting = {receipt.task for receipt in manifest.receipts}
     for path in (root / RECEIPTS).glob("*.json"):
         if path.stem not in lasting:

@@ -1,4 +1,4 @@
-"""History task: one shard of the event columns, and its share of the statistics over training events."""
+"""History task: writes one shard of the event columns, and its part of the statistics about training events."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from streamfeat.store.layout import HISTORIES, ArraySpec
 from streamfeat.store.receipts import HistoryFacts, HistoryReceipt
 from streamfeat.store.writer import commit_receipt, write_shard
 
-EVENT_CHUNK = 1 << 16  # events of a chunk: a partition of 400,000 is read in about seven
-EVENT_SHARD = 1 << 20  # events of a shard: one history task
+EVENT_CHUNK = 1 << 16  # events in a chunk: a partition of 400,000 events is read in about seven chunks
+EVENT_SHARD = 1 << 20  # events in a shard, which is one history task
 
 
 def history_specs(schema: Schema, num_events: int, compression: Any) -> list[ArraySpec]:
@@ -32,7 +32,7 @@ def history_specs(schema: Schema, num_events: int, compression: Any) -> list[Arr
 
 
 def run_history(root: Path, task: HistoryTask) -> HistoryReceipt:
-    """Commit shard `task.shard` of every event column."""
+    """Writes and commits shard `task.shard` of every event column."""
     low = task.shard * EVENT_SHARD
     high = min(low + EVENT_SHARD, task.num_events)
     columns, is_training = _read_range(root, task, low, high)
@@ -66,7 +66,8 @@ def run_history(root: Path, task: HistoryTask) -> HistoryReceipt:
 def _read_range(
     root: Path, task: HistoryTask, low: int, high: int
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
-    """Events low..high-1 of all partitions laid end to end, items by final id; and which are training events."""
+    """The events low .. high - 1 of all partitions one after the other, with final item ids; and which are training
+    events."""
     item_ids = map_arrays(root, ITEM_MAP_FILE)["item"]
     training_events = map_arrays(root, HELD_OUT_FILE)["training_events"]
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in EVENT_FIELDS}
@@ -89,7 +90,7 @@ def _read_range(
 def _rating_sums(
     schema: Schema, columns: dict[str, NDArray[Any]], trained: NDArray[np.bool_]
 ) -> tuple[tuple[float, ...], ...]:
-    """Per medium: number, sum and sum of squares of the ratings of training events that are not planned."""
+    """Number, sum and sum of squares of the ratings of training events that are not planned, for each medium."""
     rated = trained & ~np.isnan(columns["rating"])
     ratings = columns["rating"][rated].astype(np.float64)
     media = np.searchsorted(schema.medium_offsets, columns["item"][rated], side="right") - 1

@@ -1,4 +1,4 @@
-"""Which events of each history train, and which validate: known once the histories are."""
+"""Decides how many events of each history are for training and for validation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from streamfeat.store.receipts import SortedReceipt
 
 
 def hold_out(root: Path, config: BuildConfig, partitions: Sequence[SortedReceipt]) -> HeldOut:
-    """What the splits may use of every user's history; left in a file for the history tasks."""
+    """How many events of every history the splits use. Also writes a file of it for the history tasks."""
     files = [map_arrays(root, receipt.files[0].path) for receipt in partitions]
     lengths = np.concatenate([np.diff(arrays["offsets"]) for arrays in files])
     if config.holds_out_last:
@@ -30,7 +30,7 @@ def hold_out(root: Path, config: BuildConfig, partitions: Sequence[SortedReceipt
 
 
 def _validation_targets(status: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(users,) int64: the place of the last but one event with an item target, -1 for users with too few of them."""
+    """(users,) int64: the place of the last but one event with an item target; -1 for users with too few targets."""
     places = np.empty(len(offsets) - 1, np.int64)
     last_but_one_targets(np.array(status), np.array(offsets), PLANNED, places)
     return places
@@ -42,7 +42,7 @@ def _last_events(lengths: NDArray[np.int64], places: NDArray[np.int64]) -> HeldO
 
 
 def _whole_users(lengths: NDArray[np.int64], config: BuildConfig) -> HeldOut:
-    """The users with the smallest seeded draws are validation's."""
+    """Takes the users with the smallest seeded draws for validation."""
     num_users = len(lengths)
     num_validation = num_users - round((1 - config.validation_share) * num_users)
     num_validation = min(max(num_validation, 1), num_users - 1)

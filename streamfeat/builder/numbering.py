@@ -1,4 +1,4 @@
-"""Numbers for item ids inside one split, and for user ids inside one partition."""
+"""Assigns numbers to item ids inside one split, and to user ids inside one partition."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from streamfeat.kernels.hash_table import Table, code_keys, rebuild_slots
 from streamfeat.store.array_files import text_arrays
 
 _FIRST_SLOTS = 1 << 12
-_TEXT_TAG = 1 << 16  # text ids are coded by their number in a table of texts, apart from integer ids
+_TEXT_TAG = 1 << 16  # marks text ids, which are coded by their number in a table of texts
 
 
 class IntCoder:
@@ -54,7 +54,7 @@ def _empty_table(num_slots: int) -> Table:
 
 
 class ItemCoder:
-    """The item table of one split: numbers for (medium, raw id), and the titles that came along."""
+    """The item table of one split: numbers for (medium, raw id), and titles."""
 
     def __init__(self) -> None:
         self.media: list[str] = []
@@ -64,7 +64,8 @@ class ItemCoder:
         self._titles: dict[int, str] = {}
 
     def code(self, batch: EventBatch, keep: NDArray[np.bool_]) -> NDArray[np.int32]:
-        """(n,) int32 local item numbers of a batch; rows not kept get any number and no place in the table."""
+        """(n,) int32 local item numbers of a batch. Rows that are not kept get an arbitrary number and no place in the
+        table."""
         self.media_seen.update(batch.media)
         keys = batch.item.number.copy()
         tags = self._medium_codes(batch)[batch.medium] if len(batch.media) else np.zeros(len(keys), np.int32)
@@ -93,7 +94,7 @@ class ItemCoder:
         return np.array([self.media.index(medium) for medium in batch.media], np.int32)
 
     def tables(self) -> dict[str, NDArray[Any]]:
-        """The table as arrays: medium codes into `media`, raw ids and titles ("" where none) as texts."""
+        """The table as arrays: medium codes into `media`, raw ids and titles ("": none) as texts."""
         is_text = self._pairs.tags >= _TEXT_TAG
         texts = list(self._texts)
         raw = pa.array(self._pairs.keys).cast(pa.string())

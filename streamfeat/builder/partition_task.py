@@ -1,4 +1,4 @@
-"""Partition tasks: one partition's rows from all spill files, as histories; and their filtering."""
+"""Partition tasks: make histories of one partition's rows from all spill files, and filter them."""
 
 import errno
 from pathlib import Path
@@ -34,14 +34,15 @@ from streamfeat.store.receipts import (
 )
 from streamfeat.store.writer import commit_receipt, read_receipt, receipt_file
 
-MAX_LEVELS = 255  # distinct ratings or completions above which a column cannot be one byte
+MAX_LEVELS = 255  # with more distinct ratings or completions, a column cannot be stored in one byte per value
 _COLUMNS = ("user", "time", "item", "rating", "status", "completion")
 
 Columns = dict[str, NDArray[Any]]
 
 
 def run_partition(root: Path, task: PartitionTask) -> PartitionReceipt:
-    """Commit a partition's histories: users ranked by raw id, events by (time, input order), last duplicates."""
+    """Writes and commits a partition's histories: users in order of raw id, events by (time, input order), and only the
+    last one of duplicates."""
     columns, raw_ids = _gather(root, task)
     ranks, raw_ids = _rank_users(columns.pop("user"), raw_ids)
     starts = np.zeros(len(raw_ids) + 1, np.int64)
@@ -49,7 +50,7 @@ def run_partition(root: Path, task: PartitionTask) -> PartitionReceipt:
     failed = sort_histories(ranks, columns["time"], starts, order)
     if failed:
         raise DataError(
-            f"user {raw_ids[failed - 1]}: too many events over too long a time to be sorted; leave that user out"
+            f"user {raw_ids[failed - 1]}: has too many events over too long a time to be sorted; leave that user out"
         )
     columns = {name: values[order] for name, values in columns.items()}
     keep = np.empty(len(order), np.uint8)
@@ -66,7 +67,7 @@ def run_partition(root: Path, task: PartitionTask) -> PartitionReceipt:
 
 
 def run_filter(root: Path, task: FilterTask) -> FilterReceipt:
-    """Commit a partition again without the items that are too rare, then without the users that are."""
+    """Writes and commits a partition again, without rare items and then without users who have too few events."""
     arrays = map_arrays(root, task.source)
     kept_items = map_arrays(root, KEPT_ITEMS_FILE)["keep"]
     by_item = kept_items[arrays["item"]] != 0
@@ -90,7 +91,7 @@ def run_filter(root: Path, task: FilterTask) -> FilterReceipt:
 
 
 def _gather(root: Path, task: PartitionTask) -> tuple[Columns, pa.StringArray]:
-    """This partition's rows in input order, items by provisional number, users numbered; their raw ids."""
+    """This partition's rows in input order, with provisional item numbers and user numbers; and the users' raw ids."""
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in (*_COLUMNS, "user_is_text")}
     texts: list[pa.StringArray] = []
     num_texts = 0
@@ -98,7 +99,7 @@ def _gather(root: Path, task: PartitionTask) -> tuple[Columns, pa.StringArray]:
     for split in range(task.num_splits):
         name = split_task_name(split)
         receipt = read_receipt(root, name)
-        if not isinstance(receipt, SplitReceipt):  # all splits are committed by now
+        if not isinstance(receipt, SplitReceipt):  # all splits were committed, so another program removed it
             raise FileNotFoundError(errno.ENOENT, "the receipt is gone", str(root / receipt_file(name)))
         item_map = map_arrays(root, local_map_file(split))["item"]
         for block in range(receipt.facts.num_blocks):
@@ -126,7 +127,7 @@ def _gather(root: Path, task: PartitionTask) -> tuple[Columns, pa.StringArray]:
 def _number_users(
     users: NDArray[np.int64], is_text: NDArray[np.bool_], texts: pa.StringArray
 ) -> tuple[NDArray[np.int32], pa.StringArray]:
-    """Dense numbers of the users, and the raw id of each: equal texts are one user, whatever their hashes."""
+    """Dense numbers of the users, and the raw id of each. Users are compared by their texts, not by hashes."""
     encoded = texts.dictionary_encode()
     keys = users.copy()
     if len(texts):
@@ -141,7 +142,7 @@ def _number_users(
 
 
 def _rank_users(numbers: NDArray[np.int32], raw_ids: pa.StringArray) -> tuple[NDArray[np.int32], pa.StringArray]:
-    """Numbers replaced by the rank of the raw id (UTF-8 bytes), and the raw ids in that order."""
+    """Replaces numbers by the rank of the raw id (by UTF-8 bytes); also returns the raw ids in that order."""
     order = pc.sort_indices(raw_ids).to_numpy()
     ranks = np.empty(len(order), np.int32)
     ranks[order] = np.arange(len(order), dtype=np.int32)
@@ -182,7 +183,7 @@ def _write(
 
 
 def _levels(values: NDArray[np.float32]) -> tuple[float, ...] | None:
-    """The distinct values, or None where there are too many to be one byte."""
+    """The distinct values; None if there are more than MAX_LEVELS."""
     levels = np.empty(MAX_LEVELS, np.float32)
     num = collect_levels(np.ascontiguousarray(values), levels)
     return None if num < 0 else tuple(levels[:num].tolist())

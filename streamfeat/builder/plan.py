@@ -1,4 +1,4 @@
-"""Before any worker starts: which files, how many rows, how many partitions; and whose folder OUT is."""
+"""The plan of a build: its files, rows and partitions. Also checks that OUT may be used."""
 
 import hashlib
 import json
@@ -38,28 +38,28 @@ from streamfeat.store.manifest import Manifest, SourceFile, load_manifest
 from streamfeat.store.marker import is_being_emptied, mark
 from streamfeat.store.writer import write_whole
 
-PARTITION_ROWS = 400_000  # input rows of a partition: larger ones leave the cache while they are sorted
+PARTITION_ROWS = 400_000  # input rows of a partition: larger ones do not fit in the cache while they are sorted
 MAX_PARTITIONS = 4096
 PLAN_FILE = f"{TEMPORARY}/plan.json"
 MAX_PLAN_BYTES = 2**28
 
-# What decides no byte that is there already: more packings only add, and the bound on bad rows only stops.
+# Options that change no existing file: more packings only add files, and the limit of bad rows only stops a build.
 _FREE = {"packings", "max_rejected"}
 
 
 class PlanFacts(Frozen):
-    """What decides the bytes of a dataset: what the plan's digest covers, and what `tmp/plan.json` holds."""
+    """The facts that determine the bytes of a dataset. The plan's digest covers them; `tmp/plan.json` holds them."""
 
     known_format = ("format_version", FORMAT_VERSION)
 
     format_version: int
-    config: dict[str, JsonValue]  # an older build's has other keys
-    sources: tuple[tuple[str, int, int], ...]  # every event file, in order: name, bytes, time of its change in ns
+    config: dict[str, JsonValue]  # an older build may have other keys
+    sources: tuple[tuple[str, int, int], ...]  # every event file, in order: name, bytes, modification time in ns
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a build will do, known before it starts."""
+    """The plan of a build, made before it starts."""
 
     root: Path
     config: BuildConfig
@@ -70,7 +70,7 @@ class Plan:
 
 
 def make_plan(events: Sequence[str], out: str | Path, config: BuildConfig) -> Plan:
-    """Recognise every event file. Raises ConfigError or DataError as `events.formats` does."""
+    """Recognises every event file. Raises ConfigError or DataError as `events.formats` does."""
     paths = expand(events)
     sources = tuple(recognise(path, config) for path in paths)
     files = tuple(_source_file(source) for source in sources)
@@ -84,22 +84,24 @@ def _source_file(source: Source) -> SourceFile:
 
 
 def check_unchanged(files: Sequence[SourceFile]) -> None:
-    """Raise DataError where an event file is no longer what was planned: what was read of it may be of both."""
+    """Raises DataError if an event file has changed since it was planned: parts of both versions may have been read."""
     for file in files:
         try:
             status = Path(file.path).stat()
         except OSError as error:
             raise DataError(
-                f"{file.path}: went away while it was read ({error.strerror}); put it back, then run this again"
+                f"{file.path}: was removed while it was read ({error.strerror}); restore it and run the same command "
+                "again"
             ) from None
         if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
             raise DataError(
-                f"{file.path}: changed while it was read; let nothing write to it and build again with --overwrite"
+                f"{file.path}: was changed while it was read; let no program write to it and build again with "
+                "--overwrite"
             )
 
 
 def plan_facts(config: BuildConfig, files: Sequence[SourceFile]) -> PlanFacts:
-    """The facts of a build of `files`, which may be finished."""
+    """The facts of a build of `files`, finished or not."""
     return PlanFacts(
         format_version=FORMAT_VERSION,
         config=config.model_dump(mode="json", exclude=_FREE),
@@ -115,7 +117,7 @@ def digest_of(facts: Any) -> str:
 def split_sources(plan: Plan) -> tuple[list[Split], int]:
     """The splits of all files, and the number of partitions.
 
-    Partitions follow from the data alone: the next power of two of rows / 400,000, at most 4096.
+    The number of partitions depends only on the data: the next power of two from rows / 400,000, at most 4096.
     """
     splits = plan_splits(plan.sources)
     num_rows = sum(split.num_rows for split in splits)
@@ -126,10 +128,10 @@ def split_sources(plan: Plan) -> tuple[list[Split], int]:
 
 
 def claim_folder(plan: Plan, *, overwrite: bool) -> Manifest | None:
-    """Make OUT ours: new, or left by a build of the same plan. Returns the manifest of a finished one.
+    """Prepares the folder OUT for this build. Returns the manifest if the same build is finished there.
 
-    The caller holds the folder's lock. Raises ConfigError where the folder holds another configuration's build,
-    DamagedError where a symbolic link stands in it: `overwrite` removes both.
+    The caller holds the folder's lock. Without `overwrite`, raises ConfigError if the folder holds a build of another
+    configuration, DamagedError if there is a symbolic link in it; `overwrite` removes both.
     """
     root = plan.root
     if not overwrite:
@@ -148,11 +150,11 @@ def claim_folder(plan: Plan, *, overwrite: bool) -> Manifest | None:
 
 
 def _is_to_go(plan: Plan, *, overwrite: bool) -> bool:
-    """Whether what lies in the folder is to be removed.
+    """Whether the content of the folder must be removed.
 
-    With `overwrite`, all but an unfinished build of this very plan; without, what a killed `overwrite` was removing.
-    So the same command again finishes the one that was killed, and keeps what that had committed. Raises ConfigError
-    or DamagedError where another plan, or none that can be read, needs `overwrite`.
+    With `overwrite`: always, except for an unfinished build of the same plan. Without: if a killed `overwrite` was
+    removing it. So running the same command again finishes a killed one and keeps its committed tasks. Raises
+    ConfigError, DamagedError or FormatVersionError if another or unreadable plan needs `overwrite`.
     """
     root = plan.root
     if is_being_emptied(root) or (overwrite and ((root / MANIFEST).exists() or has_links(root))):
@@ -163,7 +165,7 @@ def _is_to_go(plan: Plan, *, overwrite: bool) -> bool:
         if found.format_version != FORMAT_VERSION:
             raise FormatVersionError(
                 f"{root}: holds an unfinished build of format {found.format_version}, which only an older streamfeat "
-                f"goes on with; this one makes format {FORMAT_VERSION}: build with --overwrite"
+                f"can finish; this one makes format {FORMAT_VERSION}: build with --overwrite"
             )
         _check_same(root, found, plan, "an unfinished build")
     except FileNotFoundError:
@@ -176,13 +178,13 @@ def _is_to_go(plan: Plan, *, overwrite: bool) -> bool:
 
 
 def check_folder(plan: Plan, *, overwrite: bool) -> None:
-    """Make the folder OUT where there is none. Raises ConfigError for a folder that no build of ours made.
+    """Creates the folder OUT if missing. Raises ConfigError for a folder that no build made; it is not changed.
 
-    Nothing is changed in a folder that is not ours, and event files never lie in what `overwrite` may empty.
+    Also raises ConfigError if an event file is inside a folder that `overwrite` would empty.
     """
     root = plan.root
     if not is_recordable(str(root)):
-        raise ConfigError(f"{str(root)!r}: DuckDB works in no folder whose name is no UTF-8; give another one")
+        raise ConfigError(f"{str(root)!r}: DuckDB cannot use a folder whose name is not UTF-8; give another one")
     with storage_errors(root):
         if root.exists() and not root.is_dir():
             raise ConfigError(f"{root}: is a file; give a folder for the dataset")
@@ -190,18 +192,20 @@ def check_folder(plan: Plan, *, overwrite: bool) -> None:
         root.mkdir(parents=True, exist_ok=True)
         foreign = foreign_names(root)
     except (NotADirectoryError, FileExistsError, FileNotFoundError):
-        raise ConfigError(f"{root}: no folder can be made here; a file or a broken link stands on the way") from None
+        raise ConfigError(
+            f"{root}: cannot make this folder, because a part of the path is a file or a broken link; give another one"
+        ) from None
     except OSError as error:
         raise refusal(error, root) from None
     # Unfinished builds of earlier versions have no marker.
     if foreign and not is_ours(root) and not (root / PLAN_FILE).is_file():
         raise ConfigError(
-            f"{root}: is not empty and holds no dataset; give an empty or new folder (nothing was changed)"
+            f"{root}: is not empty and does not hold a dataset; give an empty or new folder (nothing was changed)"
         )
     check_linked_stores(root)
     inside = [source.path for source in plan.sources if Path(source.path).resolve().is_relative_to(root.resolve())]
     if inside and overwrite:
-        raise ConfigError(f"{inside[0]}: lies inside {root}, which --overwrite empties; move it elsewhere")
+        raise ConfigError(f"{inside[0]}: is inside {root}, which --overwrite empties; move it to another folder")
 
 
 def _check_same(root: Path, found: PlanFacts, plan: Plan, what: str) -> None:
@@ -221,7 +225,7 @@ def _check_same(root: Path, found: PlanFacts, plan: Plan, what: str) -> None:
 
 
 def _changed_sources(found: Sequence[tuple[str, int, int]], wanted: Sequence[tuple[str, int, int]]) -> list[str]:
-    """At most five lines on event files that differ. Files may share a name: the n-th there is the n-th now."""
+    """At most five lines about event files that differ. Of files with equal names, the n-th are compared."""
     gone, new = Counter(found) - Counter(wanted), Counter(wanted) - Counter(found)
     if not gone and not new:
         return [] if list(found) == list(wanted) else ["  sources: given in another order"]
@@ -235,7 +239,7 @@ def _changed_sources(found: Sequence[tuple[str, int, int]], wanted: Sequence[tup
 
 def _change(name: str, before: int | None, now: int | None) -> str:
     if now is None:
-        return f"  {name}: was given there, is not now"
+        return f"  {name}: was given there, but not now"
     if before is None:
         return f"  {name}: was not given there"
-    return f"  {name}: changed since (there {before} bytes, now {now}, or another time)"
+    return f"  {name}: has changed (there {before} bytes, now {now}, or another modification time)"

@@ -1,4 +1,4 @@
-"""Bad rows: gathered in `rejected.csv`, and too many of them stop the build."""
+"""Bad rows: collects them in `rejected.csv`, and stops the build if there are too many."""
 
 import csv
 from collections import Counter
@@ -12,11 +12,11 @@ from streamfeat.store.files import write_durably
 from streamfeat.store.layout import REJECTED
 from streamfeat.store.receipts import FileRecord, SplitReceipt
 
-_SHOWN = 5  # bad rows that an error quotes
+_SHOWN = 5  # an error shows so many bad rows
 
 
 def collect_rejected(root: Path, splits: Sequence[SplitReceipt]) -> FileRecord | None:
-    """Join the splits' rejected rows, in input order, into `rejected.csv`; None where no row was bad."""
+    """Joins the splits' rejected rows, in input order, into `rejected.csv`. Returns None if no row was bad."""
     paths = [file.path for receipt in splits for file in receipt.files if file.path.endswith(".rejected.csv")]
     if not paths:
         (root / REJECTED).unlink(missing_ok=True)
@@ -32,7 +32,7 @@ def collect_rejected(root: Path, splits: Sequence[SplitReceipt]) -> FileRecord |
 
 
 def check_rejected(root: Path, config: BuildConfig, counts: Counter[str]) -> None:
-    """Raise DataError where more than `max_rejected` of the rows were bad."""
+    """Raises DataError if the share of bad rows is larger than `max_rejected`."""
     bad = sum(number for name, number in counts.items() if name.startswith("rejected_"))
     if bad <= config.max_rejected * counts["rows"]:
         return
@@ -46,6 +46,6 @@ def check_rejected(root: Path, config: BuildConfig, counts: Counter[str]) -> Non
     raise DataError(
         f"{bad} of {counts['rows']} rows are bad ({reasons}), more than --max-rejected {config.max_rejected:g}:\n"
         + "\n".join(first)
-        + f"\nall of them stand in {root / REJECTED}; raise --max-rejected, or check --columns or mend the rows "
+        + f"\nall of them are in {root / REJECTED}; raise --max-rejected, or check --columns or correct the rows "
         "and build with --overwrite"
     )

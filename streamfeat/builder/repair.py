@@ -1,7 +1,7 @@
-"""Repair: windows that were damaged or lost are made anew from the histories, by the window tasks that made them.
+"""Repair: writes damaged or missing windows again from the histories, with the same window tasks as the build.
 
-A file comes into its place only when its bytes are the ones that the manifest lists. Whatever else is damaged (event
-files may be gone by now) is named.
+A file is put in its place only if its bytes are those in the manifest. Other damage is only reported: event files may
+not exist any more.
 """
 
 from collections.abc import Iterator
@@ -22,23 +22,23 @@ from streamfeat.store.verify import Problem, check_arrays, verify_steps
 from streamfeat.store.writer import commit_receipt, receipt_file, record_of, write_shard, write_whole
 
 SCRATCH = f"{TEMPORARY}/repair"
-_SHOWN = 5  # problems that an error quotes
+_SHOWN = 5  # an error shows so many problems
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """A file lies in its place again, with the bytes that the manifest lists."""
+    """A file is in its place again, with the bytes of the manifest."""
 
     file: str
 
 
 def repair_steps(path: str | Path) -> Iterator[Progress | Problem | Repaired]:
-    """Verify the dataset at `path`, then make anew what of `windows.zarr` and of the receipts is damaged or missing.
+    """Verifies the dataset at `path`, then writes damaged or missing files of `windows.zarr` and receipts again.
 
-    Yields what `verify` yields, then a `Repaired` for each file; when it ends, the dataset is sound. May be killed at
-    any moment and called again. Raises DamagedError where damage stays: in histories, tables or the manifest, behind a
-    symbolic link, or where other bytes come out than were committed; LockedError where another process works in the
-    folder; and what `verify` raises.
+    Yields what `verify_steps` yields, then a `Repaired` for each file. When it ends, the dataset is sound. May be
+    killed at any moment and called again. Raises DamagedError if damage stays: in histories, tables or the manifest,
+    behind a symbolic link, or if the new bytes differ from the committed ones. Raises LockedError if another process
+    works in the folder, and the errors of `verify_steps`.
     """
     root = Path(path)
     manifest = load_manifest(root)
@@ -53,20 +53,20 @@ def repair_steps(path: str | Path) -> Iterator[Progress | Problem | Repaired]:
             yield found
         try:
             yield from _mend(root, manifest, damage)
-            # What a manifest says of arrays that are as committed: no file of them can be put right.
+            # Arrays that are as committed but differ from the manifest: repair cannot change that.
             damage |= {problem.file: problem for problem in check_arrays(root, manifest)}
         finally:
             _clear(root)
     if damage:
         listed = [f"  {problem}" for problem in list(damage.values())[:_SHOWN]]
         raise DamagedError(
-            f"{root}: {len(damage)} problems stay: windows are made anew, from sound histories, and nothing else is:\n"
+            f"{root}: {len(damage)} problems stay; repair only writes windows again, from sound histories:\n"
             + "\n".join(listed) + "\nremove symbolic links, restore these files, or build again with --overwrite"
         )  # fmt: skip
 
 
 def _mend(root: Path, manifest: Manifest, damage: dict[str, Problem]) -> Iterator[Repaired]:
-    """Repair what can be, and take it out of `damage`."""
+    """Repairs what it can, and removes it from `damage`."""
     for receipt in manifest.receipts:
         name = receipt_file(receipt.task)
         if name in damage:
@@ -74,7 +74,7 @@ def _mend(root: Path, manifest: Manifest, damage: dict[str, Problem]) -> Iterato
             del damage[name]
             yield Repaired(name)
     if any(name == USERS or name.startswith(f"{HISTORIES}/") for name in damage):
-        return  # windows made from these would not be what they were
+        return  # windows made from damaged histories would differ
     if not any(_is_of_windows(name) for name in damage):
         return
     splits, tasks = plan_windows(root, manifest.config, manifest.data_schema, manifest.fingerprint)
@@ -115,13 +115,13 @@ def _mend_shards(
 
 
 def _put_back(root: Path, made: FileRecord, record: FileRecord, damage: dict[str, Problem]) -> Iterator[Repaired]:
-    """Replace a damaged file by what was made anew: if that has the right bytes, and no link is in the way."""
+    """Replaces a damaged file by the new one, if its bytes are right and the path has no symbolic link."""
     if (made.size, made.sha256) != (record.size, record.sha256):
         return
     try:
         write_whole(root, record.path, (root / SCRATCH / record.path).read_bytes())
     except DamagedError:
-        return  # a link stands on the way
+        return  # a part of the path is a symbolic link
     del damage[record.path]
     yield Repaired(record.path)
 

@@ -1,4 +1,4 @@
-"""Split task: events of one run of rows, cleaned, items numbered, scattered by user into a spill file."""
+"""Split task: reads and cleans a range of rows, numbers items, and distributes the events by user in a spill file."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from streamfeat.store.array_files import text_arrays, write_arrays
 from streamfeat.store.receipts import FileRecord, SplitFacts, SplitReceipt
 from streamfeat.store.writer import commit_receipt, write_whole
 
-BLOCK_ROWS = 2_500_000  # rows scattered at once: what bounds a worker's memory
+BLOCK_ROWS = 2_500_000  # rows that are distributed at a time; limits a worker's memory
 YEAR_1990 = 631_152_000
 DAY = 86_400
 DEFAULT_MEDIUM = "item"  # the medium of a source without a medium column
@@ -30,7 +30,7 @@ DEFAULT_MEDIUM = "item"  # the medium of a source without a medium column
 
 @dataclass
 class _Block:
-    """Rows that wait to be scattered together."""
+    """Rows that are distributed together."""
 
     columns: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
     user_texts: list[pa.StringArray] = field(default_factory=list)
@@ -65,13 +65,13 @@ class _Block:
 
 
 def run_split(root: Path, task: SplitTask) -> SplitReceipt:
-    """Commit the spill file, the local item table and the rejected rows of one split."""
+    """Writes and commits the spill file, the local item table and the rejected rows of one split."""
     coder = ItemCoder()
     counts: Counter[str] = Counter()
     rejected: list[Rejected] = []
     blocks: list[FileRecord] = []
     block = _Block()
-    # The future begins when the file was written, not when it is read: the same file gives the same counts.
+    # Times are compared with the file's modification time, not with now, so the same file gives the same counts.
     newest = int(Path(task.split.source.path).stat().st_mtime) + DAY
     medium = task.config.media[0] if len(task.config.media) == 1 else DEFAULT_MEDIUM
     for batch in read_batches(task.split, root / "tmp", medium):
@@ -97,9 +97,9 @@ def run_split(root: Path, task: SplitTask) -> SplitReceipt:
 
 
 def _selected(batch: EventBatch, task: SplitTask, newest: int, counts: Counter[str]) -> NDArray[np.bool_]:
-    """Rows that the media and planned options leave, the others counted; and odd times counted, which are kept.
+    """The rows that the options for media and planned events keep. Counts the others, and kept rows with odd times.
 
-    A time is odd before 1990 and after `newest`: likely another unit, or a clock that was wrong.
+    A time is odd before 1990 or after `newest`: probably its unit is another, or a clock was wrong.
     """
     keep = np.ones(len(batch.time), np.bool_)
     if task.config.media:
@@ -116,7 +116,7 @@ def _selected(batch: EventBatch, task: SplitTask, newest: int, counts: Counter[s
 
 
 def _write_block(root: Path, task: SplitTask, number: int, block: _Block) -> FileRecord:
-    """Scatter a block's rows by partition. Input order within a partition is kept."""
+    """Writes a block's rows grouped by partition, in input order within a partition."""
     state = draw_state(task.config.seed, PARTITION_OF_USER)
     num_partitions = task.num_partitions
     users = np.concatenate(block.columns["user"])
@@ -129,7 +129,7 @@ def _write_block(root: Path, task: SplitTask, number: int, block: _Block) -> Fil
         is_text = np.concatenate(block.columns["user_is_text"]) == 1
         partitions[is_text] = text_partitions[users[is_text]]
         starts, places = _sorted_places(text_partitions, num_partitions)
-        # A row's text number counts from the first text of its partition.
+        # The text number of a row is relative to the first text of its partition.
         users[is_text] = (places - starts[text_partitions])[users[is_text]]
         order = np.empty_like(places)
         order[places] = np.arange(len(places))
@@ -142,7 +142,7 @@ def _write_block(root: Path, task: SplitTask, number: int, block: _Block) -> Fil
     for name, parts in block.columns.items():
         arrays[name] = np.empty(block.num_rows, parts[0].dtype)
         first = 0
-        for part in parts:  # straight from the batches: joining them first would cost as much as the scatter
+        for part in parts:  # directly from the batches: joining them first would take as long as this loop
             scatter_rows(part, places[first : first + len(part)], arrays[name])
             first += len(part)
     return write_arrays(root, f"{spill_file(task.split.number)}.{number}", {**arrays, **texts})

@@ -1,7 +1,7 @@
-"""Frozen descriptions of the writes of a build. A task is idempotent and committed by its receipt.
+"""The tasks of a build: frozen descriptions of writes. A task may be repeated; its receipt commits it.
 
-`facts_file` is the temporary file of a task that holds the facts of its receipt, too: by its digest they are told from
-altered ones.
+`facts_file` is a temporary file of a task. It also holds the facts of the task's receipt, so that altered facts in a
+receipt are noticed.
 """
 
 from streamfeat.config import BuildConfig
@@ -10,15 +10,15 @@ from streamfeat.packings.window_task import WindowTask
 from streamfeat.records import Frozen
 from streamfeat.schema import Schema
 
-# Files that the coordinator leaves for the tasks, below the dataset folder.
+# Files that the coordinator writes for the tasks, below the dataset folder.
 ITEMS_FILE = "tmp/items.arrays"  # provisional items: medium, raw_id, title
 ITEM_MAP_FILE = "tmp/item-map.arrays"  # provisional item → final id, or -1
-KEPT_ITEMS_FILE = "tmp/kept-items.arrays"  # provisional item → survives the item filter
-HELD_OUT_FILE = "tmp/held-out.arrays"  # user → how many of its first events train
+KEPT_ITEMS_FILE = "tmp/kept-items.arrays"  # provisional item → whether the item filter keeps it
+HELD_OUT_FILE = "tmp/held-out.arrays"  # user → number of first events for training
 
 
 class SplitTask(Frozen):
-    """Read a run of rows of an event file and scatter them by user into a spill file."""
+    """Read a range of rows of an event file and distribute them by user in a spill file."""
 
     split: Split
     config: BuildConfig
@@ -35,7 +35,7 @@ class SplitTask(Frozen):
 
 
 class PartitionTask(Frozen):
-    """Gather one partition's rows from all spill files, number its users, sort, drop duplicates."""
+    """Collect one partition's rows from all spill files, number its users, sort, drop duplicates."""
 
     partition: int
     num_splits: int
@@ -71,11 +71,11 @@ class FilterTask(Frozen):
 
 
 class HistoryTask(Frozen):
-    """Fill one shard of the event columns of `histories.zarr` from the partitions that it touches."""
+    """Write one shard of the event columns of `histories.zarr` from the partitions that have events in it."""
 
     shard: int
     num_events: int
-    partition_files: tuple[str, ...]  # of the touched partitions
+    partition_files: tuple[str, ...]  # of these partitions
     partition_first_events: tuple[int, ...]
     partition_first_users: tuple[int, ...]
     data_schema: Schema
@@ -115,5 +115,5 @@ def local_map_file(split: int) -> str:
 
 
 def targets_file(history_task: str) -> str:
-    """Training targets per item of a history task."""
+    """The file with the training targets of each item in a history task's shard."""
     return f"tmp/{history_task}.targets"

@@ -1,4 +1,4 @@
-"""What the coordinator does between tasks: merge item tables, give final ids, take prefix sums."""
+"""The item tables: the coordinator merges those of all splits and assigns final item ids."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +18,9 @@ from streamfeat.store.receipts import SortedReceipt, SplitReceipt
 
 
 def merge_items(root: Path, splits: Sequence[SplitReceipt]) -> int:
-    """Number the items of all splits provisionally, and leave each split's local → provisional map.
+    """Gives the items of all splits provisional numbers, and writes each split's map local → provisional.
 
-    Provisional numbers go by first appearance in input order. Returns how many there are.
+    Provisional numbers follow the first appearance in input order. Returns their number.
     """
     media = sorted({medium for receipt in splits for medium in receipt.facts.media})
     keys = pa.array([], pa.string())
@@ -29,7 +29,7 @@ def merge_items(root: Path, splits: Sequence[SplitReceipt]) -> int:
         table = map_arrays(root, local_items_file(number))
         local_media = pa.array(receipt.facts.media, pa.string())
         medium = local_media.take(pa.array(table["medium"]))
-        # A medium's name has no "/", so the first one ends it.
+        # The first "/" ends the medium's name, which cannot contain one.
         local_keys = pc.binary_join_element_wise(medium, texts_of(table, "raw_id"), "/")
         places = pc.index_in(local_keys, value_set=keys)
         new = pc.is_null(places)
@@ -53,7 +53,7 @@ def merge_items(root: Path, splits: Sequence[SplitReceipt]) -> int:
 
 
 def _first_titles(titles: pa.StringArray, local: pa.StringArray, places: Any, new: Any) -> pa.StringArray:
-    """Titles so far, gaps filled from a split's, and the new items' appended."""
+    """The titles so far, with missing ones taken from a split's titles, and the titles of its new items appended."""
     known = np.flatnonzero(~np.asarray(new))
     if len(known) and len(titles):
         offered: list[str | None] = [None] * len(titles)
@@ -76,11 +76,11 @@ def item_events(root: Path, partitions: Sequence[SortedReceipt], num_provisional
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Final item ids: media one after another, inside a medium by events, descending, then raw id."""
+    """The items by final id: medium by medium, then by number of events, descending, then by raw id."""
 
     media: tuple[str, ...]
     medium_offsets: tuple[int, ...]
-    raw_ids: pa.StringArray  # by final id, as all of these
+    raw_ids: pa.StringArray  # this and the next two: by final id
     titles: pa.StringArray
     events: NDArray[np.int64]
 
@@ -90,9 +90,9 @@ class Vocabulary:
 
 
 def final_items(root: Path, config: BuildConfig, events: NDArray[np.int64]) -> Vocabulary:
-    """Give final ids to items that have events left, and leave the provisional → final map.
+    """Assigns final ids to the items that have events left, and writes the map provisional → final.
 
-    Raises DataError where a medium that was asked for has no event left.
+    Raises DataError if a medium of `config` has no event left.
     """
     table = map_arrays(root, ITEMS_FILE)
     found = texts_of(table, "media").to_pylist()
@@ -101,7 +101,10 @@ def final_items(root: Path, config: BuildConfig, events: NDArray[np.int64]) -> V
     media = config.media or tuple(alive)
     gone = [name for name in media if name not in alive]
     if gone:
-        raise DataError(f"medium {gone[0]!r} has no event left after filters; leave it out of --media or filter less")
+        raise DataError(
+            f"medium {gone[0]!r} has no event left after the filters; leave it out of --media, or lower "
+            "--min-item-events or --min-user-events"
+        )
     place_of = np.full(len(found), len(media), np.int64)
     for place, name in enumerate(media):
         place_of[found.index(name)] = place
@@ -124,7 +127,7 @@ def final_items(root: Path, config: BuildConfig, events: NDArray[np.int64]) -> V
 
 
 def with_titles(vocabulary: Vocabulary, titles: dict[str, str]) -> Vocabulary:
-    """The vocabulary with titles (by raw id) that lay beside the event files, where the events had none."""
+    """The vocabulary with `titles` (by raw id), from files next to the event files, for items without a title."""
     if not titles:
         return vocabulary
     named = [
@@ -135,7 +138,7 @@ def with_titles(vocabulary: Vocabulary, titles: dict[str, str]) -> Vocabulary:
 
 
 def merged_levels(parts: Iterable[tuple[float, ...] | None]) -> list[float] | None:
-    """The distinct values of a column over all partitions, None where one of them has too many."""
+    """The distinct values of a column over all partitions; None if a partition has too many."""
     levels: set[float] = set()
     for part in parts:
         if part is None:

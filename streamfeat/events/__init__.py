@@ -1,4 +1,4 @@
-"""From files of any kind to batches of clean events.
+"""Reads files of any kind as batches of clean events.
 
-The door of DuckDB and of the readers of Arrow. `builder` imports it, and `train` for histories that are asked about.
+Only this folder uses DuckDB and Arrow's readers. `builder` imports it, and `train` for the histories of `recommend`.
 """

@@ -1,4 +1,4 @@
-"""From cast columns to a batch of events: labels looked up, bad rows taken out and named."""
+"""Makes a batch of events of cast columns: looks up labels, takes out bad rows and names them."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,18 +13,18 @@ from streamfeat.config import check_medium_name
 from streamfeat.events.casts import MAX_VALUE_LEN, REASONS
 from streamfeat.schema import COMPLETED, STATUSES
 
-# pandas turns integers with gaps into floats, hence "2.0".
+# pandas turns integers with missing values into floats, so "2.0" occurs.
 _STATUS_OF_TEXT = {name: name for name in STATUSES} | {
     text: name for code, name in enumerate(STATUSES) for text in (str(code), f"{code}.0")
 }
 
 
 class Rejected(NamedTuple):
-    """A row that is no event."""
+    """A row that is not an event."""
 
     row: int  # 1-based row (Parquet) or physical line (text) of its file
     reason: str
-    value: str  # what was found, shortened, as `no_formula` gives it
+    value: str  # the bad value, shortened and passed through `no_formula`
 
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -32,46 +32,46 @@ _PLAIN_NUMBER = re.compile(r"[+-]?[\d.]+([eE][+-]?\d+)?")
 
 
 def no_formula(value: str) -> str:
-    """`value`, behind an apostrophe where a spreadsheet would take it for a formula: rejected rows are opened in one.
+    """`value` with an apostrophe in front if a spreadsheet would read it as a formula. Numbers stay as they are.
 
-    Numbers stay as they are.
+    Users may open the file of rejected rows in a spreadsheet.
     """
     return f"'{value}" if value.startswith(_FORMULA_STARTS) and not _PLAIN_NUMBER.fullmatch(value) else value
 
 
 @dataclass(frozen=True)
 class Ids:
-    """Raw ids of n rows, exactly as the file has them."""
+    """Raw ids of n rows, exactly as in the file."""
 
-    number: NDArray[np.int64]  # (n,); 0 where the id is text
-    text: pa.StringArray | None  # (n,), null where the id is the canonical decimal of an int64; None: all are
+    number: NDArray[np.int64]  # (n,); 0 if the id is text
+    text: pa.StringArray | None  # (n,), null if the id is the canonical decimal of an int64; None: all are
 
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Consecutive rows of a file: the n good ones in input order, the others named."""
+    """Consecutive rows of a file: the n events in input order, and the rejected rows."""
 
     user: Ids
     item: Ids
     medium: NDArray[np.int32]  # (n,) index into `media`
-    media: tuple[str, ...]  # those of this batch, sorted
+    media: tuple[str, ...]  # the media of this batch, sorted
     time: NDArray[np.int64]  # (n,) Unix seconds, floored
-    rating: NDArray[np.float32]  # (n,) NaN where missing
-    status: NDArray[np.uint8]  # (n,) index into schema.STATUSES; completed where missing
-    completion: NDArray[np.float32]  # (n,) 0 to 1; 1 where missing
-    title: pa.StringArray | None  # (n,); None where the source has no such column
-    num_rows: int  # rows read: n and the rejected
+    rating: NDArray[np.float32]  # (n,) NaN if missing
+    status: NDArray[np.uint8]  # (n,) index into schema.STATUSES; completed if missing
+    completion: NDArray[np.float32]  # (n,) 0 to 1; 1 if missing
+    title: pa.StringArray | None  # (n,); None if the source has no such column
+    num_rows: int  # rows read: n and the rejected ones
     rejected: list[Rejected]  # in row order
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """A text column of few distinct values, looked up."""
+    """A text column of few distinct values, as codes."""
 
     names: Sequence[str]
-    codes: NDArray[np.int32]  # (n,) index into `names`; -1 where the value is bad
+    codes: NDArray[np.int32]  # (n,) index into `names`; -1 if the value is bad
     places: NDArray[np.int32]  # (n,) index into `reasons`
-    reasons: list[str]  # of each distinct value: why it is bad, "" where it is good
+    reasons: list[str]  # for each distinct value: the reason why it is bad, or ""
 
 
 def clean_batch(
@@ -79,7 +79,7 @@ def clean_batch(
 ) -> EventBatch:
     """The batch made from `table`, the result of `casts.cast_query` over rows first_row … first_row + num_rows - 1.
 
-    Its medium and status may be dictionaries. `dropped` are the rows, in order, taken out before the casts.
+    Its medium and status may be dictionaries. `dropped` are the rows, in order, that were taken out before the casts.
     """
     assert len(table) + len(dropped) == num_rows, f"of {num_rows} rows {len(dropped)} were dropped, {len(table)} cast"
     labels = {role: _looked_up(table, role) for role in ("medium", "status") if role in table.column_names}
@@ -109,7 +109,7 @@ def clean_batch(
 
 
 def _medium_of(value: str | None) -> tuple[str, str]:
-    """The medium's name and "", or "" and the reason why it is none."""
+    """(name of the medium, ""), or ("", reason) if the value is not a medium."""
     if value is None or not value.strip():
         return "", "empty_medium"
     try:
@@ -119,7 +119,7 @@ def _medium_of(value: str | None) -> tuple[str, str]:
 
 
 def _status_of(value: str | None) -> tuple[str, str]:
-    """The status' name and "", or "" and the reason why it is none."""
+    """(name of the status, ""), or ("", reason) if the value is not a status."""
     if value is None or not value.strip():
         return STATUSES[COMPLETED], ""
     name = _STATUS_OF_TEXT.get(value.strip().lower())
@@ -127,7 +127,7 @@ def _status_of(value: str | None) -> tuple[str, str]:
 
 
 def _looked_up(table: pa.Table, role: str) -> _Labels:
-    """Each distinct value is looked at once."""
+    """The codes of a label column. Each distinct value is looked up once."""
     look_up: Callable[[str | None], tuple[str, str]] = _medium_of if role == "medium" else _status_of
     column = table[role].combine_chunks()
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
@@ -140,7 +140,7 @@ def _looked_up(table: pa.Table, role: str) -> _Labels:
 
 
 def _compact(label: _Labels, keep: NDArray[np.bool_]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-    """The names that kept rows use, and the kept rows' index into them."""
+    """The names that occur in kept rows, and the kept rows' index into them."""
     codes = label.codes[keep]
     used = np.flatnonzero(np.bincount(codes, minlength=len(label.names)))
     place = np.zeros(len(label.names), np.int32)
@@ -152,7 +152,7 @@ def _rejections(
     table: pa.Table, labels: dict[str, _Labels], bad: NDArray[np.int64], first_row: int, num_rows: int,
     dropped: list[Rejected],
 ) -> list[Rejected]:  # fmt: skip
-    """Rows `bad` of `table` with the reason and value of each."""
+    """The rows `bad` of `table`, each with its reason and value."""
     present = np.ones(num_rows, np.bool_)
     present[[reject.row - first_row for reject in dropped]] = False
     rows = (first_row + np.flatnonzero(present))[bad].tolist()

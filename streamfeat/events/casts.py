@@ -1,8 +1,8 @@
-"""The one SQL pass that turns raw columns into clean ones, with a reason code for each row that is not.
+"""The SQL query that casts raw columns, in one pass, and gives a reason code for each bad row.
 
-DuckDB's casts are looser than they look, and every guard here stands against one of them, met and measured:
-TRY_CAST('12.7' AS BIGINT) is 13, '1_000' is 1000 and '0x1F' is 31; '1e400' is infinity as DOUBLE; CAST to TIMESTAMP
-drops a time zone without a word, only TIMESTAMPTZ honours it.
+DuckDB's casts accept more than one expects. Every guard here is against a case that was found: TRY_CAST('12.7' AS
+BIGINT) is 13, '1_000' is 1000 and '0x1F' is 31; '1e400' is infinity as DOUBLE; CAST to TIMESTAMP ignores a time zone
+without an error, only TIMESTAMPTZ uses it.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Literal
 
 Kind = Literal["text", "integer", "unsigned", "floating"]
 
-# Reason codes of a row, in the order in which they are looked for; 0 is a good row.
+# Reason codes of rows, in the order in which they are checked. 0 is a good row.
 REASONS = (
     "",
     "missing_user",
@@ -32,19 +32,20 @@ _ROLE_OF_REASON = {
     "bad_completion": "completion",
 }
 
-MAX_VALUE_LEN = 80  # of a rejected value, as it is reported
+MAX_VALUE_LEN = 80  # longest reported text of a rejected value
 _LAST_SECOND = 253_402_300_799  # the end of the year 9999
 _MAX_FLOAT32 = 3.4028234663852886e38
 _MAX_INT64 = 2**63 - 1
 
 
 def cast_query(relation: str, kinds: Mapping[str, Kind], ticks_per_second: int | None) -> str:
-    """SQL over `relation`, which has a column per role of `kinds`; None ticks: timestamps are ISO text.
+    """SQL over `relation`, which has one column for each role of `kinds`. If `ticks_per_second` is None, timestamps are
+    ISO text.
 
-    Columns of the result: user_number, item_number (int64), user_text, item_text (where ids can be text; a row has
-    either), time (int64, Unix seconds, floored), rating and completion where `kinds` has them (float32, NaN and 1
-    where missing), reason (uint8, index into REASONS), value (text of what was rejected), and medium, status and
-    title as text where `kinds` has them. Rows with a reason may hold nulls, the others only in text columns.
+    Columns of the result: user_number, item_number (int64); user_text, item_text (if ids can be text; a row has a
+    number or a text); time (int64, Unix seconds, floored); rating and completion if `kinds` has them (float32, NaN and
+    1 if missing); reason (uint8, index into REASONS); value (text of the rejected value); medium, status and title as
+    text if `kinds` has them. Rows with a reason may hold nulls, other rows only in text columns.
     """
     labels = [role for role in ("medium", "status", "title") if role in kinds]
     parsed = [
@@ -80,12 +81,13 @@ def cast_query(relation: str, kinds: Mapping[str, Kind], ticks_per_second: int |
 
 
 def _tried(role: str, kind: Kind) -> list[str]:
-    # A failing TRY_CAST costs four times a comparison, and most text ids are no numbers: those below ':' may be.
+    # A failing TRY_CAST costs four times as much as a comparison, and most text ids are not numbers. Numbers sort
+    # before ':'.
     return [f'CASE WHEN "{role}" < \':\' THEN TRY_CAST("{role}" AS BIGINT) END AS {role}_try'] if kind == "text" else []
 
 
 def _id_columns(role: str, kind: Kind) -> list[str]:
-    """An id as a number where that is exact, else as text; floats are text, so that no digit is lost."""
+    """An id as a number if that is exact, otherwise as text. Floats become text, so that no digit is lost."""
     raw = f'"{role}"'
     missing = f"{raw} IS NULL"
     if kind == "integer":
@@ -110,7 +112,8 @@ def _id_names(role: str, kind: Kind) -> list[str]:
 
 
 def _seconds(kind: Kind, ticks_per_second: int | None) -> str:
-    """BIGINT seconds, floored; -1 for all negative times, beyond the last second for all too large, NULL unparsable."""
+    """BIGINT seconds, floored. -1 for negative times, more than the last second for too large ones, NULL if not a
+    time."""
     ticks, raw = ticks_per_second, '"timestamp"'
     if kind == "integer":
         return f"CASE WHEN {raw} < 0 THEN -1 ELSE CAST({raw} AS BIGINT) // {ticks} END"
@@ -121,7 +124,7 @@ def _seconds(kind: Kind, ticks_per_second: int | None) -> str:
     if ticks is None:
         micros = f"epoch_us({_instant(raw)})"
         return f"CASE WHEN {micros} < 0 THEN -1 ELSE {micros} // 1000000 END"
-    # The canonical decimal of an integer is the fast way; the rest is looked at by its shape.
+    # Fast path for the canonical decimal of an integer; regular expressions decide about all others.
     whole = r"\s*\+?\d{1,18}(\.\d*)?\s*"
     number = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
     return (
@@ -136,7 +139,7 @@ def _clamped(value: str, ticks: int | None) -> str:
 
 
 def _instant(raw: str) -> str:
-    """TIMESTAMPTZ of ISO text. The two usual shapes that need no zone go by TIMESTAMP, at a third of the cost."""
+    """TIMESTAMPTZ of ISO text. The two usual forms without another zone use TIMESTAMP, at a third of the cost."""
     plain = f"{raw} LIKE '____-__-_____:__:__' OR {raw} LIKE '____-__-_____:__:__Z'"
     return (
         f"CASE WHEN {plain} THEN CAST(TRY_CAST({raw} AS TIMESTAMP) AS TIMESTAMPTZ) "
@@ -145,11 +148,11 @@ def _instant(raw: str) -> str:
 
 
 def _number_columns(role: str, kind: Kind) -> list[str]:
-    """The raw column and its value, NULL where it is missing or no number."""
+    """The raw column and its value; NULL if missing or not a number."""
     raw = f'"{role}"'
     if kind != "text":
         return [raw, f"{raw} AS {role}_value"]
-    # An underscore is a digit separator to DuckDB.
+    # DuckDB accepts an underscore as a digit separator.
     value = f"CASE WHEN NOT contains({raw}, '_') THEN TRY_CAST({raw} AS DOUBLE) END"
     return [f"nullif({raw}, '') AS {raw}", f"{value} AS {role}_value"]
 
@@ -165,7 +168,7 @@ def _reason(kinds: Mapping[str, Kind]) -> str:
     }
     if "rating" in kinds:
         tests["unparsable_rating"] = "rating IS NOT NULL AND rating_value IS NULL"
-        # NaN is larger than every number to DuckDB.
+        # In DuckDB NaN is larger than every number.
         tests["non_finite_rating"] = f"abs(rating_value) > {_MAX_FLOAT32}"
     if "completion" in kinds:
         tests["bad_completion"] = (

@@ -1,4 +1,4 @@
-"""Event files as batches of clean events: each row of a split kept, or rejected with its number and reason."""
+"""Reads event files as batches of clean events. Each row becomes an event or is rejected with its number and reason."""
 
 import os
 from collections.abc import Iterator
@@ -18,19 +18,19 @@ from streamfeat.events.text import lines_relation, write_batches
 
 __all__ = ["ROWS_PER_SPLIT", "EventBatch", "Ids", "Rejected", "Split", "plan_splits", "read_batches"]
 
-_MEMORY_LIMIT = "512MB"  # of DuckDB; what it needs for a batch is far below
+_MEMORY_LIMIT = "512MB"  # of DuckDB; a batch needs much less
 
 
 def read_batches(split: Split, scratch: Path, default_medium: str, batch_rows: int = 250_000) -> Iterator[EventBatch]:
     """The rows of `split`, in input order, in batches of up to `batch_rows` rows.
 
-    `scratch` is a folder for a temporary file (text sources), which is gone at the end; `default_medium` is the
-    medium of a source without that column. Memory is that of one batch. Raises DataError where the file is
-    damaged or has changed since it was planned, ConfigError where a Parquet column has a type that cannot serve.
+    `scratch` is a folder for a temporary file (text sources), which is removed at the end. `default_medium` is the
+    medium of a source without that column. Memory holds one batch. Raises DataError if the file is damaged or has
+    changed since it was planned, ConfigError if the type of a Parquet column does not fit its role.
     """
     connection = duckdb.connect(config={"threads": 1, "memory_limit": _MEMORY_LIMIT, "temp_directory": str(scratch)})
     try:
-        # Pushed into the CSV reader, TRY_CAST becomes a cast that fails.
+        # The optimizer `type_pushdown` would turn TRY_CAST into a cast in the CSV reader, which raises errors.
         connection.execute("SET disabled_optimizers = 'type_pushdown'; SET TimeZone = 'UTC'")
         read = _read_parquet if split.source.format == "parquet" else _read_text
         num_rows = 0
@@ -41,8 +41,8 @@ def read_batches(split: Split, scratch: Path, default_medium: str, batch_rows: i
         connection.close()
     if num_rows != split.num_rows:
         raise DataError(
-            f"{split.source.path}: {num_rows:,} rows from row {split.first_row:,} on, {split.num_rows:,} when it was "
-            "planned; do not change the file while it is read"
+            f"{split.source.path}: has {num_rows:,} rows from row {split.first_row:,} on, but had {split.num_rows:,} "
+            "before; do not change the file while it is read"
         )
 
 
@@ -84,7 +84,7 @@ def _read_parquet(
             good[bad] = False
             raw = raw.filter(pa.array(good))
         connection.register("raw_rows", raw)
-        # Dictionaries (medium, status) need no cast, and decoding them would be a third of the cost.
+        # Dictionaries (medium, status) need no cast; decoding them would take a third of the time.
         labels = [role for role in kinds if pa.types.is_dictionary(raw.schema.field(role).type)]
         cast = {role: kind for role, kind in kinds.items() if role not in labels}
         table = connection.sql(cast_query("FROM raw_rows", cast, None if is_iso else ticks)).to_arrow_table()

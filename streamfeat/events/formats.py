@@ -1,4 +1,4 @@
-"""Which files are meant, and what each one is: formats recognised by their content, not by their names."""
+"""Finds the event files and recognises the format of each by its content, not by its name."""
 
 import difflib
 import glob
@@ -34,10 +34,11 @@ _LONG_NAMES: dict[Format, str] = {
 
 
 def expand(events: Sequence[str]) -> list[str]:
-    """Event files in the order given, the matches of each glob sorted. Raises ConfigError for what matches nothing."""
+    """Event files in the given order; matches of a glob are sorted. Raises ConfigError if a glob matches no file."""
     files: list[str] = []
     for pattern in events:
-        # os.path calls a name absent that the system does not take, where Path raises: who opens it says what is wrong.
+        # For a name that the system does not accept, os.path.exists returns False where Path.exists raises. The code
+        # that opens the file reports the error.
         if not glob.has_magic(pattern) or os.path.exists(pattern):  # noqa: PTH110
             files.append(pattern)
             continue
@@ -53,10 +54,10 @@ def expand(events: Sequence[str]) -> list[str]:
 
 
 def recognise(path: str, config: BuildConfig) -> Source:
-    """What the event file at `path` is, under the format, columns and time unit that `config` asks for.
+    """Recognises the event file at `path`, with the format, columns and time unit of `config`.
 
-    Raises ConfigError where columns are missing (listing those found and the closest), the file is not of the
-    format asked for, or its unit of time is ambiguous; DataError where it is empty or damaged.
+    Raises ConfigError if columns are missing (the message lists those found and the closest), the file does not have
+    the given format, or its unit of time is ambiguous; DataError if it is empty or damaged.
     """
     if config.format not in ("auto", *FORMATS):
         close = difflib.get_close_matches(config.format, FORMATS, n=1)
@@ -65,10 +66,12 @@ def recognise(path: str, config: BuildConfig) -> Source:
     check_roles(config.columns)
     kind = kind_of(path)
     if config.format == "parquet" and kind != "parquet":
-        raise DataError(f"{path}: --format parquet was asked for, but this is no Parquet file; leave --format out")
+        raise DataError(f"{path}: --format parquet was given, but this is not a Parquet file; leave out --format")
     if kind == "parquet":
         if config.format not in ("auto", "parquet"):
-            raise ConfigError(f"{path}: --format {config.format} was asked for, but this is a Parquet file")
+            raise ConfigError(
+                f"{path}: --format {config.format} was given, but this is a Parquet file; leave out --format"
+            )
         return _recognise_parquet(path, config)
     return _recognise_text(path, sample_text(path, "gzip" if kind == "gzip" else "none"), config)
 
@@ -116,14 +119,14 @@ def _roles_note(columns: dict[str, str]) -> str:
 def _layout(
     path: str, sample: TextSample, asked: str | None, config: BuildConfig
 ) -> tuple[Format, str, str, list[str]]:
-    """Format, delimiter, quote and column names of a text file; `asked` is the format the user wants, if any."""
+    """Format, delimiter, quote and column names of a text file. `asked` is the format that the user gave, if any."""
     first = sample.head[0]
     for known, delimiter in _HEADERLESS.items():
         if asked == known or (asked is None and _is_headerless(known, sample)):
             if len(first.split(delimiter)) != len(_RATING_COLUMNS):
                 raise ConfigError(
                     f"{path}: {_LONG_NAMES[known]} has 4 fields separated by {_DELIMITERS[delimiter]}; "
-                    f"its first line reads {first[:60]!r}; leave --format out"
+                    f"its first line reads {first[:60]!r}; leave out --format"
                 )
             return known, delimiter, "", list(_RATING_COLUMNS)
     typed = [_TYPED.fullmatch(field) for field in first.split("\t")]
@@ -141,13 +144,13 @@ def _layout(
 
 
 def _is_headerless(form: Format, sample: TextSample) -> bool:
-    """Whether the first lines are rows of user, item, rating and time in the layout of `form`."""
+    """Whether the first lines are rows of user, item, rating and time in the format `form`."""
     rows = [line.split(_HEADERLESS[form]) for line in sample.head[:100]]
     number = re.compile(r"-?\d+(\.\d+)?")
     numeric = [len(row) == 4 and all(number.fullmatch(value) for value in row) for row in rows]
     if sum(numeric) * 2 <= len(rows) or not numeric[0]:
         return False
-    # IMDb ids have at least seven digits, zeros in front of the smaller ones.
+    # IMDb ids have at least seven digits; smaller ones have leading zeros.
     imdb = all(len(row[1]) >= 7 for row, good in zip(rows, numeric, strict=True) if good)
     return form == "movielens-100k" or imdb == (form == "movietweetings")
 
@@ -155,8 +158,8 @@ def _is_headerless(form: Format, sample: TextSample) -> bool:
 def _header(path: str, sample: TextSample, config: BuildConfig) -> tuple[str, str, list[str]]:
     """Delimiter, quote and column names of a file whose first line names its columns.
 
-    Of the delimiters that give every required role a column, the one with most columns; else the error that the
-    likeliest one leads to.
+    Takes the delimiter with most columns among those that give every required role a column. If there is none, raises
+    the error of the delimiter with most columns.
     """
     errors: list[tuple[int, ConfigError]] = []
     found: list[tuple[int, str, str, list[str]]] = []
@@ -175,7 +178,8 @@ def _header(path: str, sample: TextSample, config: BuildConfig) -> tuple[str, st
 
 
 def _quote(delimiter: str, sample: TextSample) -> str:
-    """Comma, semicolon and pipe files quote fields as CSV does; tab-separated ones only where a line shows it."""
+    """The quote character. Comma, semicolon and pipe files have quoted fields as in CSV; tab-separated files only if a
+    sampled line has one."""
     if delimiter == "::":
         return ""
     if delimiter != "\t":

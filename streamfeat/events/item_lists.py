@@ -1,4 +1,4 @@
-"""Lists of items: raw ids, one a line, or the item column of a table or of an event file."""
+"""Reads lists of items: one raw id a line, or the item column of a table or of an event file."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,17 +11,17 @@ from streamfeat.events.roles import SYNONYMS
 from streamfeat.events.sample import BOM, GZIP_ERRORS, damaged_gzip, kind_of, open_text, split_line
 from streamfeat.events.user_histories import read_histories
 
-MAX_LIST_BYTES = 1 << 28  # of text, unpacked: a list is held in memory
+MAX_LIST_BYTES = 1 << 28  # of decompressed text: the list is held in memory
 _DELIMITERS = (",", "\t", ";", "|")
 
 
 def read_item_list(path: str | Path, media: Sequence[str]) -> list[tuple[str, str]]:
-    """(medium, raw id) of each item that the file names, in its order, a repeated one once; medium "" where it names
-    none.
+    """(medium, raw id) of each distinct item in the file, in its order. The medium is "" if the file names none.
 
-    The file is Parquet or text (also gzip) with a column for items and maybe one for media, known by their names as
-    in event files; an event file without a header; or one raw id a line, `id` or `id,medium` with a medium of `media`.
-    Raises ConfigError where no column is one of items, DataError where the file is damaged or names no item.
+    The file is one of these: Parquet or text (also gzip) with a column of items and maybe one of media, which have
+    names as in event files; an event file without a header; text with one item a line, `id` or `id,medium` with a
+    medium of `media`. Raises ConfigError if a table has no column of items, DataError if the file is damaged or has no
+    item.
     """
     path = str(path)
     kind = kind_of(path)
@@ -32,7 +32,7 @@ def read_item_list(path: str | Path, media: Sequence[str]) -> list[tuple[str, st
         found = _text_items(path, lines, media)
     items = list(dict.fromkeys(found))
     if not items:
-        raise DataError(f"{path}: names no item; write one raw id a line, or a table with a column called item")
+        raise DataError(f"{path}: has no item; write one raw id a line, or a table with a column called item")
     return items
 
 
@@ -72,13 +72,15 @@ def _table_items(path: str, lines: list[str], delimiter: str, names: Sequence[st
     for number, line in enumerate(lines, start=2):
         row = split_line(line, delimiter, '"')
         if len(row) <= max(item, medium or 0):
-            raise DataError(f"{path}: line {number} has {len(row)} fields and none for the item; got {line[:60]!r}")
+            raise DataError(
+                f"{path}: line {number} has only {len(row)} fields, so the item is missing; got {line[:60]!r}"
+            )
         if row[item].strip():
             yield "" if medium is None else row[medium].strip().lower(), row[item]
 
 
 def _events(path: str) -> list[tuple[str, str]]:
-    """The items of an event file of a format without a header; nothing where it is none."""
+    """The items of an event file without a header; [] if the file is not an event file."""
     try:
         return read_histories(path, BuildConfig(), medium="").items
     except ConfigError:
@@ -86,23 +88,23 @@ def _events(path: str) -> list[tuple[str, str]]:
 
 
 def column_of(names: Sequence[str], role: str) -> int | None:
-    """The place of the column that plays a role. A RecBole header has types, as in item_id:token."""
+    """The place of the column for a role; None if there is none. RecBole headers have types, as in item_id:token."""
     plain = [re.sub(r"[^a-z0-9]", "", name.strip().lower().partition(":")[0]) for name in names]
     return next((plain.index(name) for name in SYNONYMS[role] if name in plain), None)
 
 
 def _lines(path: str, *, gzipped: bool) -> list[str]:
-    """The lines of a text that are not blank."""
+    """The lines of a text file that are not blank."""
     try:
         with open_text(path, "gzip" if gzipped else "none") as stream:
             data = stream.read(MAX_LIST_BYTES + 1)
         if len(data) > MAX_LIST_BYTES:
-            raise DataError(f"{path}: is longer than {MAX_LIST_BYTES:,} bytes; that is no list of items")
+            raise DataError(f"{path}: is longer than {MAX_LIST_BYTES:,} bytes; give a shorter list of items")
         text = data.removeprefix(BOM).decode("utf-8")
     except GZIP_ERRORS as error:
         raise damaged_gzip(path, error) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no UTF-8 text ({error}); convert it") from None
+        raise DataError(f"{path}: is not UTF-8 text ({error}); convert it") from None
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror}); grant access") from None
     return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]

@@ -1,4 +1,4 @@
-"""Parquet files: their columns, row groups and batches of rows in the few types that the casts know."""
+"""Parquet files: reads their columns, row groups and batches of rows, in the few types that the casts accept."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,10 +14,10 @@ from streamfeat.events.source import TICKS_PER_SECOND, Source
 
 LABEL_ROLES = ("medium", "status")  # text of few distinct values
 _SAMPLE_ROWS = 4000  # of the first and of the last row group
-# What Arrow raises for damage: sizes that cannot be are a MemoryError, names that are no UTF-8 a UnicodeDecodeError.
+# Errors that Arrow raises for damaged files: MemoryError for impossible sizes, UnicodeDecodeError for bad names.
 _UNREADABLE = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError, KeyError)
-_BUFFER_BYTES = 1 << 20  # a column chunk is read piecewise, so that a huge row group costs no memory
-# What is neither text nor a number nor a moment: a duration's number would pass for one of any unit.
+_BUFFER_BYTES = 1 << 20  # column chunks are read in parts, so that a huge row group does not fill memory
+# Types that are not text, numbers or times. A duration would be read as a number of an unknown unit.
 _UNFIT = (
     pa.types.is_nested, pa.types.is_duration, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
     pa.types.is_fixed_size_binary,
@@ -28,14 +28,14 @@ _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 def _open(path: str, as_labels: Sequence[str] = ()) -> pq.ParquetFile:
-    """The file; text columns `as_labels` are read as dictionaries."""
+    """Opens the file. The text columns `as_labels` are read as dictionaries."""
     try:
         return pq.ParquetFile(
             path,
             buffer_size=_BUFFER_BYTES,
             pre_buffer=False,
             read_dictionary=list(as_labels),
-            page_checksum_verification=True,  # where the writer left checksums
+            page_checksum_verification=True,  # if the file has checksums
         )
     except _UNREADABLE as error:
         raise _damaged(path, error) from None
@@ -59,9 +59,9 @@ def row_group_sizes(path: str) -> list[int]:
 
 
 def read_columns(path: str, names: Sequence[str], role: str) -> pa.Table:
-    """The columns `names`, whole, each as text.
+    """All rows of the columns `names`, as text.
 
-    Raises ConfigError where a column's type cannot be read as `role`, DataError where the file is damaged.
+    Raises ConfigError if a column's type cannot be read as `role`, DataError if the file is damaged.
     """
     with _open(path) as file:
         for name in names:
@@ -75,9 +75,9 @@ def read_columns(path: str, names: Sequence[str], role: str) -> pa.Table:
 
 
 def sample_times(path: str, column: str) -> list[str] | str:
-    """Sampled timestamps as text, or a phrase for the user where the column's own type tells its unit.
+    """Sampled timestamps as text. If the column's type already has a unit, a phrase about it for the user instead.
 
-    Raises ConfigError where the column's type cannot tell a time, DataError where the file is damaged.
+    Raises ConfigError if the column's type cannot hold times, DataError if the file is damaged.
     """
     with _open(path) as file:
         declared = _type_of(file, path, column)
@@ -99,7 +99,7 @@ def sample_times(path: str, column: str) -> list[str] | str:
 
 
 def _shown(column: pa.Array) -> list[str]:
-    """Its values as text, for looking at; invalid bytes replaced."""
+    """The column's values as text, without nulls; invalid bytes are replaced."""
     if column_kind(column.type) == "text":
         column = column.cast(pa.large_binary())
     values = (value for value in column.to_pylist() if value is not None)
@@ -107,13 +107,13 @@ def _shown(column: pa.Array) -> list[str]:
 
 
 def read_row_groups(source: Source, first: int, num: int, batch_rows: int) -> Iterator[pa.Table]:
-    """Tables of up to `batch_rows` rows with one column per role, in file order, in types that `column_kind` knows.
+    """Tables of up to `batch_rows` rows with one column for each role, in file order, in types of `column_kind`.
 
-    Of LABEL_ROLES text comes as dictionaries (int32 → string).
+    Text columns of LABEL_ROLES are dictionaries (int32 → string).
 
-    Raises ConfigError where a column's type cannot play its role, DataError where the file is damaged.
+    Raises ConfigError if a column's type does not fit its role, DataError if the file is damaged.
     """
-    with _open(source.path) as file:  # Arrow opens no nested column as a dictionary
+    with _open(source.path) as file:  # checked first: Arrow cannot open a nested column as a dictionary
         for role, column in source.columns.items():
             _check_type(source.path, role, column, _type_of(file, source.path, column))
     with _open(source.path, [source.columns[role] for role in LABEL_ROLES if role in source.columns]) as file:
@@ -131,7 +131,7 @@ def read_row_groups(source: Source, first: int, num: int, batch_rows: int) -> It
 
 
 def time_ticks(source: Source) -> int:
-    """Ticks per second of the integers that `read_row_groups` gives as timestamps."""
+    """Ticks per second of the integer timestamps of `read_row_groups`."""
     if source.time_unit != "timestamp":
         return TICKS_PER_SECOND.get(source.time_unit, 1)
     with _open(source.path) as file:
@@ -140,7 +140,7 @@ def time_ticks(source: Source) -> int:
 
 
 def column_kind(kind: pa.DataType) -> Kind:
-    """How the casts see a column of `read_row_groups`."""
+    """The kind, for the casts, of a column of `read_row_groups`."""
     if pa.types.is_unsigned_integer(kind):
         return "unsigned"
     if pa.types.is_integer(kind):
@@ -153,8 +153,8 @@ def _type_of(file: pq.ParquetFile, path: str, column: str) -> pa.DataType:
         return file.schema_arrow.field(column).type
     except KeyError:
         raise DataError(
-            f"{path}: not one column is called {column!r}: it is there twice, or the file was changed while it was "
-            "read; rename the columns, or run the same command again"
+            f"{path}: the column {column!r} is there twice, or the file was changed while it was read; rename one of "
+            "the columns, or run the same command again"
         ) from None
 
 
@@ -183,7 +183,7 @@ def _check_type(path: str, role: str, column: str, kind: pa.DataType) -> None:
 
 
 def _plain(column: pa.Array, role: str) -> pa.Array:
-    """The column as text, integers or floats; timestamps as the integers that lie behind them."""
+    """The column as text, integers or floats; timestamps as their stored integers."""
     kind = column.type
     if _is_uuid(kind):
         return _uuid_texts(column.storage)
@@ -222,7 +222,7 @@ def _uuid_texts(stored: pa.Array) -> pa.Array:
 
 
 def invalid_utf8_rows(table: pa.Table, roles: Sequence[str]) -> NDArray[np.int64]:
-    """Rows whose text is no UTF-8 in one of `roles`: Parquet declares it, nothing ensures it."""
+    """Rows with text that is not UTF-8 in one of `roles`. Parquet declares UTF-8, but writers may not obey."""
     bad: set[int] = set()
     for role in roles:
         column = table.column(role)

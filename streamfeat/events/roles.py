@@ -1,4 +1,4 @@
-"""Which column plays which role: the names that are understood, and what `--columns` says."""
+"""Finds the column for each role: by its name, or by `--columns`."""
 
 import difflib
 import re
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from streamfeat.errors import ConfigError
 from streamfeat.events.source import REQUIRED_ROLES, ROLES
 
-MAX_COLUMNS = 4096  # of a file: looking for close names in more takes minutes
+MAX_COLUMNS = 4096  # in a file: the search for similar names among more columns takes minutes
 
-# Names as they come after lower-casing and dropping all but letters and digits; the first that is there counts.
+# Names in lower case, without all characters but letters and digits. The first one that the file has counts.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "user": (
         "user", "userid", "uid", "username", "useridx", "member", "memberid", "profileid", "customerid", "visitorid",
@@ -32,7 +32,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 
 
 def check_roles(overrides: Mapping[str, str]) -> None:
-    """Raise ConfigError where `--columns` names a role that does not exist."""
+    """Raises ConfigError if `--columns` names an unknown role."""
     for role in overrides:
         if role not in ROLES:
             close = difflib.get_close_matches(role, ROLES, n=1)
@@ -41,16 +41,16 @@ def check_roles(overrides: Mapping[str, str]) -> None:
 
 
 def find_roles(path: str, names: Sequence[str], overrides: Mapping[str, str], *, in_first_line: bool) -> dict[str, str]:
-    """Role → column of `names`, which may stand in the file's first line. An override with an empty column leaves its
-    role out.
+    """Role → column of `names`. An override with an empty column means that the role has no column. `in_first_line`
+    says that `names` come from the file's first line.
 
-    Raises ConfigError, with the columns found and the closest, where a required role has no column, an override
-    names none, a name is there twice or one column is to play two roles.
+    Raises ConfigError, with the columns found and the closest one, if a required role has no column, an override names
+    a missing column, a name occurs twice or one column has two roles.
     """
     check_roles(overrides)
     if len(names) > MAX_COLUMNS:
         raise ConfigError(
-            f"{path}: {len(names):,} columns, over {MAX_COLUMNS:,}; events need a few: write those that are used"
+            f"{path}: has {len(names):,} columns, more than {MAX_COLUMNS:,}; write a file with only the needed columns"
         )
     columns = {}
     taken = {column for column in overrides.values() if column}

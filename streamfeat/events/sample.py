@@ -1,4 +1,4 @@
-"""The first look at a file: what it is made of, and enough of its lines to recognise the rest."""
+"""Looks at an event file first: finds out its kind, and samples lines from which its format is recognised."""
 
 import csv
 import gzip
@@ -16,13 +16,13 @@ from streamfeat.records import is_recordable
 BOM = b"\xef\xbb\xbf"
 GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
 SAMPLE_BYTES = 1 << 18  # read from the head, from the middle and from the end
-SAMPLE_LINES = 2000  # of each of the three
+SAMPLE_LINES = 2000  # from each of the three
 
 PARQUET_MAGIC = b"PAR1"
 _GZIP_MAGIC = b"\x1f\x8b"
-# Tables of events shrink 3 to 20 times; what unpacks to more than this is made to fill memory and disk.
+# gzip compresses tables of events 3 to 20 times. A file that decompresses to more than this is made to fill memory.
 MAX_GZIP_RATIO = 100
-_GZIP_FREE_BYTES = 1 << 26  # a small file may repeat itself as it likes
+_GZIP_FREE_BYTES = 1 << 26  # up to this size every ratio is allowed
 _OTHER_KINDS = {
     b"(\xb5/\xfd": "compressed with zstd; decompress it or compress it with gzip",
     b"BZh": "compressed with bzip2; decompress it or compress it with gzip",
@@ -35,29 +35,29 @@ _OTHER_KINDS = {
 
 @dataclass(frozen=True)
 class TextSample:
-    """Lines of a text file without their ends, decoded for looking (invalid bytes replaced)."""
+    """Lines of a text file without their line ends, decoded; invalid bytes are replaced."""
 
     compression: Compression
     head: list[str]  # from the first line on
-    rest: list[str]  # from the middle and the end, where the file is larger than the head and not compressed
+    rest: list[str]  # from the middle and the end, if the file is larger than the head and not compressed
 
 
 def kind_of(path: str) -> Literal["parquet", "gzip", "text"]:
-    """What the bytes of `path` are, whatever its name says.
+    """The kind of the file `path`, from its bytes, not from its name.
 
-    Raises ConfigError for a folder, an absent file and kinds that are not read, DataError for an empty or
-    truncated file, StorageError for one that may not be read.
+    Raises ConfigError for a folder, a missing file and unsupported kinds, DataError for an empty or truncated file,
+    StorageError for a file that cannot be read.
     """
     if not path:
-        raise ConfigError("an event file has an empty name; is a variable of the shell not set?")
+        raise ConfigError("the name of an event file is empty; check that the shell variable is set")
     file = Path(path)
     if not is_recordable(path):
-        raise ConfigError(f"{path!r}: a name that is no UTF-8 cannot be recorded; rename the file")
+        raise ConfigError(f"{path!r}: a name that is not UTF-8 cannot be recorded; rename the file")
     try:
         if file.is_dir():
             raise ConfigError(f"{path}: a folder; give the event files themselves, for instance '{path}/*.csv'")
         if not file.is_file() and file.exists():
-            raise ConfigError(f"{path}: is no file that can be read twice; write it to one and give that")
+            raise ConfigError(f"{path}: cannot be read twice; write its content to an ordinary file and give that")
         with file.open("rb") as stream:
             start = stream.read(4096)
             size = stream.seek(0, 2)
@@ -76,7 +76,9 @@ def kind_of(path: str) -> Literal["parquet", "gzip", "text"]:
     if start.startswith(_GZIP_MAGIC):
         return "gzip"
     if file.suffix.lower() in (".parquet", ".pq"):
-        raise DataError(f"{path}: named like a Parquet file but is none (starts with {start[:4]!r}); write it again")
+        raise DataError(
+            f"{path}: has the name of a Parquet file but is not one (starts with {start[:4]!r}); write it again"
+        )
     for magic, what in _OTHER_KINDS.items():
         if start.startswith(magic):
             raise ConfigError(f"{path}: {what}")
@@ -88,34 +90,34 @@ def kind_of(path: str) -> Literal["parquet", "gzip", "text"]:
 
 
 class _Unpacked(gzip.GzipFile):
-    """A gzip file that refuses to unpack to more than MAX_GZIP_RATIO times its size."""
+    """A gzip file that raises DataError if it decompresses to more than MAX_GZIP_RATIO times its size."""
 
     def read(self, size: int | None = -1) -> bytes:
-        """As of any file, but a read without a size is made in bounded ones. Raises DataError for a bomb."""
+        """As for any file. Without a size it reads in parts, so that the ratio is checked early."""
         if size is None or size < 0:
             return b"".join(iter(lambda: self.read(SAMPLE_BYTES), b""))
         data = super().read(size)
         packed = os.fstat(self.fileno()).st_size
         if self.tell() > max(_GZIP_FREE_BYTES, MAX_GZIP_RATIO * packed):
             raise DataError(
-                f"{self.name}: {packed:,} bytes of gzip unpack to more than {self.tell():,}, over {MAX_GZIP_RATIO} "
-                "times as much: no table of events does; if it is one, unpack it and give that file"
+                f"{self.name}: {packed:,} bytes of gzip decompress to more than {self.tell():,}, over {MAX_GZIP_RATIO} "
+                "times as much, which is unusual for events; if the file is right, decompress it and give the result"
             )
         return data
 
 
 def open_text(path: str, compression: Compression) -> BinaryIO:
-    """The bytes of a text file, decompressed. Reading raises DataError for a decompression bomb."""
+    """Opens a text file and decompresses it. Reading raises DataError if it decompresses to far too much."""
     return cast(BinaryIO, _Unpacked(path, "rb")) if compression == "gzip" else Path(path).open("rb")
 
 
 def damaged_gzip(path: str, error: Exception) -> DataError:
-    """The error for a gzip file that does not decompress."""
+    """The error for a gzip file that cannot be decompressed."""
     return DataError(f"{path}: the gzip file is damaged or cut short ({error}); fetch or compress it again")
 
 
 def sample_text(path: str, compression: Compression) -> TextSample:
-    """Lines from the head of `path` and, where that costs nothing, from its middle and end."""
+    """Lines from the head of `path` and, if it is not compressed, from its middle and end."""
     rest: list[str] = []
     try:
         with open_text(path, compression) as stream:
@@ -133,19 +135,17 @@ def sample_text(path: str, compression: Compression) -> TextSample:
     except GZIP_ERRORS as error:
         raise damaged_gzip(path, error) from None
     if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
-        raise ConfigError(f"{path}: its lines end in CR alone; convert them, for instance with tr '\\r' '\\n'")
+        raise ConfigError(f"{path}: its lines end with CR only; convert them, for instance with tr '\\r' '\\n'")
     lines = _lines(head.removeprefix(BOM), cut_start=False, cut_end=len(head) == SAMPLE_BYTES)
     if not lines:
         if len(head) == SAMPLE_BYTES:
-            raise ConfigError(
-                f"{path}: its first line is longer than {SAMPLE_BYTES:,} bytes; that is no table of events"
-            )
-        raise DataError(f"{path}: the file holds no line; leave it out, or write it again")
+            raise ConfigError(f"{path}: its first line is longer than {SAMPLE_BYTES:,} bytes; give a table of events")
+        raise DataError(f"{path}: the file has no lines; leave it out, or write it again")
     return TextSample(compression, lines, rest)
 
 
 def _lines(data: bytes, *, cut_start: bool, cut_end: bool) -> list[str]:
-    """Whole lines of `data`; the first or last is dropped where it may be cut. Blank lines at the end are none."""
+    """Complete lines of `data`. The first or last is dropped if it may be cut; so are blank lines at the end."""
     lines = data.split(b"\n")
     lines = lines[1 if cut_start else 0 : len(lines) - 1 if cut_end else len(lines)]
     while lines and not lines[-1].strip(b"\r"):
@@ -159,6 +159,6 @@ def split_line(line: str, delimiter: str, quote: str) -> list[str]:
         csv.field_size_limit(MAX_LINE_LEN)
         try:
             return next(csv.reader([line], delimiter=delimiter, quotechar=quote), [""])
-        except csv.Error:  # a lone carriage return: no row, to be rejected when it is read
+        except csv.Error:  # a lone carriage return: the reader rejects this line later
             return []
     return line.split(delimiter)

@@ -1,4 +1,4 @@
-"""A private folder for temporary files, gone when it is left."""
+"""A private folder for temporary files."""
 
 import contextlib
 import tempfile
@@ -10,12 +10,12 @@ from streamfeat.errors import StorageError
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Raises StorageError where none can be made."""
+    """A new folder that is removed on exit. Raises StorageError if it cannot be created."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="streamfeat-")
     except OSError as error:
         raise StorageError(
-            f"no folder for temporary files can be made ({error.strerror}); make space, or name another with TMPDIR"
+            f"cannot make a folder for temporary files ({error.strerror}); free space, or set TMPDIR to another folder"
         ) from None
     with folder as name:
         yield Path(name)

@@ -1,4 +1,4 @@
-"""Event files cut into splits: runs of whole lines or row groups, of about the same number of rows."""
+"""Cuts event files into splits: ranges of whole lines or row groups with about the same number of rows."""
 
 from collections.abc import Sequence
 
@@ -15,23 +15,23 @@ _BLOCK_BYTES = 1 << 22
 
 
 class Split(Frozen):
-    """A run of rows of one file: what one split task reads."""
+    """A range of rows of one file. One split task reads it."""
 
     number: int  # over all files, in input order
     source: Source
     num_rows: int
     first_row: int  # 1-based row (Parquet) or physical line (text) of its first row in the file
-    byte_start: int = 0  # text: its bytes in the file, after decompression
+    byte_start: int = 0  # text: range of bytes in the decompressed file
     byte_end: int = 0
-    first_row_group: int = 0  # Parquet: its row groups
+    first_row_group: int = 0  # Parquet: range of row groups
     num_row_groups: int = 0
 
 
 def plan_splits(sources: Sequence[Source], rows_per_split: int = ROWS_PER_SPLIT) -> list[Split]:
-    """Cut each file into splits of about `rows_per_split` rows, numbered in input order.
+    """Cuts each file into splits of about `rows_per_split` rows, numbered in input order.
 
-    Text is read once to count its lines; a gzip file is one split, since it has to be read from its start.
-    A file without rows gives none. Raises DataError where a gzip file is damaged.
+    Text is read once to count its lines. A gzip file is one split, because it must be read from its start. A file
+    without rows has no splits. Raises DataError if a gzip file is damaged.
     """
     splits: list[Split] = []
     for source in sources:
@@ -57,7 +57,7 @@ def _parquet_parts(source: Source, rows_per_split: int) -> list[dict[str, int]]:
 
 
 def _text_parts(source: Source, rows_per_split: int) -> list[dict[str, int]]:
-    """Byte ranges of `rows_per_split` lines each. Blank lines at the end of the file are no rows."""
+    """Byte ranges of `rows_per_split` lines each. Blank lines at the end of the file are not rows."""
     first_line = int(source.header)  # 0-based
     starts, num_lines, content_end = _find_lines(source, first_line, rows_per_split)
     if source.compression == "gzip":
@@ -72,9 +72,9 @@ def _text_parts(source: Source, rows_per_split: int) -> list[dict[str, int]]:
 
 
 def _find_lines(source: Source, first: int, every: int) -> tuple[list[int], int, int]:
-    """Where lines first, first + every, … (0-based) start; the number of lines; the byte after the last one's content.
+    """The starts of the lines first, first + every, … (0-based); the number of lines; the end of their content.
 
-    Blank lines at the end count as none, and no start lies behind the content.
+    Blank lines at the end are not counted, and no start is after the content.
     """
     starts: list[int] = []
     num_lines = content_end = 0

@@ -1,8 +1,8 @@
 """Invented histories with structure that a model can learn, for the demo, benchmarks and tests.
 
-What can be learned: users like two of a few tastes and drift from one to the other; series are watched in order;
-items differ in popularity and quality, users in leniency; a disliked item tends to be dropped; what was planned
-is watched some days later. Nothing here stems from real people.
+The structure: a user likes two of a few tastes and drifts from one to the other. Series are watched in order. Items
+differ in popularity and quality, users in leniency. Disliked items are often dropped. Planned items are watched some
+days later. No data come from real people.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ from streamfeat.schema import COMPLETED, PLANNED, STATUSES
 
 NUM_TASTES = 8
 MAX_SERIES_LEN = 6
-FOLLOW_SHARE = 0.45  # chance that the next event is the next item of the series, where there is one
+FOLLOW_SHARE = 0.45  # probability that the next event is the next item of the series, if there is one
 PLANNED_SHARE = 0.08  # of all events
 OFF_TASTE = 0.03  # weight of an item of another taste
 DAY = 86_400
 FIRST_DAY = 16_436  # 2015-01-01
-NUM_DAYS = 2_500  # over which users begin
+NUM_DAYS = 2_500  # users begin within so many days
 _CHUNK_EVENTS = 1_000_000
 _WATCHING, _ON_HOLD, _DROPPED = (STATUSES.index(name) for name in ("watching", "on_hold", "dropped"))
 
@@ -36,12 +36,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Catalogue:
-    """All items, medium by medium, the items of a series next to each other in their order."""
+    """All items, medium by medium. The items of a series follow each other in their order."""
 
     series_end: Ints  # (items,) last item of the series
     taste: Ints  # (items,)
     quality: Floats  # (items,)
-    raw_id: Ints  # (items,) numbered inside the medium, in no order
+    raw_id: Ints  # (items,) number inside the medium, in random order
     cumulative: Floats  # (media · tastes · items per medium,): group + P(item up to this one | medium, taste)
 
 
@@ -49,25 +49,25 @@ def write_synthetic(
     path: Path, *, num_users: int, num_events: int, seed: int, media: Sequence[str] = ("anime", "manga"),
     items_per_medium: int = 500,
 ) -> None:  # fmt: skip
-    """Write `num_events` invented events of `num_users` users to `path`, a .csv or .parquet file.
+    """Writes `num_events` invented events of `num_users` users to `path`, a .csv or .parquet file.
 
-    Columns: user, item (integers, items numbered inside their medium), medium, timestamp (Unix seconds), rating
-    (1 to 10, may be missing), status, completion. Written a million events at a time, each million sorted by
-    time, so that users lie interleaved as in a log. The same arguments give the same events.
-    Raises ConfigError where there are fewer events than users, or another suffix is given.
+    Columns: user, item (integers; items are numbered inside their medium), medium, timestamp (Unix seconds), rating
+    (1 to 10, may be missing), status, completion. Each million events is sorted by time, so that users are mixed as in
+    a log. The same arguments give the same events. Raises ConfigError if there are fewer events than users, or for
+    another suffix.
     """
     if num_events < num_users or num_users < 1:
         raise ConfigError(f"{num_events} events for {num_users} users: every user needs at least one; raise num_events")
     rng = np.random.default_rng([seed, 0])
     catalogue = _invent_catalogue(rng, len(media), items_per_medium)
     lengths = _history_lengths(rng, num_users, num_events, len(media) * items_per_medium)
-    # Whole users to a chunk; the last may pass the limit by one history.
+    # A chunk holds whole users, so it may exceed the limit by one history.
     chunk_of_user = (np.cumsum(lengths) - lengths) // _CHUNK_EVENTS
     if path.suffix not in (".csv", ".parquet"):
         raise ConfigError(
             f"{path}: invented events are written as .csv or .parquet; give the file one of these suffixes"
         )
-    with path.open("wb") as file:  # Arrow would take a name with a colon for a URI
+    with path.open("wb") as file:  # opened here: Arrow would read a name with a colon as a URI
         write, close = _writer(file, path.suffix)
         try:
             for chunk in range(int(chunk_of_user[-1]) + 1):
@@ -79,7 +79,7 @@ def write_synthetic(
 
 
 def _writer(file: BinaryIO, suffix: str) -> tuple[Callable[[pa.Table], None], Callable[[], None]]:
-    """What appends a table to `file`, and what ends it."""
+    """A function that appends a table to `file`, and one that ends it."""
     labels = pa.dictionary(pa.int8(), pa.string())
     fields = {"user": pa.int64(), "item": pa.int64(), "medium": labels, "timestamp": pa.int64(),
               "rating": pa.float32(), "status": labels, "completion": pa.float32()}  # fmt: skip
@@ -134,12 +134,12 @@ def _invent_events(
     user, item = _watched_items(rng, catalogue, num_watched, len(media))
     time = _times(rng, user, num_watched)
     rating, status, completion = _reactions(rng, catalogue, user, item, num_watched)
-    # Planned: some of what is watched, put on the list days before. Chosen per user, so that lengths hold.
+    # Planned events: some watched items, planned days before. Chosen for each user, so that lengths stay as given.
     order = np.lexsort((rng.random(len(user)), user))
     starts = np.cumsum(num_watched) - num_watched
     place = np.arange(len(user)) - starts[user]
     extra = order[place < np.minimum(num_planned, num_watched)[user]]
-    spare = np.repeat(starts, np.maximum(num_planned - num_watched, 0))  # more plans than watches: the first again
+    spare = np.repeat(starts, np.maximum(num_planned - num_watched, 0))  # more plans than watches: repeat the first
     extra = np.concatenate([extra, spare])
     planned_time = time[extra] - (rng.exponential(9 * DAY, len(extra)) + DAY).astype(np.int64)
 
@@ -178,23 +178,23 @@ def _labels(codes: Ints, names: Sequence[str]) -> pa.DictionaryArray:
 def _watched_items(
     rng: np.random.Generator, catalogue: _Catalogue, num_watched: Ints, num_media: int
 ) -> tuple[Ints, Ints]:
-    """User (its place in the chunk) and item of each watch, user by user, oldest first; an item rarely twice."""
+    """User (its place in the chunk) and item of each watch, user by user, oldest first. Few items occur twice."""
     num_users = len(num_watched)
-    drawn = 3 * num_watched + 16  # more than are kept, since repeats are passed over
+    drawn = 3 * num_watched + 16  # more than are kept, because repeats are skipped
     starts = np.cumsum(drawn) - drawn
     user = np.repeat(np.arange(num_users), drawn)
     age = (np.arange(len(user)) - starts[user]) / drawn[user]
     tastes = rng.integers(0, NUM_TASTES, (num_users, 2))
     late = rng.random(len(user)) < age
     taste = tastes[user, late.astype(np.int64)]
-    leaning = rng.beta(1.2, 1.2, num_users)  # to the first medium
+    leaning = rng.beta(1.2, 1.2, num_users)  # preference for the first medium
     medium = np.where(rng.random(len(user)) < leaning[user], 0, rng.integers(0, num_media, len(user)))
     group = medium * NUM_TASTES + taste
     per_medium = len(catalogue.taste) // num_media
     place = np.searchsorted(catalogue.cumulative, group + rng.random(len(user)), side="right")
     own = np.minimum(place - group * per_medium, per_medium - 1) + medium * per_medium
 
-    # An event that follows takes the item that lies as many steps behind its run's first as it does itself.
+    # A following event takes the item that is as many steps after the first item of its run as the event itself is.
     index = np.arange(len(user))
     follows = rng.random(len(user)) < FOLLOW_SHARE
     follows[starts] = False
@@ -205,7 +205,7 @@ def _watched_items(
 
 
 def _first_watches(user: Ints, item: Ints, num_kept: Ints, num_items: int) -> tuple[Ints, Ints]:
-    """The first `num_kept` draws of each user, repeats of an item only where nothing else is left."""
+    """The first `num_kept` draws of each user. Repeats of an item are kept only if nothing else is left."""
     key = user * num_items + item
     by_key = np.argsort(key, kind="stable")
     repeat = np.zeros(len(key), np.bool_)
@@ -218,10 +218,10 @@ def _first_watches(user: Ints, item: Ints, num_kept: Ints, num_items: int) -> tu
 
 
 def _times(rng: np.random.Generator, user: Ints, num_watched: Ints) -> Ints:
-    """(events,) Unix seconds: sessions of a few events on evenings, days apart, ascending but for long sessions."""
+    """(events,) Unix seconds: evening sessions of a few events, days apart. Ascending, except for long sessions."""
     num_users = len(num_watched)
     starts = np.cumsum(num_watched) - num_watched
-    begins = rng.random(len(user)) < 0.4  # a session
+    begins = rng.random(len(user)) < 0.4  # whether a session begins
     begins[starts] = True
     pace = rng.gamma(2, 2, num_users)  # mean days between sessions
     days = np.where(begins, 1 + rng.exponential(pace[user]).astype(np.int64), 0)
@@ -241,10 +241,10 @@ def _times(rng: np.random.Generator, user: Ints, num_watched: Ints) -> Ints:
 def _reactions(
     rng: np.random.Generator, catalogue: _Catalogue, user: Ints, item: Ints, num_watched: Ints
 ) -> tuple[Floats, Ints, Floats]:
-    """Rating (NaN where none was given), status and completion of each watch."""
+    """Rating (NaN: none), status and completion of each watch."""
     num_users = len(num_watched)
     leniency = rng.normal(0, 0.9, num_users)
-    mood = rng.normal(0, 0.7, (num_users, NUM_TASTES))  # what the user thinks of each taste
+    mood = rng.normal(0, 0.7, (num_users, NUM_TASTES))  # the user's opinion of each taste
     liking = 6.8 + leniency[user] + catalogue.quality[item] + mood[user, catalogue.taste[item]]
     liking += rng.normal(0, 0.6, len(user))
     rating = np.clip(np.rint(liking), 1, 10)

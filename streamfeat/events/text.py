@@ -1,4 +1,4 @@
-"""Delimited text: the good lines of a split, batch by batch, in a temporary file that DuckDB reads."""
+"""Delimited text: writes the good lines of a split, batch by batch, into a temporary file that DuckDB reads."""
 
 import contextlib
 from collections.abc import Iterator
@@ -26,14 +26,14 @@ from streamfeat.kernels.lines import (
 )
 
 _BLOCK_BYTES = 1 << 22
-_BUFFER_BYTES = 1 << 22  # of DuckDB: 32 MB by default, which cost more than a small batch
+_BUFFER_BYTES = 1 << 22  # of DuckDB: with its default of 32 MB, the buffer took more time than a small batch
 _BATCH_BYTES = 1 << 26  # a batch of very long lines ends early
 LINE_REASONS = {LINE_MALFORMED: "malformed_line", LINE_INVALID_UTF8: "invalid_utf8"}
 
 
 @dataclass
 class LineBatch:
-    """Consecutive lines of a file: the good ones in the temporary file, the others here."""
+    """Consecutive lines of a file. The good ones are in the temporary file, the bad ones here."""
 
     num_rows: int = 0
     num_bytes: int = 0
@@ -41,14 +41,14 @@ class LineBatch:
 
 
 def write_batches(split: Split, file: Path, batch_rows: int, max_value_len: int) -> Iterator[LineBatch]:
-    """Yield batches of up to `batch_rows` lines, the good ones each time in `file`, which is written anew.
+    """Yields batches of up to `batch_rows` lines. For each batch, `file` is rewritten with its good lines.
 
-    Of a bad line `max_value_len` bytes are kept. Raises DataError where the file is not what was planned.
+    `max_value_len` bytes of a bad line are kept. Raises DataError if the event file has changed since it was planned.
     """
     batch = LineBatch()
     stream = file.open("wb")
     try:
-        # DuckDB drops a byte order mark at the start of a file; this one, so that it never is a row's own.
+        # DuckDB drops a byte order mark at the start of a file. This one protects a mark that belongs to the first row.
         stream.write(BOM)
         for block, lines in _scanned_blocks(split):
             first, num_lines = 0, len(lines.starts)
@@ -68,7 +68,7 @@ def write_batches(split: Split, file: Path, batch_rows: int, max_value_len: int)
     except OSError as error:
         raise StorageError(f"{file}: cannot be written ({error.strerror}); make space or grant access") from None
     finally:
-        with contextlib.suppress(OSError):  # a full disk refuses again what is still in the buffer
+        with contextlib.suppress(OSError):  # on a full disk, writing the rest of the buffer fails again
             stream.close()
 
 
@@ -98,7 +98,7 @@ def _scanned_blocks(split: Split) -> Iterator[tuple[NDArray[np.uint8], Lines]]:
 
 
 def _whole_lines(split: Split) -> Iterator[bytearray]:
-    """The bytes of a split in blocks that end with a line. An overlong line is cut to one byte above the limit."""
+    """The bytes of a split in blocks of whole lines. A line that is too long is cut to one byte above the limit."""
     remaining = split.byte_end - split.byte_start
     carry = bytearray()
     try:
@@ -108,7 +108,7 @@ def _whole_lines(split: Split) -> Iterator[bytearray]:
                 data = stream.read(min(_BLOCK_BYTES, remaining))
                 if not data:
                     raise DataError(
-                        f"{split.source.path}: shorter than when it was planned; do not change it while it is read"
+                        f"{split.source.path}: is shorter than before; do not change the file while it is read"
                     )
                 remaining -= len(data)
                 carry += data
@@ -126,7 +126,7 @@ def _whole_lines(split: Split) -> Iterator[bytearray]:
 
 
 def lines_relation(source: Source, file: Path) -> str:
-    """SQL that reads the good lines in `file`: a VARCHAR column per role, empty fields NULL, in file order."""
+    """SQL that reads the lines in `file`, in order: a VARCHAR column for each role; empty fields are NULL."""
     roles = {column: role for role, column in source.columns.items()}
     names = [roles.get(column, f"unused_{i}") for i, column in enumerate(source.column_names)]
     columns = ", ".join(f"'{name}': 'VARCHAR'" for name in names)

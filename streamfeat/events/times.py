@@ -1,4 +1,4 @@
-"""In which unit a file tells time: recognised from a sample, refused where it is ambiguous."""
+"""Recognises the unit of a file's timestamps from a sample. Raises an error if it is ambiguous."""
 
 import re
 from collections import Counter
@@ -10,9 +10,9 @@ from streamfeat.events.source import SourceTimeUnit
 
 # Upper bounds of magnitude: 10^11 s is the year 5138, 10^11 ms is 1973, and so on.
 _MAGNITUDES: tuple[tuple[float, SourceTimeUnit], ...] = ((1e11, "s"), (1e14, "ms"), (1e17, "us"), (float("inf"), "ns"))
-# Smaller values (1973 in seconds) fit every unit: they count only where nothing larger is there.
+# Smaller values (1973 in seconds) fit every unit. They are ignored if there are larger ones.
 _NO_EVIDENCE = 1e8
-_STRAY_SHARE = 0.01  # values of another unit up to this share are bad rows, above it the file is ambiguous
+_STRAY_SHARE = 0.01  # up to this share, values of another unit are bad rows; with more, the file is ambiguous
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _ISO = re.compile(r"\s*\d{4}[-/]\d{1,2}[-/]\d{1,2}([ T].*)?", re.DOTALL)
@@ -22,10 +22,10 @@ _LONG_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns":
 
 
 def recognise_times(path: str, column: str, values: Iterable[str], asked: TimeUnit) -> tuple[SourceTimeUnit, str]:
-    """Unit and a phrase for the user, from sampled timestamps as text. `asked` settles the unit of numbers.
+    """Unit, and a phrase about it for the user, from sampled timestamps as text. `asked` fixes the unit of numbers.
 
-    No value at all counts as seconds (there is nothing to read). Raises ConfigError for text that is neither
-    number nor ISO, and for magnitudes that mix units.
+    Without any value the unit is seconds. Raises ConfigError for text that is neither a number nor ISO, and for
+    magnitudes of several units.
     """
     numbers, iso, other = [], [], []
     for value in values:
@@ -62,7 +62,7 @@ def _unit_of_numbers(path: str, column: str, numbers: list[float]) -> SourceTime
     if count < (1 - _STRAY_SHARE) * len(evidence):
         found = ", ".join(f"{n} of {len(evidence)} look like {_LONG_NAMES[u]}" for u, n in units.most_common())
         raise ConfigError(
-            f"{path}: column {column!r} mixes magnitudes: {found}; say which one holds with --time-unit s|ms|us|ns, "
+            f"{path}: column {column!r} mixes magnitudes: {found}; give the right unit with --time-unit s|ms|us|ns, "
             "or split the file"
         )
     return unit

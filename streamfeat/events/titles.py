@@ -1,4 +1,4 @@
-"""Titles of items, from the file that known data sets ship beside their events."""
+"""Titles of items, from the file that known data sets have next to their events."""
 
 import csv
 import re
@@ -12,11 +12,10 @@ _TITLE_NAMES = ("title", "movie_title", "name", "item_name")
 
 
 def read_titles(source: Source) -> dict[str, str]:
-    """Raw item id → title; {} where no such file lies beside the events.
+    """Raw item id → title; {} if there is no such file next to the events.
 
-    MovieLens: u.item, movies.dat, movies.csv. MovieTweetings: movies_100K.dat beside ratings_100K.dat.
-    RecBole: NAME.item beside NAME.inter. Raises StorageError where the file may not be read, DataError where it is no
-    CSV though its name says so.
+    MovieLens: u.item, movies.dat, movies.csv. MovieTweetings: movies_100K.dat next to ratings_100K.dat. RecBole:
+    NAME.item next to NAME.inter. Raises StorageError if the file cannot be read, DataError if movies.csv is not CSV.
     """
     events = Path(source.path.removesuffix(".gz"))
     lines: Iterator[str]
@@ -33,17 +32,18 @@ def read_titles(source: Source) -> dict[str, str]:
             next(rows, None)
             return dict(_pairs(rows))
         except csv.Error as error:
-            raise DataError(f"{path}: the titles are no CSV ({error}); mend the file or move it away") from None
+            raise DataError(f"{path}: the titles are not CSV ({error}); correct the file or move it away") from None
     if source.format == "recbole":
         return dict(_recbole_pairs(_lines(events.with_suffix(".item"))))
     return {}
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Lines without their ends, as UTF-8 where the file is that, else Latin-1 (older MovieLens). None if absent."""
+    """Lines without their line ends, decoded as UTF-8 or, if that fails, Latin-1 (older MovieLens). Yields nothing if
+    there is no such file."""
     try:
         if path.exists() and not path.is_file():
-            raise DataError(f"{path}: the titles are no ordinary file; move it away")
+            raise DataError(f"{path}: the titles are not an ordinary file; move it away")
         data = path.read_bytes()
     except FileNotFoundError:
         return
@@ -61,7 +61,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _pairs(rows: Iterable[list[str]]) -> Iterator[tuple[str, str]]:
-    """(id, title) of rows that begin with both."""
+    """(id, title) of the rows that have both as first columns."""
     for row in rows:
         if len(row) >= 2 and row[0] and row[1]:
             yield row[0], row[1]

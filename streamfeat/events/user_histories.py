@@ -1,4 +1,4 @@
-"""The histories in an event file, user by user with raw ids: what a build would make of them, without a dataset."""
+"""Reads the histories in an event file with raw ids, cleaned as in a build, but without a dataset."""
 
 import shutil
 import sys
@@ -21,34 +21,34 @@ from streamfeat.events.splits import plan_splits
 from streamfeat.kernels.sort import kept_starts, mark_duplicates, sort_histories
 from streamfeat.schema import PLANNED
 
-STDIN = "-"  # the name of an event file that stands for standard input
+STDIN = "-"  # stands for standard input instead of an event file
 
 
 @dataclass(frozen=True)
 class UserHistories:
-    """Clean events by user, oldest first, equal times in input order, duplicates kept once (the last one)."""
+    """Clean events by user, oldest first; equal times in input order; of duplicates only the last one."""
 
     users: list[str]  # raw ids, in order of first appearance
     offsets: NDArray[np.int64]  # (users + 1,): user u has the events offsets[u] to offsets[u + 1] - 1
     items: list[tuple[str, str]]  # (medium, raw id), distinct, in order of first appearance
-    item: NDArray[np.int64]  # (events,) as all that follow: index into `items`
-    time: NDArray[np.int64]  # Unix seconds, floored
-    rating: NDArray[np.float32]  # NaN where missing
-    status: NDArray[np.uint8]  # index into schema.STATUSES
-    completion: NDArray[np.float32]
-    recognised: str  # what the file was recognised as, one line
+    item: NDArray[np.int64]  # (events,) index into `items`
+    time: NDArray[np.int64]  # (events,) Unix seconds, floored
+    rating: NDArray[np.float32]  # (events,) NaN if missing
+    status: NDArray[np.uint8]  # (events,) index into schema.STATUSES
+    completion: NDArray[np.float32]  # (events,)
+    recognised: str  # one line for the user: the format of the file
     num_rows: int
     duplicates: int
-    rejected: list[Rejected]  # rows that are no event
+    rejected: list[Rejected]  # rows that are not events
 
 
 def read_histories(path: str | Path, config: BuildConfig, *, medium: str | None) -> UserHistories:
-    """Every history in the event file at `path`, `-` being standard input, under the format, columns, time unit and
-    planned option of `config`.
+    """All histories in the event file at `path` (`-`: standard input), with the format, columns, time unit and planned
+    option of `config`.
 
-    `medium` is that of a file without a medium column; with None such a file is refused. All events are held at once.
-    Raises ConfigError and DataError as `formats.recognise` does, DataError where no row is an event, StorageError where
-    there is no place for temporary files.
+    `medium` is the medium of a file without a medium column; with None such a file is an error. Memory holds all
+    events. Raises the errors of `formats.recognise`, DataError if no row is an event, StorageError if there is no place
+    for temporary files.
     """
     with scratch_folder() as folder:
         if str(path) != STDIN:
@@ -62,15 +62,14 @@ def read_histories(path: str | Path, config: BuildConfig, *, medium: str | None)
 
 
 def _copy_stdin(file: Path) -> None:
-    if sys.stdin is None:  # Python's way to say that it is closed
-        raise ConfigError("standard input is closed: pipe the events in, or name their file with --history FILE")
+    if sys.stdin is None:  # standard input is closed
+        raise ConfigError("standard input is closed: pipe the events in, or give their file with --history FILE")
     try:
         with file.open("wb") as copy:
             shutil.copyfileobj(sys.stdin.buffer, copy)
     except OSError as error:
         raise StorageError(
-            f"standard input cannot be copied to {file} ({error.strerror}); make space there, or name a file that can "
-            "be read"
+            f"standard input cannot be copied to {file} ({error.strerror}); free space there, or give a file instead"
         ) from None
 
 
@@ -80,15 +79,15 @@ def _read(path: str, scratch: Path, config: BuildConfig, medium: str | None) -> 
     except ConfigError as error:
         if "no column for user" not in str(error):
             raise
-        raise ConfigError(f"{error}; a history of one user needs the column too, any one id in every row") from None
+        raise ConfigError(
+            f"{error}; the history of a single user needs this column, too: the same id in every row"
+        ) from None
     if medium is None and "medium" not in source.columns:
         raise ConfigError(
             f"{path}: no column for medium; found {', '.join(source.column_names)}; "
             "add one, or name it with --columns medium=NAME"
         )
-    batches = [
-        batch for split in plan_splits([source]) for batch in read_batches(split, scratch, medium or "")
-    ]  # fmt: skip
+    batches = [batch for split in plan_splits([source]) for batch in read_batches(split, scratch, medium or "")]
     rejected = [reject for batch in batches for reject in batch.rejected]
     num_rows = sum(batch.num_rows for batch in batches)
     if len(rejected) == num_rows:
@@ -106,7 +105,7 @@ def _by_user(
         name: np.concatenate([getattr(batch, name) for batch in batches])
         for name in ("time", "rating", "status", "completion")
     }
-    columns["user"] = np.array(users.indices)  # a copy: kernels take no read-only memory
+    columns["user"] = np.array(users.indices)  # a copy, because kernels do not accept read-only memory
     if not config.keep_planned:
         keep = columns["status"] != PLANNED
         items = items.filter(pa.array(keep))
@@ -117,8 +116,8 @@ def _by_user(
     order = np.empty(len(time), np.int64)
     if failed := sort_histories(user, time, starts, order):
         raise DataError(
-            f"{path}: user {users.dictionary[failed - 1]}: too many events over too long a time to be sorted; sort the "
-            "rows by time, or leave that user out"
+            f"{path}: user {users.dictionary[failed - 1]}: has too many events over too long a time to be sorted; sort "
+            "the rows by time, or leave that user out"
         )
     keep = np.empty(len(order), np.uint8)
     mark_duplicates(item[order], time[order], starts, keep)
@@ -140,7 +139,7 @@ def _by_user(
 
 
 def _texts(ids: Ids) -> pa.StringArray:
-    """Raw ids as the file has them."""
+    """Raw ids as in the file."""
     numbers = pa.array(ids.number).cast(pa.string())
     return numbers if ids.text is None else pc.coalesce(ids.text, numbers)
 

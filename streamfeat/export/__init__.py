@@ -1,6 +1,7 @@
-"""An objective's features as plain arrays, for tools that run neither Python nor Numba.
+"""Exports an objective's features as plain arrays, for tools without Python or Numba.
 
-The door of h5py. The command line and `streamfeat.dataset` import it. It writes below DEST, in processes of `workers`.
+Only this folder uses h5py. The command line and `streamfeat.dataset` import it. It writes below DEST, in processes of
+`workers`.
 """
 
 from streamfeat.export.export import Exported, export_steps

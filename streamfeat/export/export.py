@@ -1,6 +1,6 @@
-"""The export, from a dataset to a folder of features that appears whole.
+"""The export of features from a dataset to a folder, which appears when it is complete.
 
-While it is made it lies in a hidden folder beside DEST, with the receipts of its tasks; a rename publishes it.
+During the export, the files and the receipts of its tasks are in a hidden folder next to DEST. A rename publishes them.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from streamfeat.store.reader import MAX_METADATA_BYTES
 from streamfeat.store.writer import is_committed, read_receipt, write_shard, write_whole
 from streamfeat.workers.pool import WorkerPool
 
-PLAN_FILE = "export.json"  # what is being exported, in the hidden folder
+PLAN_FILE = "export.json"  # in the hidden folder: describes the export
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Exported:
     """The end of an export."""
 
     dest: Path
-    note: str  # what was done, or that nothing was left to do
+    note: str  # text for the user: what was done
     num_windows: int
     num_shards: int
     num_bytes: int  # of all files below `dest`
@@ -63,13 +63,14 @@ def export_steps(
 ) -> Generator[Progress | Note | Exported]:
     """Write the features of an objective, of the packing that `epoch` reads, in stored order; at last an `Exported`.
 
-    seed: the run's: masks, and which told times are hidden. Validation always has packing 0 and the masks of epoch 0.
-    hdf5: one file per shard in `dest` instead of Zarr arrays.
-    `dest` appears whole once all shards are committed; the same call after any interruption goes on with what is.
+    seed: the run's seed, which decides masks and hidden told times. Validation always uses packing 0 and the masks of
+    epoch 0.
+    hdf5: write one file for each shard in `dest` instead of Zarr arrays.
+    `dest` appears when all shards are committed. After an interruption, the same call continues the export.
 
-    Raises ConfigError where an argument is wrong or `dest` holds something else, LockedError where another process
-    exports there, MissingExtraError where `hdf5` lacks h5py, StorageError where the disk refuses, DamagedError where
-    the dataset is damaged, and what `load_manifest` raises.
+    Raises ConfigError if an argument is wrong or `dest` holds something else, LockedError if another process exports
+    there, MissingExtraError if `hdf5` needs h5py, StorageError if writing fails, DamagedError if the dataset is
+    damaged, and the errors of `load_manifest`.
     """
     if hdf5:
         require_extra("h5py", "hdf5", "--hdf5")
@@ -95,7 +96,7 @@ def export_steps(
 
 
 def _resolved(path: str | Path) -> Path:
-    loop = ConfigError(f"{path}: a symbolic link there leads back to itself; give another folder")
+    loop = ConfigError(f"{path}: a symbolic link in this path leads back to itself; give another folder")
     try:
         resolved = Path(path).resolve()
     except RuntimeError:  # up to Python 3.12
@@ -119,17 +120,17 @@ def _export_of(
     epoch = 0 if config.split == "validation" else epoch
     return Export(
         fingerprint=manifest.fingerprint, objective=config.objective,
-        mask_policy=config.mask_policy if config.objective == "masked" else "disjoint",  # no mask, one identity
+        mask_policy=config.mask_policy if config.objective == "masked" else "disjoint",  # causal exports have no masks
         split=config.split, epoch=epoch, packing=manifest.packing_of(config.split, epoch), seed=config.seed, hdf5=hdf5,
     )  # fmt: skip
 
 
 class _Work:
-    """One export: where it lies and what of it is there."""
+    """One export: its folders, and the work on them."""
 
     def __init__(self, dataset: Path, dest: Path, manifest: Manifest, export: Export) -> None:
         if dest.is_relative_to(dataset):
-            raise ConfigError(f"{dest}: lies inside the dataset; give a folder elsewhere")
+            raise ConfigError(f"{dest}: is inside the dataset; give a folder outside of it")
         self.dest = dest
         self.folder = dest.parent / f".{dest.name}.export"
         self.counts = manifest.splits[export.split]
@@ -140,10 +141,10 @@ class _Work:
         self._plan = json.dumps(export.model_dump(mode="json"), sort_keys=True)
 
     def is_done(self) -> bool:
-        """Whether `dest` holds this export; False where it is free.
+        """Whether `dest` holds this export. False if it is empty or does not exist.
 
-        Raises ConfigError where it holds something else, DamagedError where a file of it is gone or cut short,
-        StorageError where the system refuses.
+        Raises ConfigError if it holds something else, DamagedError if a file of the export is missing or truncated,
+        StorageError if reading fails.
         """
         with storage_errors(self.dest):
             if not self.dest.exists():
@@ -161,33 +162,33 @@ class _Work:
         return True
 
     def tidy(self) -> None:
-        """Remove the hidden folder that a kill just after the rename left; one that is no export's stays."""
-        with contextlib.suppress(OSError):  # such as a name that only `dest` is short enough for
+        """Removes the hidden folder that a kill just after the rename left. A folder of something else stays."""
+        with contextlib.suppress(OSError):  # for instance if the hidden folder's name is too long
             if (self.folder / PLAN_FILE).is_file():
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def make_folder(self) -> None:
-        """Make the hidden folder where it is missing.
+        """Creates the hidden folder if missing.
 
-        Raises ConfigError where a file stands in its place, StorageError where the system refuses.
+        Raises ConfigError if a file has its name, StorageError if it cannot be created.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise ConfigError(
-                f"{self.folder}: a file stands there or on the way; move it away, or give another DEST"
+                f"{self.folder}: this path or a part of it is a file; move it away, or give another DEST"
             ) from None
-        except FileNotFoundError as error:  # such as /proc, or a parent that somebody removes
+        except FileNotFoundError as error:  # for instance in /proc, or if another program removes the parent
             raise StorageError(
-                f"{self.folder}: no folder can be made there ({error.strerror}); give another DEST"
+                f"{self.folder}: cannot make this folder ({error.strerror}); give another DEST"
             ) from None
         except OSError as error:
             raise refusal(error, self.folder) from None
 
     def claim(self) -> None:
-        """Make the hidden folder this export's, or go on with it.
+        """Takes the hidden folder for this export, or continues the export in it.
 
-        Raises ConfigError where it is another's, DamagedError where what it says of itself cannot be read.
+        Raises ConfigError if it belongs to another export, DamagedError if its description cannot be read.
         """
         found = self._found_plan()
         if found is not None:
@@ -195,14 +196,14 @@ class _Work:
                 there, wanted = found.model_dump(mode="json"), self._export.model_dump(mode="json")
                 raise ConfigError(_other(f"{self.folder}: holds an unfinished export,", there, wanted))
         elif foreign_names(self.folder):
-            raise ConfigError(f"{self.folder}: is not empty and is no export under way; move it away")
+            raise ConfigError(f"{self.folder}: is not empty and is not an unfinished export; move it away")
         write_whole(self.folder, PLAN_FILE, self._plan.encode())
         sweep_temporaries(self.folder)
         with storage_errors(self.folder / FEATURES):
             (self.folder / FEATURES).mkdir(exist_ok=True)
 
     def write(self, pool: WorkerPool) -> Generator[Progress | Note]:
-        """Run the tasks that are not committed yet."""
+        """Runs the tasks that are not committed yet."""
         if not self._export.hdf5:
             causal = causal_spec(self._schema)
             create_arrays(self.folder / FEATURES, [causal, *self._specs], self._attributes)
@@ -228,18 +229,18 @@ class _Work:
             yield Progress("features", done, self.counts.windows, "windows")
 
     def publish(self) -> None:
-        """Let `dest` appear, then remove what the export needed.
+        """Renames the features to `dest`, then removes the hidden folder.
 
-        Raises DamagedError where somebody removed or altered a committed file meanwhile.
+        Raises DamagedError if another program removed or altered a committed file.
         """
-        sweep_temporaries(self.folder)  # a worker that was lost in the middle of a write left one
+        sweep_temporaries(self.folder)  # a worker that died while it wrote may have left one
         self._check_whole(self.folder / FEATURES)
         with storage_errors(self.dest):
             rename_durably(self.folder / FEATURES, self.dest)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _check_whole(self, features: Path) -> None:
-        """Raise DamagedError where a file of the features in that folder is gone or cut short."""
+        """Raises DamagedError if a file of the features in this folder is missing or truncated."""
         folder = self.dest if features == self.dest else self.folder
         remedy = f"remove {folder} and export again"
         if self._export.hdf5:
@@ -248,7 +249,7 @@ class _Work:
             check_group(features, [causal_spec(self._schema), *self._specs], remedy)
 
     def _found_attributes(self) -> dict[str, Any]:
-        """What `dest` says of itself, {} where it is no export of this kind."""
+        """The attributes of the export in `dest`; {} if there is no export of this kind."""
         if self._export.hdf5:
             first = self.dest / hdf5_file(0)
             return read_attributes(first) if first.is_file() else {}
@@ -260,7 +261,7 @@ class _Work:
         return attributes if isinstance(attributes, dict) else {}
 
     def _found_plan(self) -> Export | None:
-        """What the hidden folder says of itself; None where it says nothing."""
+        """The description in the hidden folder; None if there is none."""
         try:
             data = read_below(self.folder, PLAN_FILE, MAX_METADATA_BYTES)
         except FileNotFoundError:
@@ -269,8 +270,9 @@ class _Work:
 
 
 def _other(where: str, found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """What to say of a folder that is not this export's."""
-    lines = [f"  {key}: there {found.get(key)!r}, now {value!r}"
-             for key, value in wanted.items() if found.get(key) != value]  # fmt: skip
+    """The message about a folder that does not belong to this export."""
+    lines = [
+        f"  {key}: there {found.get(key)!r}, now {value!r}" for key, value in wanted.items() if found.get(key) != value
+    ]
     what = "no features" if not found.keys() & wanted.keys() else "features of other options:\n" + "\n".join(lines)
     return f"{where} {what}\ngive the same options, an empty or new folder, or remove it (nothing was changed)"

@@ -1,4 +1,4 @@
-"""One shard of exported features: what a worker process reads, makes and commits."""
+"""The task that makes and commits one shard of exported features."""
 
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,24 @@ from streamfeat.stream.chunk_source import StoredSource
 from streamfeat.stream.chunks import ChunkPool
 from streamfeat.stream.featurize import Featurizer, allocate_buffers
 
-EXPORT_VERSION = 1  # of the layout of exported features: it does not change with that of datasets
-FEATURES = "features"  # what becomes DEST, below the folder of an export under way
+EXPORT_VERSION = 1  # version of the layout of exported features; independent of the version of datasets
+FEATURES = "features"  # the folder, inside the hidden folder of an export, that becomes DEST
 
 
 class Export(Frozen):
-    """What is exported: all that decides its bytes."""
+    """The description of an export: everything that determines its bytes."""
 
-    fingerprint: str  # the dataset's
+    fingerprint: str  # of the dataset
     objective: Objective
     mask_policy: MaskPolicy
     split: SplitName
-    epoch: int  # whose masks
-    packing: int  # whose windows
-    seed: int  # the run's
+    epoch: int  # decides the masks
+    packing: int  # has the windows
+    seed: int  # of the run
     hdf5: bool
 
     def attributes(self, manifest: Manifest) -> dict[str, Any]:
-        """What the group, or each HDF5 file, says of itself."""
+        """The attributes of the Zarr group or of each HDF5 file."""
         schema = manifest.data_schema
         said = self.model_dump(
             mode="json", exclude={"hdf5"} | ({"mask_policy"} if self.objective == "causal" else set())
@@ -74,7 +74,7 @@ def hdf5_file(shard: int) -> str:
 
 
 def run_export(root: Path, task: ExportTask) -> FeaturesReceipt:
-    """Commit shard `task.shard` below `root`, the folder of an export under way."""
+    """Writes and commits shard `task.shard` below `root`, the hidden folder of an export."""
     export, manifest = task.export, load_manifest(task.dataset)
     specs = token_specs(manifest, manifest.splits[export.split])
     arrays = _make(task, manifest, specs)
@@ -93,7 +93,7 @@ def run_export(root: Path, task: ExportTask) -> FeaturesReceipt:
 
 
 def _make(task: ExportTask, manifest: Manifest, specs: list[ArraySpec]) -> dict[str, NDArray[Any]]:
-    """The shard's arrays, filled chunk by chunk through the same decoder and kernels as a stream's."""
+    """The shard's arrays, filled chunk by chunk with the decoder and kernels of a stream."""
     export, counts = task.export, manifest.splits[task.export.split]
     low = task.shard * counts.shard_windows
     high = min(low + counts.shard_windows, counts.windows)
@@ -112,7 +112,7 @@ def _make(task: ExportTask, manifest: Manifest, specs: list[ArraySpec]) -> dict[
 def _features(
     export: Export, manifest: Manifest, stored: dict[str, NDArray[Any]], windows: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
-    """The features of the windows that the first rows of `stored` hold."""
+    """The features of `windows`, which are the first rows of `stored`."""
     config = StreamConfig(
         objective=export.objective, mask_policy=export.mask_policy, split=export.split, seed=export.seed,
         batch_windows=len(windows),
@@ -128,6 +128,7 @@ def _features(
     batch = batch_of(stored)
     rating_masked = batch["status"] == manifest.data_schema.status_tokens.mask
     if export.objective == "masked" and export.mask_policy == "seed":
-        # A picked token may keep its lack of a rating: were every rating known, only masked ones would not be.
+        # A picked token without a rating may be kept. Fill the batch with all ratings known: only masked ones are then
+        # unknown.
         rating_masked &= ~batch_of(stored | {"rating": np.zeros_like(stored["rating"])})["rating_known"]
     return features_of(batch, rating_masked, manifest, export.objective)

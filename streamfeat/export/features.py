@@ -1,6 +1,6 @@
-"""Batches as the plain arrays of the original: their names, dtypes and special values, and how they are filled.
+"""Converts batches to the plain arrays of the original project: their names, dtypes and special values.
 
-In an integer field of n values CLS, PAD, MASK and EMPTY are n to n + 3; in a float field they are base + 1 to base + 4.
+In an integer field of n values CLS, PAD, MASK and EMPTY are n to n + 3. In a float field they are base + 1 to base + 4.
 """
 
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ from streamfeat.schema import STATUSES, Schema, SpecialTokens, special_tokens
 from streamfeat.store.layout import ArraySpec
 from streamfeat.store.manifest import Manifest, SplitCounts
 
-CAUSAL = "causal"  # the one array that is no token field: (1,) bool
+CAUSAL = "causal"  # the only array that is not a token field: (1,) bool
 TASKS = ("item", "rating")
 UNIT_BASE = 1.0  # base of timestamp and completion
 _CLS, _PAD, _MASK, _EMPTY = 1, 2, 3, 4  # what is added to a float field's base
 
 
 def rating_base(schema: Schema) -> float:
-    """Base of the rating field, which an event without a rating has: no rating is that high."""
+    """The base of the rating field. It is larger than every rating and stands for an event without a rating."""
     return schema.rating_max + 1
 
 
 def causal_spec(schema: Schema) -> ArraySpec:
-    """The array that says which objective the others are of."""
+    """The array that says which objective the other arrays belong to."""
     return ArraySpec(
         name=CAUSAL, num_rows=1, row_shape=(), dtype=np.dtype(np.bool_), chunk_rows=1, shard_rows=1, fill_value=False,
         dimension_names=("flag",), compression="none",
@@ -36,9 +36,9 @@ def causal_spec(schema: Schema) -> ArraySpec:
 
 
 def token_specs(manifest: Manifest, counts: SplitCounts) -> list[ArraySpec]:
-    """Every other array, (windows, window_len), cut as the dataset's own.
+    """All other arrays, (windows, window_len), with the dataset's own chunks and shards.
 
-    Raises ConfigError where a medium's name is also the name of another array.
+    Raises ConfigError if a medium has the name of another array.
     """
     schema = manifest.data_schema
     described: list[tuple[str, type[np.generic], dict[str, Any]]] = []
@@ -81,9 +81,9 @@ def token_specs(manifest: Manifest, counts: SplitCounts) -> list[ArraySpec]:
 def features_of(
     batch: Mapping[str, NDArray[Any]], rating_masked: NDArray[np.bool_], manifest: Manifest, objective: Objective
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of `token_specs` for a batch as `stream.featurize` makes it, all (windows, window_len).
+    """The arrays of `token_specs` for a batch of `stream.featurize`, all (windows, window_len).
 
-    rating_masked: (windows, window_len), which unknown ratings are masked: the others were never given.
+    rating_masked: (windows, window_len), which ratings are masked. Other unknown ratings are missing in the data.
     """
     schema = manifest.data_schema
     medium, masked = batch["medium"], batch["status"] == schema.status_tokens.mask
@@ -102,7 +102,7 @@ def features_of(
 
 
 def _items(item: NDArray[Any], medium: NDArray[Any], schema: Schema) -> dict[str, NDArray[Any]]:
-    """One field per medium: its own items, CLS and PAD in all, EMPTY where the event is of another."""
+    """One field for each medium: its own items; CLS and PAD in all fields; EMPTY for events of other media."""
     fields = {}
     num_media = len(schema.media)
     for m, (name, num_items) in enumerate(zip(schema.media, _sizes(schema), strict=True)):
@@ -116,7 +116,7 @@ def _items(item: NDArray[Any], medium: NDArray[Any], schema: Schema) -> dict[str
 def _timestamps(
     batch: Mapping[str, NDArray[Any]], special: NDArray[Any], manifest: Manifest, objective: Objective
 ) -> NDArray[np.float32]:
-    """Masked: a token's own time. Causal: the time that it is told, EMPTY where it is told none, on CLS too."""
+    """Masked objective: a token's own time. Causal objective: its told time, EMPTY (also for CLS) if there is none."""
     span = manifest.time_max - manifest.time_min
     if objective == "causal":
         time, known = batch["told_time"], batch["told_time_known"]

@@ -1,4 +1,4 @@
-"""One shard of features as an HDF5 file. h5py's only door: an extra."""
+"""One shard of features as an HDF5 file. Only this module uses h5py, which is an extra."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from streamfeat.errors import DamagedError
 from streamfeat.store.layout import ArraySpec
 
-# What h5py raises for damage; an AttributeError is that of a value which is none of the kinds that we write.
+# Errors that h5py raises for damaged files. An AttributeError comes from a value of another kind than we write.
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
-GZIP_LEVEL = 1  # gzip, not lzf: every HDF5 library reads it
+GZIP_LEVEL = 1  # gzip instead of lzf, because every HDF5 library can read it
 
 
 def shard_image(specs: Sequence[ArraySpec], arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]) -> bytes:
-    """The bytes of a file with a dataset per spec, gzipped, each chunk with a checksum; `attributes` are the root's.
+    """The bytes of a file with one dataset for each spec, compressed by gzip, with a checksum for each chunk.
 
-    Made in memory, so that it can be written whole; the same arrays give the same bytes.
+    `attributes` become those of the root. The file is made in memory, so that it can be written whole. The same arrays
+    give the same bytes.
     """
     import h5py
 
@@ -38,7 +39,7 @@ def shard_image(specs: Sequence[ArraySpec], arrays: Mapping[str, NDArray[Any]], 
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """The root's attributes as plain values. Raises DamagedError where the file cannot be read."""
+    """The root's attributes as plain values. Raises DamagedError if the file cannot be read."""
     import h5py
 
     try:

@@ -1,7 +1,7 @@
-"""How often items occur together: added up history by history into a dense table of item pairs.
+"""Counts how often items occur together, in a dense table of item pairs.
 
-In both: history u is `place[offsets[u]:offsets[u+1]]`, oldest first, a place being a row of `table` (M, M), or -1
-for an item that has none. Places are checked by the caller.
+In both kernels history u is `place[offsets[u]:offsets[u+1]]`, oldest first. A place is a row of `table` (M, M), or -1
+for an item without a row. The caller checks the places.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 def add_neighbours(
     offsets: NDArray[np.int64], place: NDArray[np.int32], window: int, table: NDArray[np.float32]
 ) -> None:
-    """Adds 1 / lag in both directions for every two events of a history that lie at most `window` events apart."""
+    """Adds 1 / lag, in both directions, for every two events of a history that are at most `window` events apart."""
     for u in range(offsets.shape[0] - 1):
         for later in range(offsets[u], offsets[u + 1]):
             if place[later] < 0:
@@ -30,9 +30,9 @@ def add_neighbours(
 def add_cooccurrences(
     offsets: NDArray[np.int64], place: NDArray[np.int32], weight: NDArray[np.float32], table: NDArray[np.float32]
 ) -> None:
-    """Adds weight[u] for every ordered pair of events of history u, each event with itself too.
+    """Adds weight[u] for every ordered pair of events of history u, including each event with itself.
 
-    No place may occur twice in a history.
+    A place must not occur twice in a history.
     """
     for u in range(offsets.shape[0] - 1):
         for first in range(offsets[u], offsets[u + 1]):

@@ -1,8 +1,8 @@
-"""Policy `seed`: what happens to item, rating, time and position of the tokens that `pick_seed` picked.
+"""Mask policy `seed`: masks, keeps or replaces item, rating, time and position of the tokens that `pick_seed` picked.
 
-Arrays and draws are as in `objectives`. Each field has a loop of its own: 150 us for the four on 64 windows of 1024
-tokens. One loop over the picked tokens that disturbs all four fields took 221 us, four loops over a list of a row's
-picked tokens 195, four loops over one generator that yields the picked tokens 8 times as long.
+Arrays and draws are as in `objectives`. Each field has its own loop: the four take 150 us on 64 windows of 1024 tokens.
+One loop over the picked tokens for all four fields took 221 us, four loops over a list of a row's picked tokens 195,
+four loops over one generator of the picked tokens 8 times as long.
 """
 
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from streamfeat.kernels.draws import fold, to_below, to_unit
 
 
 class Disturbance(NamedTuple):
-    """What happens to a field of a picked token: masked where a draw that starts from `state` is below `mask_below`,
-    kept below `keep_below`, else replaced by a value drawn from `random_state`."""
+    """The rule for one field of a picked token. A draw from `state` below `mask_below` masks it, below `keep_below`
+    keeps it. Otherwise a value drawn from `random_state` replaces it."""
 
     state: np.uint64
     random_state: np.uint64
@@ -24,7 +24,7 @@ class Disturbance(NamedTuple):
     keep_below: float
 
 
-MASKED, KEPT, REPLACED = 0, 1, 2  # what a disturbance does to a field
+MASKED, KEPT, REPLACED = 0, 1, 2
 
 _INTS, _TIMES, _FLOATS, _FLAGS = int32[:, ::1], int64[:, ::1], float32[:, ::1], boolean[:, ::1]
 _DISTURBANCE = types.NamedTuple([uint64, uint64, float64, float64], Disturbance)
@@ -32,14 +32,14 @@ _DISTURBANCE = types.NamedTuple([uint64, uint64, float64, float64], Disturbance)
 
 @njit(cache=True, nogil=True, inline="always")
 def in_window(field: Disturbance, window: int) -> Disturbance:
-    """The disturbance of a field whose draws start in one window."""
+    """`field` with its states for one window."""
     state, random_state = fold(field.state, np.uint64(window)), fold(field.random_state, np.uint64(window))
     return Disturbance(state, random_state, field.mask_below, field.keep_below)
 
 
 @njit(cache=True, nogil=True, inline="always")
 def fate(field: Disturbance, is_picked: bool, token: int) -> int:
-    """What happens to a field of a token: MASKED, KEPT or REPLACED."""
+    """MASKED, KEPT or REPLACED, for a field of a token."""
     if not is_picked:
         return KEPT
     draw = to_unit(fold(field.state, np.uint64(token)))
@@ -58,7 +58,7 @@ def disturb_items(
     medium: NDArray[np.int32],
     item: NDArray[np.int32],
 ) -> None:
-    """Items of picked tokens: masked, kept, or any of the same medium."""
+    """Items of picked tokens are masked, kept, or replaced by a random item of the same medium."""
     for r in range(picked.shape[0]):
         here = in_window(field, window[r])
         for t in range(picked.shape[1]):
@@ -79,7 +79,7 @@ def disturb_positions(
     num_positions: int,
     position: NDArray[np.int32],
 ) -> None:
-    """Positions of picked tokens: masked, kept, or any of `num_positions`."""
+    """Positions of picked tokens are masked, kept, or replaced by a random one of `num_positions`."""
     for r in range(picked.shape[0]):
         here = in_window(field, window[r])
         for t in range(picked.shape[1]):
@@ -99,8 +99,8 @@ def disturb_ratings(
     rating: NDArray[np.float32],
     rating_known: NDArray[np.bool_],
 ) -> None:
-    """Ratings of picked tokens: unknown, kept (which may be unknown), or uniform in [0, end)."""
-    below_end = np.nextafter(np.float32(end), np.float32(0.0))  # rounding to float32 must not reach `end`
+    """Ratings of picked tokens become unknown, are kept (known or not), or are replaced, uniform in [0, end)."""
+    below_end = np.nextafter(np.float32(end), np.float32(0.0))  # rounding to float32 could give `end` itself
     for r in range(picked.shape[0]):
         here = in_window(field, window[r])
         for t in range(picked.shape[1]):
@@ -124,7 +124,7 @@ def disturb_times(
     time: NDArray[np.int64],
     time_known: NDArray[np.bool_],
 ) -> None:
-    """Times of picked tokens: unknown, kept, or a uniform whole second of [time_min, time_max)."""
+    """Times of picked tokens become unknown, are kept, or are replaced by a random second of [time_min, time_max)."""
     for r in range(picked.shape[0]):
         here = in_window(field, window[r])
         for t in range(picked.shape[1]):

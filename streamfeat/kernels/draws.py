@@ -1,14 +1,15 @@
-"""Counter-based random draws: a draw is a pure function of its counters, no generator is carried.
+"""Counter-based random draws: a draw is a pure function of the seed and counters; no generator keeps a state.
 
 The mixer is splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-`docs/format.md` writes the scheme out with test vectors.
+`docs/format.md` describes the scheme, with test vectors.
 """
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-# Purposes: what a draw is for, the first counter after the seed. Numbers are part of the format.
+# Purposes of draws: the first counter after the seed. The comment lists the other counters. The numbers are part of the
+# format.
 PARTITION_OF_USER = 1  # counters: hash of the raw user id
 VALIDATION_USER = 2  # user
 PARTITION_ORDER = 3  # packing, split, partition
@@ -17,8 +18,8 @@ CROP = 5  # packing, split, user
 SHARD_ORDER = 6  # split, epoch, shard
 CHUNK_ORDER = 7  # split, epoch, chunk
 WINDOW_ORDER = 8  # split, epoch, window
-PICK = 9  # split, epoch, window, token (`seed`: picked at all; `disjoint`: asked for the item)
-PICK_RATING = 10  # split, epoch, window, token (`disjoint`: asked for the rating)
+PICK = 9  # split, epoch, window, token (`seed`: whether it is picked; `disjoint`: whether its item is a target)
+PICK_RATING = 10  # split, epoch, window, token (`disjoint`: whether its rating is a target)
 MASK_ITEM = 11  # split, epoch, window, token: mask, keep or replace
 MASK_RATING = 12
 MASK_TIME = 13
@@ -30,7 +31,7 @@ RANDOM_POSITION = 18
 HIDE_TOLD_TIMES = 19  # split, epoch, window, first token of the segment
 INITIAL_WEIGHTS = 20
 DROPOUT = 21  # step, slot of the window in the global batch, place in the model
-ASK_LAST_RATING = 22  # split, epoch, user (`disjoint`, last targets only: asked for the rating, not the item)
+ASK_LAST_RATING = 22  # split, epoch, user (`disjoint`, last targets only: whether rating instead of item is the target)
 
 SPLIT_COUNTERS = {"training": 0, "validation": 1}  # the counter of a split
 
@@ -51,7 +52,7 @@ def splitmix64(x: np.uint64) -> np.uint64:
 
 @njit("uint64(uint64, uint64)", cache=True, nogil=True, inline="always")
 def fold(state: np.uint64, counter: np.uint64) -> np.uint64:
-    """`state` with one more counter mixed in. A draw folds purpose and counters into splitmix64(seed)."""
+    """`state` mixed with one more counter. A draw folds its purpose and counters into splitmix64(seed)."""
     return splitmix64(state ^ counter)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 class Factors(NamedTuple):
-    """What is fitted to n users or items."""
+    """The fitted values of n users or items."""
 
     bias: NDArray[np.float32]  # (n,)
     factors: NDArray[np.float32]  # (n, K)
@@ -27,8 +27,8 @@ def descend(
     users: Factors,
     items: Factors,
 ) -> None:
-    """Every rating once, in order, user u having those at offsets[u]:offsets[u+1]; biases and factors are moved in
-    place: by `rate` along the error, damped by `damping`."""
+    """Takes every rating once, in order; user u has the ratings offsets[u]:offsets[u+1]. Updates biases and factors in
+    place with the learning rate `rate` and the damping `damping`."""
     user_bias, user_factors = users
     item_bias, item_factors = items
     for u in range(offsets.shape[0] - 1):

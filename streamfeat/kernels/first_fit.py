@@ -1,4 +1,4 @@
-"""First-fit: segments that are not cut, into windows of one length."""
+"""First-fit: places segments into windows of one length without cutting them."""
 
 import numpy as np
 from numba import njit
@@ -6,18 +6,18 @@ from numpy.typing import NDArray
 
 
 def room_tree(num_windows: int, window_len: int) -> NDArray[np.int32]:
-    """The tree that `first_fit` wants for up to `num_windows` windows, all empty."""
+    """The tree for `first_fit` with up to `num_windows` windows, all empty."""
     num_leaves = 1 << max(num_windows - 1, 0).bit_length()
     return np.full(2 * num_leaves, window_len, np.int32)
 
 
 @njit("int64(int64[::1], int64, int32[::1], int64[::1])", cache=True, nogil=True)
 def first_fit(lengths: NDArray[np.int64], window_len: int, rooms: NDArray[np.int32], out: NDArray[np.int64]) -> int:
-    """Put each segment, in order, into the first window that has room for it, behind what lies there already.
+    """Puts each segment, in order, into the first window with enough room, after the segments that are there already.
 
-    out[i] = the token where segment i (of 1 to window_len tokens) begins, windows counted end to end. Returns the
-    number of windows used. `rooms` comes from `room_tree`: node n has the largest room below it, its children are
-    2n and 2n + 1, the leaves are the windows. A scan of all windows would be quadratic.
+    out[i] = the token where segment i (of 1 to window_len tokens) begins, counted over all windows. Returns the number
+    of windows used. `rooms` comes from `room_tree`. Its leaves are the windows' rooms; node n has the children 2n and
+    2n + 1 and holds the largest room below it. A scan of all windows would take quadratic time.
     """
     num_leaves = rooms.shape[0] // 2
     num_used = 0

@@ -1,7 +1,7 @@
-"""Chosen windows of decoded chunks, cast from their stored dtypes straight into a batch's buffers.
+"""Copies chosen windows of decoded chunks into a batch's buffers and casts them from their stored dtypes.
 
-In all kernels: `stored` is (windows, tokens), row r of the outputs is stored[rows[r]], and a row of -1 is an
-empty window, filled with `pad` or with unknown values. Outputs are (len(rows), tokens), C-contiguous.
+In all kernels `stored` is (windows, tokens), and row r of the outputs is stored[rows[r]]. If rows[r] is -1, the window
+is empty and gets `pad` or unknown values. Outputs are (len(rows), tokens), C-contiguous.
 """
 
 from typing import Any
@@ -53,9 +53,9 @@ def gather_coded_floats(
     out: NDArray[np.float32],
     out_known: NDArray[np.bool_],
 ) -> None:
-    """A float field stored as codes: `table` (256,) holds each code's value, NaN for missing.
+    """A float field that is stored as codes. `table` (256,) holds the value of each code, NaN for missing.
 
-    A missing value is 0 and not known.
+    A missing value becomes 0, not known.
     """
     for r in range(rows.shape[0]):
         if rows[r] < 0:
@@ -80,7 +80,7 @@ def gather_floats(
     out: NDArray[np.float32],
     out_known: NDArray[np.bool_],
 ) -> None:
-    """A float field stored as it is, NaN where missing. A missing value is 0 and not known."""
+    """A float field that is stored without codes, NaN for missing. A missing value becomes 0, not known."""
     for r in range(rows.shape[0]):
         if rows[r] < 0:
             out[r, :] = 0.0
@@ -106,10 +106,10 @@ def mark_tokens(
     out_segment: NDArray[np.int32],
     out_time_known: NDArray[np.bool_],
 ) -> None:
-    """What follows from `item` and `user` before anything is masked: medium, segment, and whether it has a time.
+    """Derives each token's medium, segment and whether it has a time, from `item` and `user` before masking.
 
-    A segment begins where the user changes; segments count from 0 in each window, PAD is -1.
-    Events have a time, special tokens none. CLS and PAD tokens have the media n and n + 1.
+    A segment begins where the user changes. Segments count from 0 in each window; PAD has -1. Only events have a time.
+    With n media, CLS and PAD tokens have the media n and n + 1.
     """
     num_media = medium_offsets.shape[0] - 1
     num_items = medium_offsets[num_media]

@@ -1,4 +1,4 @@
-"""Dense numbers for integer keys: an open-addressing hash table, kept in arrays that the caller owns."""
+"""Dense numbers for integer keys: an open-addressing hash table in arrays of the caller."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from streamfeat.kernels.draws import splitmix64
 
 
 class Table(NamedTuple):
-    """Known pairs of a key and a tag, in order of their numbers, and where each number is found."""
+    """Known pairs of a key and a tag, in order of their numbers, and the slots in which the numbers are found."""
 
     keys: NDArray[np.int64]
     tags: NDArray[np.int32]
-    slots: NDArray[np.int32]  # a number, -1 where free; a power of two long, at least twice as long as `keys`
+    slots: NDArray[np.int32]  # a number, or -1: free; the length is a power of two and at least twice that of `keys`
 
 
 _TABLE = types.BaseTuple.from_types([int64[::1], int32[::1], int32[::1]], Table)
@@ -31,8 +31,8 @@ def code_keys(
 ) -> int:
     """out[i] = number of (keys[i], tags[i]) in order of first appearance, for i from `first` on.
 
-    Stops early when the table is half full. Returns num_unique_after * 2^32 + rows_done, so that the caller
-    can grow the table and go on.
+    Stops when the table is half full. Returns num_unique_after * 2^32 + rows_done: the caller can grow the table and
+    continue.
     """
     unique_keys, unique_tags, slots = table
     mask = np.uint64(slots.shape[0] - 1)
@@ -59,9 +59,9 @@ def code_keys(
 
 @njit("int64(float32[::1], float32[::1])", cache=True, nogil=True)
 def collect_levels(values: NDArray[np.float32], levels: NDArray[np.float32]) -> int:
-    """Gather the distinct values, NaN left out, into `levels` in ascending order; returns how many there are.
+    """Writes the distinct values without NaN into `levels`, ascending; returns their number.
 
-    Stops and returns -1 when there are more than `levels` holds. Faster than a sort while levels are few.
+    Returns -1 if there are more than `levels` can hold. Faster than a sort if there are few distinct values.
     """
     num = 0
     for value in values:
@@ -87,7 +87,7 @@ def collect_levels(values: NDArray[np.float32], levels: NDArray[np.float32]) -> 
 
 @njit(void(_TABLE, int64), cache=True, nogil=True)
 def rebuild_slots(table: Table, num_unique: int) -> None:
-    """Fill the slots (all -1) with the numbers of the known pairs."""
+    """Fills the slots (all -1) with the numbers of the known pairs."""
     keys, tags, slots = table
     mask = np.uint64(slots.shape[0] - 1)
     for number in range(num_unique):

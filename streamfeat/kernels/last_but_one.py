@@ -1,19 +1,19 @@
-"""Which events of a history are held out."""
+"""Finds the events of a history that are held out."""
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-LEAST_TARGETS = 3  # of a history whose last two are held out, so that one is left to train on
+LEAST_TARGETS = 3  # a history with fewer targets is not held out: after the last two, one must be left for training
 
 
 @njit("void(uint8[::1], int64[::1], uint8, int64[::1])", cache=True, nogil=True)
 def last_but_one_targets(
     statuses: NDArray[np.uint8], starts: NDArray[np.int64], planned: int, out: NDArray[np.int64]
 ) -> None:
-    """out[u] = place in history u of its last but one event with an item target, -1 where it has too few targets.
+    """out[u] = place in history u of its last but one event with an item target; -1 if it has too few targets.
 
-    Read from the end: long histories cost no more than short ones.
+    Reads histories from the end, so long ones take no more time than short ones.
     """
     for u in range(starts.shape[0] - 1):
         num, place = 0, -1

@@ -1,7 +1,7 @@
-"""Lines of delimited text: where each one ends, whether it is a whole row, and the good ones copied together.
+"""Splits delimited text into lines, checks each line, and copies the good ones together.
 
-A row is one physical line. Checking lines before a CSV parser sees them is what keeps one stray quote from
-swallowing the rows after it.
+A row is one physical line. Lines are checked before the CSV parser reads them; otherwise one stray quote would join
+all following rows to one field.
 """
 
 from typing import NamedTuple
@@ -22,18 +22,18 @@ _CR = 13
 
 
 class Dialect(NamedTuple):
-    """How a file is delimited."""
+    """The delimiter, quote and number of fields of a file."""
 
-    delimiter: NDArray[np.uint8]  # one or two bytes, of which the first match from the left counts
-    quote: int  # a byte or NO_QUOTE; opens a field only as its first byte; doubled inside, it is a character (RFC 4180)
+    delimiter: NDArray[np.uint8]  # one or two bytes; searched from the left
+    quote: int  # a byte or NO_QUOTE; only as a field's first byte it opens a quote; two inside stand for one (RFC 4180)
     num_fields: int
 
 
 class Lines(NamedTuple):
-    """Lines of a block: (lines,) each."""
+    """The lines of a block: (lines,) each."""
 
     starts: NDArray[np.int64]  # first byte
-    stops: NDArray[np.int64]  # the byte after the last, line end excluded
+    stops: NDArray[np.int64]  # the byte after the last one, without the line end
     codes: NDArray[np.uint8]  # LINE_GOOD, LINE_MALFORMED or LINE_INVALID_UTF8
 
     def part(self, first: int, stop: int) -> "Lines":
@@ -47,7 +47,7 @@ _LINES = types.BaseTuple.from_types([int64[::1], int64[::1], _BYTES], Lines)
 
 @njit(int64(_BYTES, int64, int64), cache=True, nogil=True)
 def utf8_sequence_len(block: NDArray[np.uint8], i: int, stop: int) -> int:
-    """Bytes of the UTF-8 sequence at `i`, 0 where it is none (Unicode 15, table 3-7: no overlongs, no surrogates)."""
+    """Bytes of the UTF-8 sequence at `i`; 0 if invalid (Unicode 15, table 3-7: no overlong forms, no surrogates)."""
     lead = block[i]
     if lead < 0x80:
         return 1
@@ -78,7 +78,7 @@ def utf8_sequence_len(block: NDArray[np.uint8], i: int, stop: int) -> int:
 
 @njit(int64(_BYTES, int64, int64, _DIALECT), cache=True, nogil=True)
 def check_line(block: NDArray[np.uint8], start: int, stop: int, dialect: Dialect) -> int:
-    """LINE_GOOD, LINE_MALFORMED or LINE_INVALID_UTF8 for the line block[start:stop], its line end excluded."""
+    """LINE_GOOD, LINE_MALFORMED or LINE_INVALID_UTF8 for the line block[start:stop] without its line end."""
     if stop - start > MAX_LINE_LEN:
         return LINE_MALFORMED
     delimiter, quote, num_fields = dialect
@@ -87,7 +87,7 @@ def check_line(block: NDArray[np.uint8], start: int, stop: int, dialect: Dialect
     fields = 1
     quoted = False
     at_start = True  # of a field
-    closed = False  # the byte before closed a quoted field
+    closed = False  # the previous byte closed a quoted field
     i = start
     while i < stop:
         byte = block[i]
@@ -128,9 +128,9 @@ def check_line(block: NDArray[np.uint8], start: int, stop: int, dialect: Dialect
 
 @njit(int64(_BYTES, _DIALECT, _LINES), cache=True, nogil=True)
 def scan_lines(block: NDArray[np.uint8], dialect: Dialect, out: Lines) -> int:
-    """Fill `out` with the lines of `block`.
+    """Fills `out` with the lines of `block`.
 
-    Lines end in LF or CRLF, the last one may end with the block. Returns their number, at most line feeds + 1.
+    Lines end with LF or CRLF; the last one may end with the block. Returns their number, at most line feeds + 1.
     """
     starts, stops, codes = out
     num = 0
@@ -152,9 +152,9 @@ def scan_lines(block: NDArray[np.uint8], dialect: Dialect, out: Lines) -> int:
 
 @njit(int64(_BYTES, _LINES, _BYTES), cache=True, nogil=True)
 def gather_lines(block: NDArray[np.uint8], lines: Lines, out: NDArray[np.uint8]) -> int:
-    """Copy the good lines of `block` to `out`, each ended by LF. Returns the bytes written.
+    """Copies the good lines of `block` to `out`, each with LF as its end. Returns the bytes written.
 
-    `out` holds at least one byte per line more than the lines have together.
+    `out` must have room for all lines and one more byte for each.
     """
     starts, stops, codes = lines
     num = 0

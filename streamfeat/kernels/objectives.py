@@ -1,12 +1,13 @@
-"""The objectives: what of a window the model is shown, and what it is asked.
+"""The objectives: they write the targets of a window and mask its inputs.
 
-All arrays are (windows, tokens) as a batch holds them, C-contiguous; `window` (windows,) numbers the rows.
-`eligible` says which tokens may be asked for: those with an item target (an event that is not planned), or only the
-last one of each segment. A token that is asked for has a rating target if its rating is known. A draw of a token is
-keyed by its purpose's state, its window and its place in the window, so a mask depends on nothing else.
+All arrays are (windows, tokens) as in a batch, C-contiguous. `window` (windows,) holds the number of each row's window.
+`eligible` marks the tokens that may become targets: all with an item target (events that are not planned), or only the
+last one of each segment. A target has a rating target if its rating is known. A draw for a token depends only on its
+purpose's state, its window and its place in the window; so does every mask.
 
-Arrays that travel together come as one NamedTuple. A kernel takes each array out of it before the loop: taken inside,
-its reference is counted at every token, and `ask_next` on 64 windows of 1024 tokens took 270 us instead of 185.
+Arrays that belong together are passed as one NamedTuple. A kernel takes each array out of it before the loop. Inside
+the loop Numba would count a reference at every token: `ask_next` on 64 windows of 1024 tokens took 270 us instead of
+185.
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from streamfeat.schema import PLANNED
 
 
 class Shown(NamedTuple):
-    """What the model is shown of each token, named as the arrays of a batch are."""
+    """The model's inputs of each token. The names are those of the arrays of a batch."""
 
     item: NDArray[np.int32]
     user: NDArray[np.int32]
@@ -39,16 +40,16 @@ class Shown(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What the model is asked at each token, named as the arrays of a batch are; all 0 where it is asked nothing."""
+    """The targets of each token; all 0 without a target. The names are those of the arrays of a batch."""
 
-    target_item: NDArray[np.int32]  # the item that either target is about
+    target_item: NDArray[np.int32]  # the item of the item target or of the rating target
     target_rating: NDArray[np.float32]
     weight_item: NDArray[np.float32]
     weight_rating: NDArray[np.float32]
 
 
 class Chance(NamedTuple):
-    """Something that happens with probability `share`: where a draw that starts from `state` is below it."""
+    """An event of probability `share`: it happens if a draw from `state` is below `share`."""
 
     state: np.uint64
     share: float
@@ -78,7 +79,7 @@ def mark_eligible(num_items: int, shown: Shown, out: NDArray[np.bool_]) -> None:
 
 @njit(void(_INTS, _FLAGS), cache=True, nogil=True)
 def keep_last(segment: NDArray[np.int32], eligible: NDArray[np.bool_]) -> None:
-    """Leave of the eligible tokens those that are the last of their segment."""
+    """Keeps only those eligible tokens that are the last of their segment."""
     for r in range(segment.shape[0]):
         for t in range(segment.shape[1] - 1):
             eligible[r, t] &= segment[r, t] != segment[r, t + 1]
@@ -86,7 +87,7 @@ def keep_last(segment: NDArray[np.int32], eligible: NDArray[np.bool_]) -> None:
 
 @njit(void(_CHANCE, _SHOWN, _FLAGS, _FLAGS), cache=True, nogil=True)
 def move_ratings(rates: Chance, shown: Shown, eligible: NDArray[np.bool_], out: NDArray[np.bool_]) -> None:
-    """Of the eligible tokens with a rating, move those of a share of the users to `out`, by a draw of each user."""
+    """Moves the eligible tokens with a rating of a share of the users to `out`. Each user has one draw."""
     user, rating_known = shown.user, shown.rating_known
     for r in range(out.shape[0]):
         for t in range(out.shape[1]):
@@ -97,9 +98,9 @@ def move_ratings(rates: Chance, shown: Shown, eligible: NDArray[np.bool_], out: 
 
 @njit(void(_FLAGS, int64[::1], _CHANCE, _SHOWN, _ASKED), cache=True, nogil=True)
 def ask_next(eligible: NDArray[np.bool_], window: NDArray[np.int64], hides: Chance, shown: Shown, asked: Asked) -> None:
-    """Causal: a token is asked for, and told the time of, the event after it in the same segment.
+    """Causal objective: the target of a token is the next event of the same segment; the told time is that event's.
 
-    The told times of a segment are all hidden by chance, with one draw of its first token.
+    A draw of the segment's first token decides whether all told times of the segment are hidden.
     """
     item, segment, rating, rating_known = shown.item, shown.segment, shown.rating, shown.rating_known
     time, time_known, told_time, told_time_known = shown.time, shown.time_known, shown.told_time, shown.told_time_known
@@ -114,7 +115,7 @@ def ask_next(eligible: NDArray[np.bool_], window: NDArray[np.int64], hides: Chan
                 hidden = to_unit(fold(state, np.uint64(t))) < hides.share
             after = min(t + 1, num_tokens - 1)
             follows = t + 1 < num_tokens and here >= 0 and segment[r, after] == here
-            # Loaded whether wanted or not, so that the choices below need no branch: 185 us instead of 420.
+            # Always loaded, so that the choices below compile without branches: 185 us instead of 420.
             next_item, next_rating, next_time = item[r, after], rating[r, after], time[r, after]
             told = follows & time_known[r, after] & (not hidden)
             told_time[r, t] = next_time if told else 0
@@ -139,8 +140,9 @@ def mask_disjoint(
     shown: Shown,
     asked: Asked,
 ) -> None:
-    """Policy `disjoint`: some of the tokens eligible `for_item` are asked for the item alone; of the others, some that
-    are eligible `for_rating` for the rating alone, the item in view. Both lose rating, status and completion.
+    """Mask policy `disjoint`: some of the tokens eligible `for_item` get an item target only, and their item is masked.
+    Of the others, some that are eligible `for_rating` get a rating target only, and their item stays. For both, rating,
+    status and completion are masked.
     """
     item, status, rating, rating_known = shown.item, shown.status, shown.rating, shown.rating_known
     completion, completion_known = shown.completion, shown.completion_known
@@ -176,8 +178,8 @@ def pick_seed(
     asked: Asked,
     out_picked: NDArray[np.bool_],
 ) -> None:
-    """Policy `seed`: some of the eligible tokens are picked, asked for all that they have, and lose status and
-    completion. Their other fields are left to the kernels of `disturb`.
+    """Mask policy `seed`: picks some of the eligible tokens. They get all targets that they have, and their status and
+    completion are masked. The kernels of `disturb` change their other fields.
     """
     item, status, rating, rating_known = shown.item, shown.status, shown.rating, shown.rating_known
     completion, completion_known = shown.completion, shown.completion_known
@@ -206,10 +208,10 @@ def share_weights(
     counts: NDArray[np.int64],
     weight: NDArray[np.float32],
 ) -> None:
-    """Divide each weight of 1 by the number of targets of its segment and medium, so that they sum to 1.
+    """Divides each weight of 1 by the number of targets of its segment and medium, so that these weights add up to 1.
 
-    The target of token t is of the medium of token t + shift: 1 under the causal objective, else 0.
-    `counts` is scratch memory, (media,).
+    The target of token t has the medium of token t + shift. The shift is 1 under the causal objective, otherwise 0.
+    `counts` (media,) is scratch memory.
     """
     num_tokens = weight.shape[1]
     for r in range(weight.shape[0]):

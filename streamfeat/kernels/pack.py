@@ -1,4 +1,4 @@
-"""Laying histories out end to end: which event each token of a window is."""
+"""Places histories one after the other: finds the event of each token of a packing's windows."""
 
 from typing import Any, NamedTuple
 
@@ -10,10 +10,10 @@ CLS_SOURCE = -1  # the source of a CLS token
 
 
 class LaidUsers(NamedTuple):
-    """Users whose tokens lie in a packing, in its order: (users,) each."""
+    """Users with tokens in a packing, in its order: (users,) each."""
 
     users: NDArray[np.int64]
-    crops: NDArray[np.int64]  # the first token of (CLS, event 0, event 1, ...) that is there
+    crops: NDArray[np.int64]  # the first token of (CLS, event 0, event 1, ...) that is kept
     lengths: NDArray[np.int64]  # tokens
 
 
@@ -31,10 +31,10 @@ def token_sources(
     out_user: NDArray[np.uint32],
     out_position: NDArray[np.int64],
 ) -> None:
-    """Where the tokens low .. low + len(sources) - 1 of a packing's stream come from.
+    """Finds the sources of the tokens low .. low + len(sources) - 1 of a packing's token stream.
 
-    The tokens of history k begin at stream place starts[k], its events with first_events[k]. Sets sources (event, or
-    CLS_SOURCE), user and position of each token that one of these histories covers; the others are left as they are.
+    The tokens of history k begin at stream place starts[k]; its event 0 is first_events[k]. Writes source (event, or
+    CLS_SOURCE), user and position of each token that belongs to one of these histories. Other tokens stay unchanged.
     """
     users, crops, lengths = laid
     high = low + sources.shape[0]
@@ -53,7 +53,7 @@ def token_sources(
 
 @njit(cache=True, nogil=True)
 def gather_tokens(values: NDArray[Any], sources: NDArray[np.int64], base: int, cls: Any, out: NDArray[Any]) -> None:
-    """out[t] = values[sources[t] - base], or `cls` on a CLS token; tokens of other events are left alone."""
+    """out[t] = values[sources[t] - base], or `cls` for a CLS token. Tokens of other events stay unchanged."""
     for t in range(sources.shape[0]):
         source = sources[t]
         if source == CLS_SOURCE:

@@ -1,4 +1,4 @@
-"""Which partition a user belongs to, and moving rows into the order of partitions."""
+"""Finds the partition of each user and moves rows into the order of partitions."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _FNV_PRIME = np.uint64(0x100000001B3)
 
 @njit("void(int64[::1], uint64, int64, int32[::1])", cache=True, nogil=True)
 def partition_of_ints(ids: NDArray[np.int64], state: np.uint64, num_partitions: int, out: NDArray[np.int32]) -> None:
-    """out[i] = partition of the user whose raw id is the integer ids[i]; a power of two of partitions."""
+    """out[i] = partition of the user whose raw id is the integer ids[i]. `num_partitions` is a power of two."""
     mask = np.uint64(num_partitions - 1)
     for i in range(ids.shape[0]):
         out[i] = np.int32(fold(state, np.uint64(ids[i])) & mask)
@@ -28,7 +28,7 @@ def partition_of_texts(
     num_partitions: int,
     out: NDArray[np.int32],
 ) -> None:
-    """out[i] = partition of the user whose raw id is the text data[offsets[i]:offsets[i+1]] (FNV-1a, mixed)."""
+    """out[i] = partition of the user whose raw id is the text data[offsets[i]:offsets[i+1]], hashed by FNV-1a."""
     mask = np.uint64(num_partitions - 1)
     for i in range(out.shape[0]):
         h = _FNV_OFFSET
@@ -39,9 +39,9 @@ def partition_of_texts(
 
 @njit("void(int32[::1], int64[::1], int64[::1])", cache=True, nogil=True)
 def counting_sort(groups: NDArray[np.int32], starts: NDArray[np.int64], destination: NDArray[np.int64]) -> None:
-    """A stable counting sort: row i of group g goes to `destination[i]`, group g to starts[g]:starts[g+1].
+    """A stable counting sort: row i goes to `destination[i]`; group g gets the rows starts[g]:starts[g+1].
 
-    `starts` (groups + 1,) is zeroed by the caller and filled here.
+    The caller sets `starts` (groups + 1,) to zero; it is filled here.
     """
     num_groups = starts.shape[0] - 1
     for i in range(groups.shape[0]):

@@ -1,20 +1,20 @@
-"""Events of a partition into histories: sorted, duplicates dropped, ties and repeats counted."""
+"""Makes histories of a partition's events: sorts them, marks duplicates, counts ties and repeats."""
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-MAX_SCANNED_RUN = 16  # longest run of equal times that is searched pair by pair; longer ones are sorted
+MAX_SCANNED_RUN = 16  # up to so many events with equal times are compared pair by pair; more are sorted
 
 
 @njit("int64(int32[::1], int64[::1], int64[::1], int64[::1])", cache=True, nogil=True)
 def sort_histories(
     users: NDArray[np.int32], times: NDArray[np.int64], starts: NDArray[np.int64], order: NDArray[np.int64]
 ) -> int:
-    """`order` (n,): rows by (user, time, row). `starts` (users + 1,), zeroed, becomes the histories' offsets.
+    """`order` (n,) gets the rows by (user, time, row). `starts` (users + 1,), all 0, gets the histories' offsets.
 
-    A counting sort by user, then one `np.sort` per user of (time, place) packed in 64 bits: 4 times faster
-    than an argsort of the partition. Returns 0, or 1 + the user whose times and events do not fit in 63 bits.
+    A counting sort by user, then one `np.sort` per user of (time, place) packed in 64 bits: 4 times faster than an
+    argsort of the partition. Returns 0, or 1 + the user whose times and events do not fit in 63 bits.
     """
     num_users = starts.shape[0] - 1
     for i in range(users.shape[0]):
@@ -58,7 +58,7 @@ def sort_histories(
 def mark_duplicates(
     items: NDArray[np.int32], times: NDArray[np.int64], starts: NDArray[np.int64], keep: NDArray[np.uint8]
 ) -> None:
-    """keep[k] = 0 where a later event of the same user has the same item and time, else 1. Rows are sorted."""
+    """keep[k] = 0 if a later event of the same user has the same item and time, otherwise 1. Rows are sorted."""
     for u in range(starts.shape[0] - 1):
         first = starts[u]
         while first < starts[u + 1]:
@@ -85,7 +85,7 @@ def mark_duplicates(
 
 @njit("void(int64[::1], uint8[::1], int64[::1])", cache=True, nogil=True)
 def kept_starts(starts: NDArray[np.int64], keep: NDArray[np.uint8], out: NDArray[np.int64]) -> None:
-    """Offsets of the histories after rows with keep == 0 are gone."""
+    """out = the histories' offsets without the rows with keep == 0."""
     total = 0
     for u in range(starts.shape[0] - 1):
         out[u] = total
@@ -104,9 +104,10 @@ def count_ties_and_repeats(
     last_user: NDArray[np.int32],
     out: NDArray[np.int64],
 ) -> None:
-    """out (3,): events tied in time with another of their user, item targets, and repeats among these.
+    """out (3,): events with the same time as another event of their user; item targets; repeats among the targets.
 
-    A repeat is a target whose item occurs in an earlier, not planned event. `last_user` (items,), all -1.
+    A repeat is a target whose item occurs in an earlier event that is not planned. `last_user` (items,) is scratch
+    memory, all -1.
     """
     for u in range(starts.shape[0] - 1):
         first, last = starts[u], starts[u + 1]

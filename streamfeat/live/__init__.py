@@ -1,4 +1,4 @@
-"""Packings that are written while a run trains on them, within a bound of disk.
+"""Live training: packings are written while a run trains on them, with limited disk space.
 
-`train` and the command line import it. It writes below OUT/live; it has a thread that gives signs of life.
+`train` and the command line import it. It writes below OUT/live and has one thread, which gives signs of life.
 """

@@ -1,11 +1,11 @@
-"""The folder of a live run, `OUT/live/RUN_ID/`: who made it, what it asks for, and whether it still lives.
+"""The folder of a live run, `OUT/live/RUN_ID/`: creates it, reads it, and finds out whether the run still lives.
 
 RUN_ID/
-  run.json               this page's record; the folder appears with it, by a rename
+  run.json               `LiveRun`; written before the folder gets its name by a rename
   rank-R.json            see positions.py
   windows.zarr/PACKING   shards, as in the dataset's own windows.zarr
-  receipts/ locks/       what commits a shard; who is writing it
-  .lock                  held by rank 0: the kernel frees it however that process ends
+  receipts/ locks/       a receipt commits a shard; a lock is held by the process that writes it
+  .lock                  held by rank 0; the kernel frees it when that process ends for any reason
 """
 
 import contextlib
@@ -38,28 +38,28 @@ from streamfeat.store.writer import write_whole
 RUN_FILE = "run.json"
 LOCKS = "locks"
 MAX_RUN_BYTES = 2**20
-_START_TRIES_S = 30.0  # for the lock of OUT/live, which is held while dead runs are removed
+_START_TRIES_S = 30.0  # wait so long for the lock of OUT/live, which is held while dead runs are removed
 
 
 class LiveRun(Frozen):
-    """`run.json`: all that a producer must know, beside the dataset."""
+    """`run.json`: all that a producer must know besides the dataset."""
 
     known_format = ("format", 1)
 
     format: Literal[1] = 1
     run_id: str
-    fingerprint: str  # the dataset's
-    seed: int  # the run's
+    fingerprint: str  # of the dataset
+    seed: int  # of the run
     batch_windows: int
     world_size: int = Field(ge=1)
     start: int = Field(ge=0)  # the first global batch that is read
-    stop: int  # the first one that is not
-    disk_bytes: int  # that this run's folder may take
-    timeout_s: float  # without a sign of life, as watched from another host
+    stop: int  # the first global batch that is not read
+    disk_bytes: int  # limit of the size of this run's folder
+    timeout_s: float  # other hosts regard the run as dead after this time without a sign of life
     host: str
     pid: int
-    trial: bool = False  # a dry run: producers that run apart leave it alone
-    started: str  # UTC, to be read by people: nothing is decided by clocks
+    trial: bool = False  # a dry run: separate producers (`build-shards --live`) do not serve it
+    started: str  # UTC, information for users only
 
 
 @contextlib.contextmanager
@@ -67,10 +67,10 @@ def start_run(
     root: Path, manifest: Manifest, *, seed: int, batch_windows: int, world_size: int, start: int, stop: int,
     disk_bytes: int, producers: int, timeout_s: float = 600.0, trial: bool = False,
 ) -> Iterator[Path]:  # fmt: skip
-    """Make the folder of a live run on the dataset `root`, for rank 0: it lives, and its folder stays, until the exit.
+    """Creates the folder of a live run on the dataset `root`; called by rank 0. On exit the folder is removed.
 
     The run reads the global batches `start` to `stop` - 1. Folders of dead runs are removed first. Raises ConfigError
-    where `disk_bytes` is less than `least_disk_bytes`, StorageError where the system refuses.
+    if `disk_bytes` is less than `least_disk_bytes`, StorageError if the folder cannot be created.
     """
     least = least_disk_bytes(manifest, batch_windows, producers, world_size=world_size)
     if disk_bytes < least:
@@ -104,9 +104,9 @@ def start_run(
 
 @contextlib.contextmanager
 def _only_starter(root: Path) -> Iterator[None]:
-    """Hold the lock of OUT/live: nobody else makes or removes run folders meanwhile."""
+    """Holds the lock of OUT/live, so that no other process creates or removes run folders."""
     live = live_folder(root)
-    with storage_errors(live), contextlib.suppress(FileExistsError):  # what is there shows when it is locked
+    with storage_errors(live), contextlib.suppress(FileExistsError):  # `locked` checks what is there
         live.mkdir()
     deadline = time.monotonic() + _START_TRIES_S
     with contextlib.ExitStack() as held:
@@ -122,17 +122,17 @@ def _only_starter(root: Path) -> Iterator[None]:
 
 
 def read_run(folder: Path) -> LiveRun:
-    """`run.json`.
+    """Reads `run.json`.
 
-    Raises FileNotFoundError where the folder is gone, DamagedError where it cannot be read, FormatVersionError where a
-    newer streamfeat trains.
+    Raises FileNotFoundError if the folder does not exist, DamagedError if the file cannot be read, FormatVersionError
+    if a newer streamfeat wrote it.
     """
     data = read_below(folder, RUN_FILE, MAX_RUN_BYTES)
     return read_back(LiveRun, data, folder / RUN_FILE, "start the live training again")
 
 
 def living_runs(root: Path) -> list[tuple[Path, LiveRun]]:
-    """The runs on the dataset `root` that have not ended as far as can be told at once, oldest first."""
+    """The runs on the dataset `root` that are not known to have ended, oldest first."""
     found = []
     for folder in run_folders(root):
         with contextlib.suppress(FileNotFoundError, DamagedError, FormatVersionError):
@@ -143,7 +143,7 @@ def living_runs(root: Path) -> list[tuple[Path, LiveRun]]:
 
 
 def remove_dead_runs(root: Path) -> None:
-    """Remove what dead trainers left, at once where they ran on this host. For the holder of OUT/live's lock."""
+    """Removes the folders of dead runs. The caller holds the lock of OUT/live."""
     for folder in hidden_folders(root):
         if not is_held(folder):
             remove_folder(folder)
@@ -157,23 +157,23 @@ def remove_dead_runs(root: Path) -> None:
 
 
 def clean_up(root: Path) -> None:
-    """`remove_dead_runs`, unless another process is at it or starts a run."""
+    """Calls `remove_dead_runs`, unless another process does so or starts a run."""
     with contextlib.suppress(LockedError, FileNotFoundError), locked(live_folder(root), "cleans up"):
         remove_dead_runs(root)
 
 
 def _has_died(folder: Path, run: LiveRun) -> bool:
-    """Whether rank 0 has certainly ended: locks say so on its own host, and need not travel to others."""
+    """Whether rank 0 has certainly ended. Only its own host knows: locks may not be visible on other hosts."""
     return run.host == socket.gethostname() and not is_held(folder)
 
 
 def _is_dead(folder: Path, run: LiveRun) -> bool:
-    """Whether rank 0 has ended, as far as can be told at once: on other hosts by its silence."""
+    """Whether rank 0 has ended. For a run on another host this is decided by its last sign of life."""
     return _has_died(folder, run) or (run.host != socket.gethostname() and _silent_s(folder, run) > run.timeout_s)
 
 
 def _silent_s(folder: Path, run: LiveRun) -> float:
-    """Seconds since the last sign of life, both ends by the clock of the storage."""
+    """Seconds since the last sign of life. Both times come from the clock of the file system."""
     lock = folder.parent / LOCK
     with storage_errors(lock):
         lock.touch()
@@ -183,7 +183,7 @@ def _silent_s(folder: Path, run: LiveRun) -> float:
 
 
 class RunWatch:
-    """Watches whether a run has ended, by signs of life as this process sees them: no two clocks are compared."""
+    """Watches whether a run has ended. It measures the time between signs of life with its own clock only."""
 
     def __init__(self, folder: Path, run: LiveRun) -> None:
         self._folder, self._run = folder, run
@@ -191,7 +191,7 @@ class RunWatch:
         self._changed = time.monotonic()
 
     def ended(self) -> str | None:
-        """Why the run has ended, None while it lives."""
+        """The reason why the run has ended; None while it lives."""
         if not (self._folder / RUN_FILE).exists():
             return "its folder is gone"
         if _has_died(self._folder, self._run):
@@ -205,7 +205,7 @@ class RunWatch:
 
 
 def rank_file(rank: int) -> str:
-    """Where a rank's position lies below the run's folder."""
+    """The name of the file in the run's folder that holds a rank's position."""
     return f"rank-{rank}.json"
 
 

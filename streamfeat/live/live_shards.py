@@ -1,4 +1,4 @@
-"""The shards of a live run as a training process waits for them: its source, its producers, and when to give up."""
+"""The trainer's wait for the shards of a live run: the source, the producers, and the timeout."""
 
 import contextlib
 import time
@@ -11,19 +11,19 @@ from streamfeat.live.producer_processes import Producers
 from streamfeat.progress import Note
 from streamfeat.store.manifest import Manifest
 
-_POLL_S = 0.02  # between two looks whether the next shard is there
-_TELL_S = 5.0  # between two words about it
+_POLL_S = 0.02  # time between two checks for the next shard
+_TELL_S = 5.0  # time between two notes about the wait
 
 
 class LiveShards:
-    """What one rank of a live run reads from, and the producers that its process started, if it started any."""
+    """The source of one rank of a live run, and the producers that its process started, if any."""
 
     def __init__(self, source: LiveSource, producers: Producers | None, timeout_s: float) -> None:
-        """`timeout_s`: how long nothing may be written while a batch waits."""
+        """`timeout_s`: give up if a batch waits and no shard is written for so long."""
         self.source = source
         self.problem: str | None = None  # why no more shards will come
         self._producers, self._timeout_s = producers, timeout_s
-        self._warned = ""  # what a producer said last that was a warning
+        self._warned = ""  # the last warning of a producer
 
     def awaited(
         self,
@@ -31,10 +31,10 @@ class LiveShards:
         stop: Callable[[], bool],
         any_rank: Callable[[bool, bool], tuple[bool, ...]],
     ) -> Generator[Note, None, bool]:
-        """Wait until every rank has the shards of global batch `position`: True. False where any rank is to stop, or
-        has a `problem`. Every rank calls this alike.
+        """Waits until every rank has the shards of global batch `position`; returns True. Returns False if any rank is
+        to stop or has a `problem`. Every rank must call this.
 
-        any_rank: whether each of two flags is set on any rank.
+        any_rank: a function that returns, for each of two flags, whether any rank has set it.
         """
         asked = told = fresh = time.monotonic()
         ahead = self.source.ahead()
@@ -43,7 +43,7 @@ class LiveShards:
             missing = "" if self.source.ready(position) else self.source.needed(position)
             now = time.monotonic()
             if self._producers is not None and not self._producers.started:
-                fresh = now  # they are still on their way
+                fresh = now  # the producers are still starting
             if missing and now - fresh > self._timeout_s:
                 self.problem = (
                     f"waited {now - asked:,.0f} s for {missing} and nothing was written; see whether producers "
@@ -60,7 +60,7 @@ class LiveShards:
                 yield Note(f"waited {now - asked:,.0f} s for {missing}")
 
     def _told_by_producers(self) -> Iterator[Note]:
-        """What the producers have to say; where they cannot go on, that is the `problem`."""
+        """The notes of the producers. If they cannot continue, sets `problem`."""
         if self._producers is None:
             return
         try:
@@ -78,8 +78,8 @@ class LiveShards:
 def live_shards(
     root: Path, folder: Path, manifest: Manifest, rank: int, *, num_producers: int, timeout_s: float
 ) -> Iterator[LiveShards]:
-    """The shards of the live run `folder`, made by `start_run` on the dataset `root`, for one rank, which starts
-    `num_producers` of its producers. Raises as `LiveSource`."""
+    """The shards, for one rank, of the live run `folder` that `start_run` created on the dataset `root`. Starts
+    `num_producers` producers. Raises the errors of `LiveSource`."""
     with LiveSource(root, folder, manifest, rank) as source, contextlib.ExitStack() as held:
         producers = held.enter_context(Producers(root, folder, num_producers)) if num_producers else None
         yield LiveShards(source, producers, timeout_s)

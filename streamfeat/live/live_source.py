@@ -1,4 +1,4 @@
-"""The trainer's side of a live run: when a shard may be read, and what becomes of it when every rank is past it."""
+"""The trainer's side of a live run: finds out when a shard can be read, and deletes it when every rank is past it."""
 
 import contextlib
 import threading
@@ -18,23 +18,23 @@ from streamfeat.store.manifest import Manifest
 from streamfeat.store.reader import ArrayReader
 from streamfeat.stream.order import steps_per_epoch
 
-BEAT_S = 0.25  # how often rank 0 looks whether others are past a shard too
-SIGN_OF_LIFE_S = 10.0  # how often a rank's file is touched, at least
-_LOOK_AGAIN_S = 0.02  # how often a reader thread looks for the receipt that it waits for
+BEAT_S = 0.25  # rank 0 checks so often whether the others are past a shard
+SIGN_OF_LIFE_S = 10.0  # a rank's file is written at least so often
+_LOOK_AGAIN_S = 0.02  # a reader thread checks so often for a receipt
 
 
 class LiveSource:
-    """The chunks of a live run for one rank: a `stream.source.ChunkSource`.
+    """The chunks of a live run for one rank: a `ChunkSource`.
 
-    From its making to `close`, a thread gives signs of life, through validation and compilation too.
+    Until `close`, a thread gives signs of life, even while the trainer validates or compiles.
     """
 
     live = True
 
     def __init__(self, root: Path, folder: Path, manifest: Manifest, rank: int) -> None:
-        """The run `folder`, made by `start_run`, on the dataset `root` with its `manifest`.
+        """Opens the run `folder`, created by `start_run`, on the dataset `root` with its `manifest`.
 
-        Raises StorageError where the folder is gone, ConfigError where it is of another dataset or has no such rank.
+        Raises StorageError if the folder does not exist, ConfigError if the run has another dataset or no such rank.
         """
         try:
             self._run = run = read_run(folder)
@@ -42,7 +42,7 @@ class LiveSource:
             raise _gone(folder) from None
         if run.fingerprint != manifest.fingerprint or not 0 <= rank < run.world_size:
             raise ConfigError(
-                f"{folder}: is of dataset {run.fingerprint} for {run.world_size} ranks (here rank {rank}, dataset "
+                f"{folder}: belongs to dataset {run.fingerprint} and {run.world_size} ranks (here rank {rank}, dataset "
                 f"{manifest.fingerprint} in {root}); give every rank the same dataset and run"
             )
         self._folder, self._manifest, self._rank = folder, manifest, rank
@@ -56,39 +56,39 @@ class LiveSource:
         self._positions = Positions(folder, run)
         self._lock = threading.RLock()
         self._position = self._freed = run.start
-        self._num_ready = 0  # shards from the first on that are committed
-        self._num_begun = 0  # shards from the first on that were needed already, if only in part
-        self._in_use: list[Need] = []  # begun and not past
-        self._past: list[Need] = []  # past here; rank 0 deletes them once every rank is past them
-        self._first_packing = run.start // max(self._steps_per_epoch, 1)  # the first that is not deleted
-        self._published = 0.0  # when, by the monotonic clock
-        self._unsaid = False  # a position that matters is not published yet
+        self._num_ready = 0  # all shards before this number are committed
+        self._num_begun = 0  # all shards before this number were read by a batch
+        self._in_use: list[Need] = []  # shards that a later batch reads, too
+        self._past: list[Need] = []  # shards that this rank no longer reads; rank 0 deletes them when all ranks agree
+        self._first_packing = run.start // max(self._steps_per_epoch, 1)  # the first packing that is not deleted
+        self._published = 0.0  # time of the last `_publish`, on the monotonic clock
+        self._unsaid = False  # whether a new position must still be published
         self._publish()
         self._sign_of_life_s = min(SIGN_OF_LIFE_S, run.timeout_s / 4)
         self._closed = False
         self._woken = threading.Event()
-        # Publishes and deletes, so that the training thread waits for no disk.
+        # A thread publishes and deletes, so that the training thread does not wait for the disk.
         self._beats = threading.Thread(target=self._beat, name="live-beat", daemon=True)
         self._beats.start()
 
-    # What a stream asks.
+    # Methods for a stream.
 
     def reader(self, packing: int, field: str) -> ArrayReader:
-        """An array of a packing, once `has` is true of one of its chunks. Raises DamagedError as `ArrayReader` does."""
+        """Opens an array of a packing, one of whose chunks `has` must have found. Raises as `ArrayReader` does."""
         with self._lock:
             committed = self._commits.shard_checksums(packing, field)
         return ArrayReader(self._folder, f"{WINDOWS}/{packing}/{field}", committed)
 
     def has(self, packing: int, chunk: int) -> bool:
-        """Whether the chunk's shard is committed; never, where no batch of the run reads it."""
+        """Whether the chunk's shard is committed. False if no batch of the run reads it."""
         with self._lock:
             need = self._schedule.of(packing, chunk // self._chunks_per_shard)
             return need is not None and self._commits.has(need)
 
     def wait_for(self, packing: int, chunk: int, stopped: threading.Event) -> None:
-        """Return once the chunk's shard is committed. CancelledError once `stopped` is set.
+        """Waits until the chunk's shard is committed. Raises CancelledError when `stopped` is set.
 
-        Raises ConfigError for a chunk that no batch of the run reads, StorageError where the folder is gone.
+        Raises ConfigError for a chunk that no batch of the run reads, StorageError if the folder is gone.
         """
         while not self.has(packing, chunk):
             self._check_served(packing, chunk)
@@ -97,9 +97,9 @@ class LiveSource:
                 raise CancelledError
 
     def advance(self, position: int, forget: Callable[[int, int], None]) -> None:
-        """This rank was given the batches before `position`: said in the background where that lets a shard go.
+        """Records that this rank got the batches before `position`. If a shard is past, the thread publishes it.
 
-        Raises StorageError where the folder is gone.
+        Raises StorageError if the folder is gone.
         """
         with self._lock:
             if position <= self._position:
@@ -121,10 +121,10 @@ class LiveSource:
         self._check_there()
         self._woken.set()
 
-    # What a trainer asks.
+    # Methods for a trainer.
 
     def ready(self, position: int) -> bool:
-        """Whether all that global batch `position` reads is committed. Cheap; StorageError where the folder is gone."""
+        """Whether all shards of global batch `position` are committed. Raises StorageError if the folder is gone."""
         need = self._first_missing()
         if need is None or need.first_position > position:
             return True
@@ -132,7 +132,7 @@ class LiveSource:
         return False
 
     def ahead(self) -> int:
-        """Committed shards in a row, beyond those that the next batch needs."""
+        """The number of consecutive committed shards after those that the next batch needs."""
         with self._lock:
             self._first_missing()
             number = self._num_begun
@@ -141,14 +141,14 @@ class LiveSource:
             return max(self._num_ready - number, 0)
 
     def needed(self, position: int) -> str:
-        """The first shard that batch `position` still lacks, for a message; "" where it lacks none."""
+        """Text that names the first missing shard of batch `position`; "" if none is missing."""
         need = self._first_missing()
         if need is None or need.first_position > position:
             return ""
         return f"shard {need.shard} of packing {need.packing}"
 
     def close(self) -> None:
-        """No more signs of life from this rank."""
+        """Ends the thread: no more signs of life from this rank."""
         self._closed = True
         self._woken.set()
         self._beats.join()
@@ -170,8 +170,9 @@ class LiveSource:
             need = self._schedule.of(packing, chunk // self._chunks_per_shard)
         if need is None:
             raise ConfigError(
-                f"{self._folder}: serves the global batches {self._run.start} to {self._run.stop - 1}, and none of "
-                f"them reads chunk {chunk} of packing {packing}; give stream and run the same position, seed and batch"
+                f"{self._folder}: has the shards of the global batches {self._run.start} to {self._run.stop - 1}; none "
+                f"of these reads chunk {chunk} of packing {packing}; give stream and run the same position, seed and "
+                "batch size"
             )
 
     def _check_there(self) -> None:
@@ -180,7 +181,7 @@ class LiveSource:
 
     def _publish(self) -> None:
         freed = self._freed if self._rank == 0 else 0
-        with self._lock:  # whoever raised the position has closed the files that it is past
+        with self._lock:  # `advance` closes the files of past shards before it releases the lock
             position, self._unsaid = self._position, False
         try:
             publish(self._folder, self._rank, RankRecord(run_id=self._run.run_id, position=position, freed=freed))
@@ -192,7 +193,7 @@ class LiveSource:
         self._published = time.monotonic()
 
     def _delete(self) -> None:
-        """Rank 0: delete what every rank has said that it is past, then say so."""
+        """Rank 0: deletes the shards that every rank is past, then publishes it."""
         if not self._past:
             return
         self._positions.refresh()
@@ -215,7 +216,7 @@ class LiveSource:
         while not self._closed:
             self._woken.wait(BEAT_S)
             self._woken.clear()
-            # A full disk is tried again; a folder that is gone is for whoever needs it next to say.
+            # On a full disk it tries again later. If the folder is gone, the next call of another method raises.
             with contextlib.suppress(StorageError):
                 if self._unsaid or time.monotonic() - self._published > self._sign_of_life_s:
                     self._publish()
@@ -223,6 +224,4 @@ class LiveSource:
 
 
 def _gone(folder: Path) -> StorageError:
-    return StorageError(
-        f"{folder}: the folder of this live run is gone, somebody removed it; train again with --live and --resume"
-    )
+    return StorageError(f"{folder}: the folder of this live run was removed; train again with --live and --resume")

@@ -1,6 +1,6 @@
-"""What the ranks say of themselves: one small file each, replaced atomically, whose position only ever grows.
+"""The ranks' positions: each rank has one small file, replaced atomically. Its position never decreases.
 
-So a stale, repeated or lost file changes nothing: readers keep the largest position that they have seen.
+Readers keep the largest position that they have seen, so an old or a missing file does no harm.
 """
 
 from pathlib import Path
@@ -13,20 +13,21 @@ from streamfeat.live.folder import LiveRun, rank_file
 from streamfeat.records import Frozen, read_back
 from streamfeat.store.files import read_below, temporary_name
 
-_MOST_BYTES = 4096  # of a rank's file
+_MOST_BYTES = 4096  # size limit of a rank's file
 
 
 class RankRecord(Frozen):
-    """`rank-R.json`."""
+    """The content of `rank-R.json`."""
 
     format: Literal[1] = 1
-    run_id: str  # a file of another run counts for nothing
-    position: int = Field(ge=0)  # global batches that the rank is past
-    freed: int = Field(default=0, ge=0)  # rank 0 alone: every shard that is past at this position is deleted
+    run_id: str  # a file of another run is ignored
+    position: int = Field(ge=0)  # the rank has read the global batches before this one
+    freed: int = Field(default=0, ge=0)  # rank 0 only: all shards that no batch from here on reads are deleted
 
 
 def publish(folder: Path, rank: int, record: RankRecord) -> None:
-    """Replace the rank's file. Not durable: a run never outlives its machine. StorageError where the system refuses."""
+    """Replaces the rank's file. Not durable, because a run does not survive a crash of its machine. May raise
+    StorageError."""
     file = folder / rank_file(rank)
     temporary = folder / temporary_name(file.name)
     with storage_errors(file):
@@ -35,20 +36,20 @@ def publish(folder: Path, rank: int, record: RankRecord) -> None:
 
 
 class Positions:
-    """The ranks' positions as last read. A rank without a file stands at the run's start."""
+    """The ranks' positions when last read. A rank without a file has the position of the run's start."""
 
     def __init__(self, folder: Path, run: LiveRun) -> None:
         self._folder, self._run = folder, run
         self._positions = [run.start] * run.world_size
-        self.freed = run.start  # every shard that is past at this position is deleted
+        self.freed = run.start  # all shards that no batch from here on reads are deleted
 
     @property
     def least(self) -> int:
-        """Global batches that every rank is past."""
+        """The smallest position: every rank has read the global batches before this one."""
         return min(self._positions)
 
     def refresh(self) -> None:
-        """Read every rank's file."""
+        """Reads every rank's file."""
         for rank in range(self._run.world_size):
             record = self._record(rank)
             if record is not None:

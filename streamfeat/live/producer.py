@@ -1,8 +1,8 @@
-"""A producer: claims the next shard that there is room for, writes it, and so on until the run has ended.
+"""A producer: claims the next shard if there is room for it, writes it, and repeats this until the run has ended.
 
-Any number of them work on a run, without a coordinator. Why OUT/live never outgrows its bound: shards are claimed in
-order, number n only if all shards before it that are not deleted, the uncommitted ones at their largest possible
-size, leave room for one more of that size; and afterwards that sum can only shrink.
+Any number of producers can work on a run, without a coordinator. OUT/live never exceeds its size limit: shards are
+claimed in order. Shard n is claimed only if the shards before it that are not deleted leave room for one more shard of
+the largest possible size; uncommitted ones count with that size. Afterwards this sum can only decrease.
 """
 
 import errno
@@ -27,7 +27,7 @@ from streamfeat.store.tables import check_table
 from streamfeat.stream.order import steps_per_epoch
 
 DISK_FULL_PAUSE_S = 3.0
-PACKINGS_AHEAD = 1  # beyond the one that is read: a run may end long before its last epoch
+PACKINGS_AHEAD = 1  # write at most one packing after the current one: a run may end long before its last epoch
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Produced:
 
 @dataclass(frozen=True)
 class Held:
-    """Nothing can be written now: far enough ahead, all is written, or the disk is full."""
+    """No shard can be written now: enough are written ahead, all are written, or the disk is full."""
 
     kind: Literal["ahead", "done", "full"]
     reason: str
 
 
 def produce(root: Path, folder: Path) -> Iterator[Produced | Held]:
-    """Write the shards of the live run `folder` from the dataset `root` until the run has ended.
+    """Writes the shards of the live run `folder` from the dataset `root` until the run has ended.
 
-    Never sleeps: whoever iterates pauses after a `Held`. Raises ConfigError where the run is on another dataset, and
-    what reading `root` and writing raise, but for a full disk, which is waited out.
+    It never sleeps: the caller should pause after a `Held`. Raises ConfigError if the run is on another dataset, and
+    the errors of reading `root` and of writing, except for a full disk: then it yields `Held` and tries again later.
     """
     try:
         run = read_run(folder)
@@ -60,7 +60,7 @@ def produce(root: Path, folder: Path) -> Iterator[Produced | Held]:
                     raise
     except FileNotFoundError:
         if folder.exists():
-            raise  # something else is missing
+            raise  # the run is there, but another file is missing
 
 
 class _Producer:
@@ -69,8 +69,8 @@ class _Producer:
         manifest = load_manifest(root)
         if manifest.fingerprint != run.fingerprint:
             raise ConfigError(
-                f"{folder}: trains on the dataset {run.fingerprint} (here {manifest.fingerprint}); build the dataset "
-                "that it trains on"
+                f"{folder}: trains on the dataset {run.fingerprint}, but {root} has the fingerprint "
+                f"{manifest.fingerprint}; give the dataset of the run"
             )
         check_table(root, USERS, manifest.digests_of(USERS))
         self._manifest = manifest
@@ -86,12 +86,12 @@ class _Producer:
         self._shard_bytes = max_shard_bytes(manifest)
         self._packing_bytes = packing_bytes(manifest)
         self._first = 0  # number of the first shard that is not deleted
-        self._made = -1  # the last packing whose arrays were made
+        self._made = -1  # the last packing whose arrays were created
         self._full_until = 0.0
         self._full_reason = ""
 
     def step(self) -> Produced | Held:
-        """Write one shard, or say why not."""
+        """Writes one shard, or returns the reason why it cannot."""
         if time.monotonic() < self._full_until:
             return Held("full", self._full_reason)
         self._positions.refresh()
@@ -130,7 +130,7 @@ class _Producer:
             with claimed(self._folder, need) as mine:
                 if not mine or self._commits.has(need):
                     return False
-                # In this order: a receipt that rank 0 has deleted shows in the positions, published before.
+                # Check receipts first, then positions: rank 0 publishes positions before it deletes a receipt.
                 self._positions.refresh()
                 if need.last_position < self._positions.least:
                     return False
@@ -144,7 +144,7 @@ class _Producer:
         return True
 
     def _write(self, need: Need) -> None:
-        remove_shard(self._folder, need, self._manifest.data_schema)  # what a killed producer left
+        remove_shard(self._folder, need, self._manifest.data_schema)  # partial files of a killed producer
         try:
             self._make(need)
         except StorageError:

@@ -12,9 +12,9 @@ from streamfeat.progress import Note
 from streamfeat.workers.child import Child, Supervisor
 from streamfeat.workers.process import Pipe, start_worker
 
-PAUSE_S = 0.05  # of a producer that is held
-MOST_DEATHS = 3  # in a row without a new shard; one more is the end
-SAY_AGAIN_S = 300.0  # the same thing is said at most this often
+PAUSE_S = 0.05  # pause of a producer that cannot write now
+MOST_DEATHS = 3  # so many deaths in a row without a new shard are allowed; one more ends training
+SAY_AGAIN_S = 300.0  # the same note is given at most this often
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Failed:
-    """A producer ends by an error."""
+    """A producer ends because of an error."""
 
     reason: str
 
@@ -40,13 +40,13 @@ Message = Begun | Produced | Held | Ended | Failed
 @dataclass
 class _Producer:
     child: Child
-    has_ended: bool = False  # by itself, since the run has ended
-    held: str = ""  # kind of `Held`, "" while it writes
-    reason: str = ""  # of its failure
+    has_ended: bool = False  # regularly, because the run has ended
+    held: str = ""  # kind of its last `Held`; "" while it writes
+    reason: str = ""  # reason of its failure
 
 
 class Producers:
-    """`num` producers of the live run `folder`, as processes that die with this one. 0: none.
+    """`num` producers (0: none) of the live run `folder`. They are processes that end with this one.
 
     `shards` is the number of shards that they have written.
     """
@@ -55,7 +55,7 @@ class Producers:
         self.shards = 0
         self._root, self._folder, self._num = root, folder, num
         self._producers: list[_Producer] = []
-        self._deaths = 0  # since the last shard
+        self._deaths = 0  # deaths since the last shard
         self._ever_started = False
         self._said: dict[str, float] = {}
         self._supervisor = Supervisor()
@@ -68,13 +68,13 @@ class Producers:
         self.close()
 
     def poll(self) -> list[Note]:
-        """What is new; dead producers are replaced. Cheap: made to be called at every step.
+        """The new notes. Replaces dead producers. Fast enough to be called at every step.
 
-        Raises StorageError where several died in a row without a new shard, ConfigError where none can start.
+        Raises StorageError if several died in a row without a new shard, ConfigError if none can start.
         """
         notes: list[Note] = []
         for place, producer in enumerate(self._producers):
-            is_gone = not producer.child.process.is_alive()  # asked before reading: what it said last is read then
+            is_gone = not producer.child.process.is_alive()  # checked before reading, so that no message is missed
             for message in producer.child.messages():
                 notes += self._hear(producer, message)
             if is_gone and not producer.has_ended:
@@ -84,7 +84,7 @@ class Producers:
 
     @property
     def started(self) -> bool:
-        """Whether any producer has come as far as to write."""
+        """Whether any producer was ready to write."""
         return self._ever_started
 
     @property
@@ -93,7 +93,7 @@ class Producers:
         return all(producer.has_ended for producer in self._producers)
 
     def close(self) -> None:
-        """End the producers, in the middle of a shard too."""
+        """Ends the producers, even if they are writing a shard."""
         self._supervisor.end()
         self._producers = []
 
@@ -110,7 +110,7 @@ class Producers:
                 self._deaths = 0
                 if was_full:
                     self._said.pop("full", None)
-                    return [Note("there is room on the disk again; producers go on")]
+                    return [Note("there is room on the disk again; producers continue")]
             case Ended():
                 producer.has_ended = True
             case Failed(reason):
@@ -119,7 +119,7 @@ class Producers:
                 producer.held = "full"
                 return self._say("full", Note(f"a producer waits: {reason}", warning=True))
             case Held(kind, reason):
-                producer.held, self._deaths = kind, 0  # nothing is missing
+                producer.held, self._deaths = kind, 0  # no shard is missing, so this counts as progress
                 if all(other.held == kind for other in self._producers):
                     return self._say(kind, Note(f"producers wait: {reason}"))
         return []
@@ -132,7 +132,7 @@ class Producers:
         return [note]
 
     def _mourned(self, producer: _Producer) -> Note:
-        """What to say of a producer that died. Raises where it is time to give up."""
+        """The note about a producer that died. Raises an error if too many died in a row."""
         process = producer.child.process
         process.join()
         what = f"producer {process.pid} {producer.child.how_it_ended()}"
@@ -148,13 +148,14 @@ class Producers:
                 )
             raise StorageError(
                 f"{self._deaths} producers in a row died without writing a shard, the last one: {what}; "
-                "mend that, then train again with --live and --resume"
+                "remove the cause, then train again with --live and --resume"
             )
         return Note(f"{what}; another one takes its place", warning=True)
 
 
 def _work(parent: int, pipe: Pipe, root: Path, folder: Path) -> None:
-    """What a producer process does. It says little, so that a parent that is busy for minutes never blocks it."""
+    """The main function of a producer process. It sends few messages, so that a parent that is busy for minutes does
+    not block it."""
     start_worker(parent)
     pipe.send(Begun())
     held = ""

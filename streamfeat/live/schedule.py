@@ -1,4 +1,4 @@
-"""Which shards a run needs, in which order and for how long; and how much disk they take. Arithmetic alone."""
+"""Computes which shards a run needs, in which order and for how long, and how much disk space they take."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from streamfeat.store.manifest import Manifest, SplitCounts
 from streamfeat.store.receipts import FileRecord
 from streamfeat.stream.order import SHARDS_TOGETHER, EpochOrder, num_lanes, steps_per_epoch
 
-BLOCK = 4096  # bytes in which a file system gives space
+BLOCK = 4096  # file systems allocate space in blocks of so many bytes
 
 
 @dataclass(frozen=True)
 class Need:
-    """One shard of one packing, and the global batches between which it must lie on disk."""
+    """One shard of one packing, and the first and last global batch that read it."""
 
     number: int  # 0, 1, … in the order in which shards are first needed
     packing: int
     shard: int
     first_position: int  # the first batch that reads it
-    last_position: int  # the last one: it is past once this batch is delivered
+    last_position: int  # the last batch that reads it; the shard is past when this batch was delivered
 
 
 def needs(counts: SplitCounts, *, seed: int, batch_windows: int, start: int, stop: int) -> Iterator[Need]:
-    """The shards that the batches `start` to `stop` - 1 read, by first need, then by place in the chunk order."""
+    """The shards that the batches `start` to `stop` - 1 read, by first use, then by place in the chunk order."""
     steps = steps_per_epoch(counts.windows, batch_windows)
     if not steps:
         return
@@ -40,14 +40,14 @@ def needs(counts: SplitCounts, *, seed: int, batch_windows: int, start: int, sto
         read = (lasts >= start) & (firsts < stop)
         shards = order.chunks[read] // order.chunks_per_shard
         firsts, lasts = np.maximum(firsts[read], start), lasts[read]
-        # In chunk order firsts ascend, so a shard's first place is its first need.
+        # First uses ascend in chunk order, so a shard's first place is its first use.
         found, places = np.unique(shards, return_index=True)
         for shard, place in sorted(zip(found.tolist(), places.tolist(), strict=True), key=lambda pair: pair[1]):
             yield Need(next(numbers), epoch, shard, int(firsts[place]), int(lasts[shards == shard].max()))
 
 
 class Schedule:
-    """The needs of a run, worked out packing by packing as they are asked for, and kept."""
+    """The needs of a run. They are computed on demand, packing by packing, and kept."""
 
     def __init__(self, counts: SplitCounts, *, seed: int, batch_windows: int, start: int, stop: int) -> None:
         self._rest = needs(counts, seed=seed, batch_windows=batch_windows, start=start, stop=stop)
@@ -55,15 +55,15 @@ class Schedule:
         self._by_shard: dict[tuple[int, int], Need] = {}
 
     def at(self, number: int) -> Need | None:
-        """Need number `number`, None behind the last."""
+        """The need with this number; None after the last."""
         while len(self._known) <= number:
             if self._extend() is None:
                 return None
         return self._known[number]
 
     def of(self, packing: int, shard: int) -> Need | None:
-        """The need of a shard, None where no batch of the run reads it."""
-        # A packing is known whole once a later one is begun.
+        """The need of a shard; None if no batch of the run reads it."""
+        # All needs of a packing are known when a need of a later packing is.
         while (packing, shard) not in self._by_shard and (not self._known or self._known[-1].packing <= packing):
             if self._extend() is None:
                 break
@@ -78,13 +78,13 @@ class Schedule:
 
 
 def max_shards_of_a_batch(counts: SplitCounts, batch_windows: int) -> int:
-    """The most shards that lie between their first and last use at any one batch, whatever the seed and epoch."""
+    """The largest number of shards that are between their first and last use at any batch, for every seed and epoch."""
     lanes = num_lanes(batch_windows)
     places = batch_windows // lanes
-    rounds = -(-(places - 1) // counts.chunk_windows) + 1  # the left-over windows count as one more round
+    rounds = -(-(places - 1) // counts.chunk_windows) + 1  # the windows after the last complete round count as one more
     chunks = lanes * rounds
-    # Chunks in a row span groups of four shards, all full but one that may lack up to a whole shard of full chunks;
-    # every shard of a touched group may be in use. The short chunk's shard stays until the end of the epoch.
+    # Consecutive chunks lie in groups of four shards. All groups are full, except that one may lack up to one shard of
+    # full chunks. All shards of such a group may be in use. The short chunk's shard is in use until the epoch's end.
     per_shard = counts.shard_windows // counts.chunk_windows
     groups = (chunks - 2 + per_shard) // (SHARDS_TOGETHER * per_shard) + 2
     num_shards = -(-counts.windows // counts.shard_windows)
@@ -92,16 +92,17 @@ def max_shards_of_a_batch(counts: SplitCounts, batch_windows: int) -> int:
 
 
 def least_disk_bytes(manifest: Manifest, batch_windows: int, producers: int, *, world_size: int = 1) -> int:
-    """The smallest `disk_bytes` of a live run: room for what a batch reads and a shard per producer, or a packing."""
+    """The smallest `disk_bytes` of a live run: room for the shards of a batch and one for each producer; at most for
+    all shards of a packing."""
     counts = manifest.splits["training"]
     num_shards = -(-counts.windows // counts.shard_windows)
     held = min(max_shards_of_a_batch(counts, batch_windows) + max(producers, 1), num_shards)
-    # Two packings: one is read to its end while the next is begun.
+    # Two packings: the next one begins while one is read to its end.
     return fixed_bytes(world_size) + 2 * packing_bytes(manifest) + held * max_shard_bytes(manifest)
 
 
 def max_shard_bytes(manifest: Manifest) -> int:
-    """The most that a shard takes on disk: its files, folders, receipt and lock."""
+    """The largest size of a shard on disk: its files, folders, receipt and lock."""
     counts, schema = manifest.splits["training"], manifest.data_schema
     chunks = counts.shard_windows // counts.chunk_windows
     total = 0
@@ -113,24 +114,25 @@ def max_shard_bytes(manifest: Manifest) -> int:
 
 
 def shard_bytes(files: tuple[FileRecord, ...]) -> int:
-    """What a committed shard takes at most on disk."""
+    """The largest size of a committed shard on disk."""
     return sum(_file_bytes(file.size) + BLOCK for file in files) + _receipt_bytes()
 
 
 def packing_bytes(manifest: Manifest) -> int:
-    """What a packing takes without any shard: its group, and per array folder, `c` and `zarr.json`, the last twice
-    while it is written."""
+    """The size of a packing without shards: its group, and for each array its folder, `c` and `zarr.json`, which exists
+    twice while it is written."""
     return BLOCK * (3 + 4 * len(manifest.data_schema.token_fields()))
 
 
 def fixed_bytes(world_size: int) -> int:
-    """What OUT/live takes without packings: folders, `run.json`, the ranks' files twice while they are replaced."""
+    """The size of OUT/live without packings: folders, `run.json`, and the ranks' files, which exist twice while they
+    are replaced."""
     return BLOCK * (14 + 2 * world_size)
 
 
 def _file_bytes(size: int) -> int:
-    return -(-size // BLOCK) * BLOCK + BLOCK  # a block more, should its extents need one
+    return -(-size // BLOCK) * BLOCK + BLOCK  # one more block for the file's extents
 
 
 def _receipt_bytes() -> int:
-    return 3 * BLOCK  # the receipt, again while it is written, and its share of growing folders
+    return 3 * BLOCK  # the receipt, its temporary file, and its part of the growing folders

@@ -1,4 +1,4 @@
-"""Producers apart from the trainer: wait for a live run, write its shards, stop when it ends."""
+"""Separate producers (`build-shards --live`): wait for a live run, write its shards, and stop when it ends."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -10,7 +10,7 @@ from streamfeat.live.producer_processes import Producers
 from streamfeat.progress import Note, Progress
 from streamfeat.store.manifest import load_manifest
 
-LOOK_S = 0.2  # how often to look for a run, and after the producers
+LOOK_S = 0.2  # time between two checks for a run and of the producers
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class Served:
     """The run has ended, and with it the work."""
 
     run_id: str
-    num_shards: int  # that were written for it
+    num_shards: int  # shards written for the run
 
 
 def serve(root: Path, workers: int) -> Iterator[Note | Progress | Served]:
     """Write for the newest living run on the dataset `root`, with `workers` processes, until it ends.
 
-    Runs on other data are named and left alone. Raises what `load_manifest` and `Producers.poll` raise.
+    Yields a note for each run on other data. Raises the errors of `load_manifest` and `Producers.poll`.
     """
     fingerprint = load_manifest(root).fingerprint
     folder = yield from _wait_for_run(root, fingerprint)
@@ -48,7 +48,7 @@ def _progress(num_shards: int) -> Progress:
 
 
 def _wait_for_run(root: Path, fingerprint: str) -> Generator[Note, None, Path]:
-    """The folder of the newest living run, once there is one."""
+    """Waits for a living run; returns the folder of the newest one."""
     has_said = False
     named: set[str] = set()
     while True:
@@ -60,7 +60,7 @@ def _wait_for_run(root: Path, fingerprint: str) -> Generator[Note, None, Path]:
                 return folder
             if run.run_id not in named:
                 named.add(run.run_id)
-                text = f"{folder}: trains on other data ({run.fingerprint}, here {fingerprint}); left alone"
+                text = f"{folder}: trains on other data ({run.fingerprint}, here {fingerprint}); ignored"
                 yield Note(text, warning=True)
         if not has_said:
             has_said = True

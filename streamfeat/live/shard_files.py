@@ -1,4 +1,4 @@
-"""The shards in a live folder: who writes one, whether it is committed, what it takes, and how it goes."""
+"""The shards in a live folder: claims them, finds committed ones and their size, and deletes them."""
 
 import contextlib
 import fcntl
@@ -22,16 +22,16 @@ def packing_folder(folder: Path, packing: int) -> Path:
 
 
 class Commits:
-    """Which shards are committed. A receipt that was seen is remembered, also when its shard is deleted."""
+    """Knows which shards are committed. It remembers a receipt even after its shard is deleted."""
 
     def __init__(self, folder: Path, fingerprint: str, fields: Sequence[str] = ()) -> None:
-        """fields: those whose `shard_checksums` will be asked for."""
+        """fields: the fields for which `shard_checksums` will be called."""
         self._folder, self._fingerprint, self._fields = folder, fingerprint, fields
         self._bytes: dict[int, int] = {}  # by number
         self._checksums: dict[tuple[int, str], dict[int, str]] = {}  # by packing and field
 
     def bytes_of(self, need: Need) -> int | None:
-        """What the shard takes on disk at most, None while it is not committed."""
+        """The largest size of the shard on disk; None while it is not committed."""
         if need.number not in self._bytes:
             receipt = read_receipt(self._folder, _task(need))
             if receipt is None or receipt.digest != self._fingerprint:
@@ -43,11 +43,11 @@ class Commits:
         return self._bytes[need.number]
 
     def shard_checksums(self, packing: int, field: str) -> dict[int, str]:
-        """Number of a shard that `has` found → its record's `crc32c`. The mapping grows with what is found."""
+        """Number of a shard that `has` found → its record's `crc32c`. Shards found later are added to the mapping."""
         return self._checksums.setdefault((packing, field), {})
 
     def forget_checksums(self, need: Need) -> None:
-        """Of a shard that is read no more."""
+        """Forgets the checksums of a shard that is no longer read."""
         for field in self._fields:
             self.shard_checksums(need.packing, field).pop(need.shard, None)
 
@@ -57,9 +57,9 @@ class Commits:
 
 @contextlib.contextmanager
 def claimed(folder: Path, need: Need) -> Iterator[bool]:
-    """Try to be the one who writes a shard: whether it worked. The kernel frees the claim of a killed producer.
+    """Tries to lock a shard for writing; yields whether it succeeded. The kernel frees the lock of a killed producer.
 
-    The claim may have come after the shard was committed or even deleted: look again before writing.
+    Another producer may have committed the shard before, and it may even be deleted: check again before writing.
     """
     path = folder / LOCKS / str(need.number)
     with storage_errors(path), path.open("a") as file:
@@ -72,7 +72,7 @@ def claimed(folder: Path, need: Need) -> Iterator[bool]:
 
 
 def remove_shard(folder: Path, need: Need, schema: Schema) -> None:
-    """Delete what there is of a shard, also what a killed producer left of it; first what makes it count."""
+    """Deletes a shard, including partial files of a killed producer. The receipt, which commits it, goes first."""
     group = packing_folder(folder, need.packing)
     receipt = folder / receipt_file(_task(need))
     with storage_errors(receipt):
@@ -85,12 +85,12 @@ def remove_shard(folder: Path, need: Need, schema: Schema) -> None:
 
 
 def forget_claim(folder: Path, need: Need) -> None:
-    """Delete the lock file of a shard that every rank is past: nobody claims it any more."""
+    """Deletes the lock file of a shard that every rank is past, so no producer claims it again."""
     (folder / LOCKS / str(need.number)).unlink(missing_ok=True)
 
 
 def remove_packing(folder: Path, packing: int) -> None:
-    """Delete a packing that is over."""
+    """Deletes a packing that is no longer read."""
     shutil.rmtree(packing_folder(folder, packing), ignore_errors=True)
 
 

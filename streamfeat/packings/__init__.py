@@ -1,4 +1,4 @@
-"""From histories to windows: what builder, live training and repair share.
+"""Makes windows of histories, for builds, live training and repair.
 
-Reads `histories.zarr` and `users.parquet`, writes shards of windows; the layout is arithmetic.
+It reads `histories.zarr` and `users.parquet` and writes shards of windows. The layout is computed, not stored.
 """

@@ -1,6 +1,6 @@
-"""Validation windows of `last:2`: the most recent tokens of every user that has a validation target, never cut.
+"""Validation windows of the split `last:2`: the most recent tokens of every user with a validation target, never cut.
 
-Where they lie is a pure function of how much is held out, the partitions and the seed: it can be worked out again.
+Their places are a pure function of the held-out events, the partitions and the seed, so they can be computed again.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from streamfeat.store.manifest import SplitCounts
 
 @dataclass(frozen=True)
 class Segments:
-    """Where the segments lie, by place."""
+    """The places of the segments, in order of place."""
 
     users: NDArray[np.int64]  # (segments,)
-    starts: NDArray[np.int64]  # (segments,): the first token of each, windows counted end to end
-    events: NDArray[np.int64]  # (segments,): that the user validates with, before the crop
+    starts: NDArray[np.int64]  # (segments,): the first token of each, counted over all windows
+    events: NDArray[np.int64]  # (segments,): validation events of the user, before the crop
     num_windows: int
 
 
@@ -41,7 +41,7 @@ def place_segments(root: Path, config: BuildConfig) -> Segments:
         lengths.append(laid.lengths)
     length = np.concatenate(lengths)
     starts = np.empty_like(length)
-    # At most one of first-fit's windows is half empty or more: this many can hold all.
+    # First-fit leaves at most one window half empty or more, so this number of windows is enough.
     most = min(2 * int(length.sum()) // config.window_len + 1, len(length))
     num_windows = first_fit(length, config.window_len, room_tree(most, config.window_len), starts)
     order = np.argsort(starts, kind="stable")
@@ -52,7 +52,7 @@ def place_segments(root: Path, config: BuildConfig) -> Segments:
 def segment_tasks(
     root: Path, config: BuildConfig, schema: Schema, counts: SplitCounts, segments: Segments, digest: str
 ) -> list[WindowTask]:
-    """The tasks that write the segments, in shard order; leaves the segments in a file for them."""
+    """The tasks that write the segments, in shard order. Writes the file of segments that the tasks read."""
     write_arrays(root, SEGMENTS_FILE, {
         "users": segments.users, "starts": segments.starts, "events": segments.events
     })  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where every partition lies in a packing's token stream, and the window tasks that follow from it."""
+"""Computes the place of every partition in a packing's token stream, and the window tasks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,12 @@ from streamfeat.store.manifest import SplitCounts
 from streamfeat.store.metadata import MAX_CHUNKS_PER_SHARD
 
 SplitLabel = Literal["training", "validation"]
-MIN_TRAINING_CHUNKS = 96  # chunk_windows is halved while training has fewer
+MIN_TRAINING_CHUNKS = 96  # chunk_windows is halved until training has so many chunks
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Users, events and tokens (one packing's) of each partition, of one split: (partitions,) int64 each."""
+    """Users, events and tokens (of one packing) of each partition in one split: (partitions,) int64 each."""
 
     users: NDArray[np.int64]
     events: NDArray[np.int64]
@@ -33,9 +33,9 @@ class Extent:
 def plan_windows(
     root: Path, config: BuildConfig, schema: Schema, fingerprint: str
 ) -> tuple[dict[SplitLabel, SplitCounts], list[WindowTask]]:
-    """The sizes of both splits, and every window task of all packings; a build and a repair have the same ones.
+    """The sizes of both splits, and every window task of all packings. They are the same in a build and in a repair.
 
-    Reads histories and what is held out alone; under `last:2` leaves the segments in a file for the tasks.
+    Reads only histories and held-out counts. With the split `last:2`, writes a file of segments for the tasks.
     """
     extents = read_extents(root, config)
     segments = place_segments(root, config) if config.holds_out_last else None
@@ -51,7 +51,7 @@ def plan_windows(
 
 
 def create_packings(root: Path, config: BuildConfig, schema: Schema, splits: dict[SplitLabel, SplitCounts]) -> None:
-    """Write the metadata of `windows.zarr` below `root`: its groups and the arrays of all packings, no chunk."""
+    """Writes the metadata of `windows.zarr` below `root`: its groups and the arrays of all packings, without chunks."""
     facts = schema.attributes()
     create_group(root / WINDOWS, facts)
     for split, counts in splits.items():
@@ -63,7 +63,7 @@ def create_packings(root: Path, config: BuildConfig, schema: Schema, splits: dic
 
 
 def read_extents(root: Path, config: BuildConfig) -> dict[SplitLabel, Extent]:
-    """What each partition brings to each split, from what is held out alone."""
+    """The extent of each partition in each split, computed from the held-out counts."""
     edges = read_partition_offsets(root)
     held_out = read_held_out(root)
     extents: dict[SplitLabel, Extent] = {}
@@ -78,14 +78,14 @@ def read_extents(root: Path, config: BuildConfig) -> dict[SplitLabel, Extent]:
 def count_splits(
     config: BuildConfig, extents: dict[SplitLabel, Extent], segments: Segments | None = None
 ) -> dict[SplitLabel, SplitCounts]:
-    """Windows, chunk and shard sizes of both splits; with `segments`, these are validation's."""
+    """Windows, chunk and shard sizes of both splits. If given, `segments` determine the windows of validation."""
     windows = {split: -(-int(extent.tokens.sum()) // config.window_len) for split, extent in extents.items()}
     if segments is not None:
         windows["validation"] = segments.num_windows
     chunk = config.chunk_windows
     while chunk > 1 and -(-windows["training"] // chunk) < MIN_TRAINING_CHUNKS:
         chunk = -(-chunk // 2)
-    # Halving an odd number could leave the shard no multiple of the chunk.
+    # After halving an odd number, the shard size may not be a multiple of the chunk size.
     while config.shard_windows % chunk:
         chunk -= 1
     counts: dict[SplitLabel, SplitCounts] = {}
@@ -96,7 +96,7 @@ def count_splits(
             tokens=int(extent.tokens.sum()),
             windows=windows[split],
             chunk_windows=chunk,
-            # No reader takes a larger index of a shard, and of halved chunks a shard holds more.
+            # Readers limit the index of a shard. A shard of halved chunks holds more of them.
             shard_windows=min(
                 config.shard_windows, max(-(-windows[split] // chunk), 1) * chunk, MAX_CHUNKS_PER_SHARD * chunk
             ),
@@ -109,7 +109,7 @@ def window_tasks(
     config: BuildConfig, schema: Schema, split: SplitLabel, packing: int, counts: SplitCounts, extent: Extent,
     digest: str,
 ) -> list[WindowTask]:  # fmt: skip
-    """The tasks of one packing, in shard order; each names the partitions that its tokens come from."""
+    """The tasks of one packing, in shard order. Each task lists the partitions of its tokens."""
     order = packing_order(config, split, packing, len(extent.tokens))
     order = order[extent.tokens[order] > 0]
     ends = np.cumsum(extent.tokens[order])

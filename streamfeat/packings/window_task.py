@@ -7,12 +7,12 @@ from streamfeat.records import Frozen
 from streamfeat.schema import Schema
 from streamfeat.store.layout import WINDOWS
 
-# The coordinator leaves it for the tasks: users, starts and events of the segments of `last:2`, by place.
+# The coordinator writes this file for the tasks: users, starts and events of the segments of `last:2`, by place.
 SEGMENTS_FILE = "tmp/segments.arrays"
 
 
 class WindowTask(Frozen):
-    """Fill one shard of every array of a packing from `histories.zarr`."""
+    """Writes one shard of every array of a packing from `histories.zarr`."""
 
     split: Literal["training", "validation"]
     packing: int
@@ -20,9 +20,9 @@ class WindowTask(Frozen):
     num_windows: int  # of the packing
     chunk_windows: int
     shard_windows: int
-    partitions: tuple[int, ...]  # that the shard touches, in the packing's order
-    partition_starts: tuple[int, ...]  # the stream place where each begins
-    segments: tuple[int, int] = (0, 0)  # validation of `last:2`, in place of these: its rows of SEGMENTS_FILE
+    partitions: tuple[int, ...]  # partitions with tokens in the shard, in the packing's order
+    partition_starts: tuple[int, ...]  # the stream place where each begins; empty for validation of `last:2`
+    segments: tuple[int, int] = (0, 0)  # validation of `last:2`: the shard's rows of SEGMENTS_FILE
     data_schema: Schema
     config: BuildConfig
     digest: str

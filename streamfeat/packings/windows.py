@@ -1,8 +1,8 @@
-"""Window task: one shard of a packing, read from `histories.zarr` and `users.parquet` alone.
+"""Window task: makes one shard of a packing from `histories.zarr` and `users.parquet`.
 
-So later packings, live training and repair are this same task. The layout is arithmetic on how much of each history is
-held out: nothing that was written before is needed. Where validation's segments lie (`last:2`) hangs on all users, so
-the coordinator works it out once, for all tasks (`segments.py`).
+Later packings, live training and repair run the same task. The layout is computed from the number of held-out events of
+each history, so no earlier shard is needed. The places of validation segments (`last:2`) depend on all users; the
+coordinator computes them once for all tasks (`last_two.py`).
 """
 
 from functools import lru_cache
@@ -25,7 +25,7 @@ from streamfeat.store.reader import ArrayReader
 from streamfeat.store.receipts import FileRecord, WindowReceipt, shard_checksums
 from streamfeat.store.writer import commit_receipt, read_receipt, write_shard
 
-_PAD_SOURCE = -2  # a token that no history covers
+_PAD_SOURCE = -2  # a token that belongs to no history
 
 
 def window_specs(
@@ -43,12 +43,12 @@ def window_specs(
 
 
 def run_window(root: Path, task: WindowTask) -> WindowReceipt:
-    """Commit shard `task.shard` of every token array of a packing."""
+    """Writes and commits shard `task.shard` of every token array of a packing."""
     return commit_window(root, task.group, task, lay_window(root, task))
 
 
 def lay_window(root: Path, task: WindowTask) -> dict[str, NDArray[Any]]:
-    """The tokens of a shard, made from the histories of the dataset `root`: field → (windows, window_len) as stored."""
+    """The tokens of a shard, from the histories of the dataset `root`: field → (windows, window_len), stored dtype."""
     schema = task.data_schema
     low = task.shard * task.shard_windows
     num_windows = min(task.shard_windows, task.num_windows - low)
@@ -67,14 +67,14 @@ def lay_window(root: Path, task: WindowTask) -> dict[str, NDArray[Any]]:
 
 
 def specs_of(task: WindowTask) -> list[ArraySpec]:
-    """The arrays of the packing that the task writes a shard of."""
+    """The arrays of the task's packing."""
     return window_specs(
         task.data_schema, task.num_windows, task.chunk_windows, task.shard_windows, task.config.compression
     )
 
 
 def commit_window(folder: Path, group: str, task: WindowTask, tokens: dict[str, NDArray[Any]]) -> WindowReceipt:
-    """Commit a shard's tokens into the Zarr group `group` below `folder`, the receipt into its `receipts/`."""
+    """Writes a shard's tokens into the Zarr group `group` below `folder`, then the receipt into its `receipts/`."""
     num_windows = len(tokens["item"])
     files: list[FileRecord] = [
         write_shard(folder, group, spec, task.shard, tokens[spec.name]) for spec in specs_of(task)
@@ -90,7 +90,7 @@ def commit_window(folder: Path, group: str, task: WindowTask, tokens: dict[str, 
 def _lay_partition(
     root: Path, task: WindowTask, partition: int, start: int, low: int, tokens: dict[str, NDArray[Any]]
 ) -> None:
-    """Write the tokens of one partition's histories that fall in this shard."""
+    """Writes those tokens of one partition's histories that belong to this shard."""
     histories = _histories(root, partition, task.digest)
     events = histories["held_out"].events_of(task.split)
     laid = layout_users(histories["first_user"], events, task.config, task.split, task.packing)
@@ -102,11 +102,11 @@ def _lay_segments(
     root: Path, task: WindowTask, partition: int, placed: dict[str, NDArray[np.int64]], low: int,
     tokens: dict[str, NDArray[Any]],
 ) -> None:  # fmt: skip
-    """Write the tokens of those of this shard's segments whose users are in the partition."""
+    """Writes the tokens of this shard's segments whose users are in the partition."""
     edges = _partition_users(root, task.digest)
     mine = (placed["users"] >= edges[partition]) & (placed["users"] < edges[partition + 1])
     users, starts, events = (placed[name][mine] for name in ("users", "starts", "events"))
-    # Short segments fill gaps far back, so a shard can have single users of many partitions: no more is read than that.
+    # Short segments fill gaps of earlier windows, so a shard can hold a few users of many partitions. Read only these.
     histories = _read_histories(root, int(users.min()), int(users.max()) + 1, task.digest)
     _write_tokens(task.data_schema, histories, _cropped(users, events, task.config, task.split), starts, low, tokens)
 
@@ -115,7 +115,7 @@ def _write_tokens(
     schema: Schema, histories: dict[str, Any], laid: LaidUsers, starts: NDArray[np.int64], low: int,
     tokens: dict[str, NDArray[Any]],
 ) -> None:  # fmt: skip
-    """Write what falls in the shard that begins at stream place `low`; each user's tokens begin at its `starts`."""
+    """Writes the tokens that belong to the shard at stream place `low`. Each user's tokens begin at its `starts`."""
     sources = np.full(tokens["item"].size, _PAD_SOURCE, np.int64)
     positions = tokens["position"].ravel().astype(np.int64)
     first_events = histories["offsets"][laid.users - histories["first_user"]]
@@ -127,17 +127,16 @@ def _write_tokens(
 
 
 def packing_order(config: BuildConfig, split: SplitName, packing: int, num_partitions: int) -> NDArray[np.int64]:
-    """(partitions,) int64: the partitions in the order in which a packing lays them out."""
+    """(partitions,) int64: the partitions in the packing's order."""
     return permutation(config.seed, PARTITION_ORDER, packing, SPLIT_COUNTERS[split], num=num_partitions)
 
 
 def layout_users(
     first_user: int, events: NDArray[np.int64], config: BuildConfig, split: SplitName, packing: int
 ) -> LaidUsers:
-    """The users of a partition of whom `split` has events, in the packing's order, with crop and length.
+    """The users of a partition that have events in `split`, in the packing's order, with crop and length.
 
-    `events` (users,): how many of its first events the split may use of each of the partition's users, the first of
-    whom is `first_user`.
+    The partition's first user is `first_user`. `events` (users,): of each user, the split uses so many first events.
     """
     counter = SPLIT_COUNTERS[split]
     order = permutation(config.seed, USER_ORDER, packing, counter, first=first_user, num=len(events))
@@ -152,26 +151,26 @@ def layout_users(
 
 
 def longest_segment(config: BuildConfig, split: SplitName) -> int:
-    """The most tokens that a packing has of one history, CLS included."""
+    """The largest number of tokens of one history in a packing, CLS included."""
     return config.window_len if _keeps_latest(config, split) else config.max_crop_len
 
 
 def _keeps_latest(config: BuildConfig, split: SplitName) -> bool:
-    """Whether histories are cropped to their latest tokens, to fit into a window; else they are cropped anywhere."""
+    """Whether a long history keeps its latest tokens, to fit into a window. Otherwise its crop is random."""
     return config.holds_out_last and split == "validation"
 
 
 def _cropped(users: NDArray[np.int64], events: NDArray[np.int64], config: BuildConfig, split: SplitName) -> LaidUsers:
-    """These users with their latest tokens."""
+    """The users with their latest tokens."""
     lengths = np.minimum(events + 1, longest_segment(config, split))
     return LaidUsers(users, events + 1 - lengths, lengths)
 
 
 @lru_cache(maxsize=2)
 def _histories(root: Path, partition: int, digest: str) -> dict[str, Any]:
-    """One partition's histories, kept for the next task: consecutive shards share the partition at their border.
+    """One partition's histories. Cached, because consecutive shards share the partition at their border.
 
-    `digest` is part of the key, so that a folder built anew in the same process is read anew.
+    `digest` is part of the cache's key, so that a folder that is built again in the same process is read again.
     """
     first_user, last_user = _partition_users(root, digest)[partition : partition + 2].tolist()
     return _read_histories(root, first_user, last_user, digest) | {
@@ -180,7 +179,7 @@ def _histories(root: Path, partition: int, digest: str) -> dict[str, Any]:
 
 
 def _read_histories(root: Path, first_user: int, last_user: int, digest: str) -> dict[str, Any]:
-    """The users' events as stored, and where they lie in the whole."""
+    """The users' events as stored, with their offsets and first event in the whole array."""
     with _opened(root, "offsets", digest) as reader:
         offsets = reader.read_rows(first_user, last_user + 1)
     base, end = int(offsets[0]), int(offsets[-1])
@@ -202,7 +201,7 @@ def _history_files(root: Path, digest: str) -> tuple[FileRecord, ...]:
 
 
 def _committed_files(root: Path) -> tuple[FileRecord, ...]:
-    """Those of histories, among others. The manifest knows them; while a dataset is built, receipts do."""
+    """The committed files, from the manifest; during a build, those of histories from receipts."""
     if (root / MANIFEST).exists():
         return load_manifest(root).files()
     tasks = ["offsets", *sorted(path.stem for path in (root / RECEIPTS).glob("history-*.json"))]
@@ -216,7 +215,7 @@ def _partition_users(root: Path, digest: str) -> NDArray[np.int64]:
 
 
 def read_partition_offsets(root: Path) -> NDArray[np.int64]:
-    """(partitions + 1,) int64: partition p is the users from place p to before place p + 1."""
+    """(partitions + 1,) int64: partition p holds the users from offset p up to, not including, offset p + 1."""
     array = f"{HISTORIES}/partition_offsets"
     with ArrayReader(root, array, shard_checksums(_committed_files(root), array)) as reader:
         return reader.read_rows(0, reader.shape[0])

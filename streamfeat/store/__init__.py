@@ -1,4 +1,5 @@
-"""The layout on disk: write whole, commit, read, verify.
+"""The layout on disk: writes files whole, commits, reads and verifies them.
 
-The door of Zarr, of codecs and of the file system. Everything above imports it; it knows no task and no process.
+Only this folder uses Zarr, codecs and the file system's calls. All higher folders import it; it knows no task and no
+process.
 """

@@ -1,8 +1,8 @@
 """Temporary files of a build: several named NumPy arrays in one file, committed like any other.
 
-A JSON line (names, dtypes, lengths, offsets; the facts of the task's receipt, where it is the last file of one), then
-the arrays' bytes, each on a 64-byte boundary. Reads map the file, so a task that needs a part of an array touches only
-that part.
+The file begins with a JSON line (names, dtypes, lengths, offsets; in the last file of a task also the facts of its
+receipt). The arrays' bytes follow, each on a 64-byte boundary. Reading maps the file into memory, so a task reads only
+the parts of arrays that it needs.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _REMEDY = "build again with --overwrite"
 class _Entry(Frozen):
     dtype: str
     length: Count
-    offset: Count  # bytes behind the header
+    offset: Count  # bytes after the header
 
 
 class _Header(Frozen):
@@ -35,7 +35,7 @@ class _Header(Frozen):
 
 
 def write_arrays(root: Path, path: str, arrays: Mapping[str, NDArray[Any]], facts: Frozen | None = None) -> FileRecord:
-    """Commit `arrays` (1-d) as the file `path` below `root`, with `facts` beside them."""
+    """Writes `arrays` (1-d) and `facts` as the file `path` below `root`, whole and durably."""
     entries: dict[str, _Entry] = {}
     offset = 0
     for name, array in arrays.items():
@@ -55,7 +55,7 @@ def _padding(num_bytes: int) -> bytes:
 
 
 def map_arrays(root: Path, path: str) -> dict[str, NDArray[Any]]:
-    """The arrays of a file, mapped read-only."""
+    """The arrays of a file, mapped into memory, read-only."""
     data = np.memmap(root / path, np.uint8, "r")
     header, num_bytes = _read_header(root, path)
     start = -(-num_bytes // _ALIGNMENT) * _ALIGNMENT
@@ -68,12 +68,12 @@ def map_arrays(root: Path, path: str) -> dict[str, NDArray[Any]]:
 
 
 def read_facts(root: Path, path: str) -> dict[str, JsonValue] | None:
-    """The facts that lie beside the arrays of a file, as JSON has them; None where there are none."""
+    """The facts in a file of arrays, as JSON values; None if there are none."""
     return _read_header(root, path)[0].facts
 
 
 def _read_header(root: Path, path: str) -> tuple[_Header, int]:
-    """The header and how many bytes it takes."""
+    """The header and its number of bytes."""
     with (root / path).open("rb") as file:
         line = file.readline(_MAX_HEADER_BYTES)
     return read_back(_Header, line, root / path, _REMEDY), len(line)
@@ -89,7 +89,7 @@ def text_arrays(name: str, texts: pa.StringArray) -> dict[str, NDArray[Any]]:
 
 
 def texts_of(arrays: Mapping[str, NDArray[Any]], name: str, first: int = 0, last: int | None = None) -> pa.StringArray:
-    """Texts `first` to `last` of what `text_arrays` made."""
+    """The texts `first` to `last` - 1 of the arrays that `text_arrays` made."""
     edges = arrays[f"{name}_offsets"]
     last = len(edges) - 1 if last is None else last
     offsets = np.array(edges[first : last + 1])

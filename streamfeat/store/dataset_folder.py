@@ -1,4 +1,4 @@
-"""Whose a dataset folder is, and how it is emptied: nothing in a folder of others is changed or removed."""
+"""Finds out whether a folder belongs to a build, and empties it. Folders and files of others are never changed."""
 
 import contextlib
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from streamfeat.store.layout import (
 from streamfeat.store.live_folders import is_held, remove_folder, run_folders
 from streamfeat.store.marker import document, is_marked, mark
 
-_FOLDERS = (HISTORIES, WINDOWS, RECEIPTS, TEMPORARY)  # that a build makes
+_FOLDERS = (HISTORIES, WINDOWS, RECEIPTS, TEMPORARY)  # folders that a build creates
 _STORES = {WINDOWS: {"training", "validation"}, HISTORIES: {"offsets", "partition_offsets", *EVENT_FIELDS}}
 
 
@@ -34,22 +34,22 @@ def is_ours(root: Path) -> bool:
 
 
 def has_links(root: Path) -> bool:
-    """Whether a link stands in what a build makes, where none may be."""
+    """Whether there is a symbolic link in the folders of a build at a place where none is allowed."""
     return bool(links_below(root, _FOLDERS))
 
 
 def check_no_links(root: Path) -> None:
-    """Raise DamagedError where `has_links`."""
+    """Raises DamagedError if `has_links`."""
     if links := links_below(root, _FOLDERS):
         raise DamagedError(
-            f"{root / links[0]}: is a symbolic link; links are never followed: remove it and run the same command "
-            "again (nothing was changed)"
+            f"{root / links[0]}: is a symbolic link, which is not followed; remove it and run the same command again "
+            "(nothing was changed)"
         )
 
 
 def check_linked_stores(root: Path) -> None:
-    """Raise ConfigError where a store of the dataset is a link to a folder that holds anything else than that store,
-    StorageError where it leads nowhere: what lies there would be written over."""
+    """Raises ConfigError if a store of the dataset is a link to a folder that holds other files than this store (a
+    build would overwrite them), StorageError if the link is broken."""
     for store, members in _STORES.items():
         path = root / store
         if not path.is_symlink():
@@ -61,24 +61,26 @@ def check_linked_stores(root: Path) -> None:
         is_store = isinstance(attributes, dict) and "medium_offsets" in attributes
         if names and not (is_store and names <= members | {METADATA}):
             raise ConfigError(
-                f"{path}: is a symbolic link to {path.readlink()}, where not only a build has written; empty that "
-                "folder, or let the link lead to another one (nothing was changed)"
+                f"{path}: is a symbolic link to {path.readlink()}, which holds files that no build wrote; empty that "
+                "folder, or link to another one (nothing was changed)"
             )
 
 
 def check_temporary(root: Path) -> None:
-    """Raise DamagedError where `tmp` below `root` is no folder of its own: a link, a file."""
+    """Raises DamagedError if `tmp` below `root` is a link or a file."""
     path = root / TEMPORARY
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise DamagedError(
-            f"{path}: is a symbolic link or no folder: remove it and run the same command again (nothing was changed)"
+            f"{path}: is a symbolic link or not a folder; remove it and run the same command again (nothing was "
+            "changed)"
         )
 
 
 def empty_folder(root: Path) -> None:
-    """Remove a dataset or an unfinished build, nothing else; in between, the folder is ours and never looks whole.
+    """Removes a dataset or an unfinished build, and nothing else.
 
-    Raises LockedError while a live run trains on it.
+    The marker stays, so the folder belongs to a build all the time and never looks complete. Raises LockedError while a
+    live run trains on the dataset.
     """
     runs = run_folders(root)
     if living := [run.name for run in runs if is_held(run)]:
@@ -89,7 +91,7 @@ def empty_folder(root: Path) -> None:
             remove_folder(run)
         for name in (MANIFEST, ITEMS, USERS, REJECTED, HISTORIES, WINDOWS, RECEIPTS, TEMPORARY):
             if name in _STORES and (root / name).is_symlink():
-                # The folder that it leads to stays. Its metadata goes last: the store is known by that.
+                # The folder behind the link stays. Its metadata goes last, because it identifies the store.
                 for path in sorted((root / name).iterdir(), key=lambda path: path.name == METADATA):
                     remove(path)
             else:
@@ -98,11 +100,11 @@ def empty_folder(root: Path) -> None:
 
 @contextlib.contextmanager
 def nothing_removed(folder: Path) -> Iterator[None]:
-    """Raise StorageError where a file is gone that was written here: nobody else has anything to do in `folder`."""
+    """Turns a FileNotFoundError inside the block into a StorageError: another program removed a file in `folder`."""
     try:
         yield
     except FileNotFoundError as error:
         raise StorageError(
-            f"{folder}: {error.filename} was removed meanwhile; what was committed and is still there is kept: run the "
-            "same command again, and let nothing clean up in that folder"
+            f"{folder}: {error.filename} was removed by another program; the other files are kept: run the same "
+            "command again, and let no other program remove files in this folder"
         ) from error

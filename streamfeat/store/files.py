@@ -1,8 +1,8 @@
-"""Files below a folder: written whole and durably, opened without following a symbolic link on the way.
+"""Files below a folder: writes them whole and durably, and opens them without following symbolic links.
 
-A path is given as the folder (trusted, the user's own) and a name below it (`a/b/c`). Each step of the name is
-opened relative to the one before with O_NOFOLLOW, so that a link planted in a dataset leads nowhere. The first step
-may be a link where its name is one of MAY_BE_LINKS.
+A path consists of a folder, which the user gave and which is trusted, and a name below it (`a/b/c`). Each step of the
+name is opened relative to the one before with O_NOFOLLOW, so that a link in a downloaded dataset is not followed. The
+first step may be a link if its name is in MAY_BE_LINKS.
 """
 
 import contextlib
@@ -24,17 +24,18 @@ from streamfeat.errors import DamagedError, LockedError, StorageError, Streamfea
 
 STEP = re.compile(r"(?!\.{1,2}$)[a-z0-9_.-]{1,64}")  # one step of a name: lower case, no separator, not . or ..
 TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")  # .<name>.<pid>.<uuid>.tmp
-# Folders of a dataset or a run that people keep on another disk, behind a symbolic link. In them no link is followed.
+# Folders of a dataset or a run that users may keep on another disk, behind a symbolic link. Links inside them are not
+# followed.
 MAY_BE_LINKS = frozenset({"checkpoints", "histories.zarr", "live", "windows.zarr"})
-LOCK = ".lock"  # in a folder, held by the process that writes there
-_LOCK_BYTES = 1024  # that are quoted of it
-HASH_BLOCK = 1 << 20  # bytes read at once into reused memory
+LOCK = ".lock"  # the process that writes into the folder locks this file
+_LOCK_BYTES = 1024  # messages quote at most so many bytes of it
+HASH_BLOCK = 1 << 20  # bytes read at a time into reused memory
 
 
 def steps_of(name: str) -> list[str]:
     """The steps of a name below a folder.
 
-    Raises DamagedError for a name that could lead elsewhere or that no dataset has: names come back from files.
+    Names are read from files, so this raises DamagedError for a name that could lead outside or that no dataset has.
     """
     steps = name.split("/")
     if not all(STEP.fullmatch(step) for step in steps):
@@ -43,15 +44,16 @@ def steps_of(name: str) -> list[str]:
 
 
 def temporary_name(name: str) -> str:
-    """A name beside `name` that nobody else has, and that `TEMPORARY` knows again should the writer be killed."""
+    """A unique name for a temporary file or folder. It matches `TEMPORARY`, so that what a killed writer leaves is
+    found."""
     return f".{name}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
 
 
 def write_durably(root: Path, name: str, parts: Iterable[bytes | bytearray | memoryview]) -> tuple[int, str]:
-    """Write `parts` one after the other as the file `name` below `root`; returns its size and SHA-256 in hex.
+    """Writes `parts` one after the other as the file `name` below `root`; returns its size and SHA-256 in hex.
 
-    Missing folders below `root` are made. Readers see all of it or nothing, as `replaced_durably` says. Raises
-    StorageError where the system refuses, DamagedError at a link.
+    Creates missing folders below `root`. Readers see all of the file or nothing, as with `replaced_durably`. Raises
+    StorageError if writing fails, DamagedError at a link.
     """
     *folders, last = steps_of(name)
     digest, size = hashlib.sha256(), 0
@@ -64,10 +66,10 @@ def write_durably(root: Path, name: str, parts: Iterable[bytes | bytearray | mem
 
 @contextlib.contextmanager
 def replaced_durably(path: Path) -> Iterator[BinaryIO]:
-    """An open file that becomes the file `path`, unless something is raised.
+    """An open file that becomes the file `path` at the end of the block, unless an error is raised.
 
-    Readers see all of it or nothing, also after a power loss: temporary file, fsync, rename, fsync of the folder.
-    Raises OSError.
+    Readers see all of it or nothing, even after a power loss: it writes a temporary file, then does fsync, rename, and
+    fsync of the folder. Raises OSError.
     """
     with _opened_folder(path.parent, []) as folder, _replaced(folder, path.name) as file:
         yield file
@@ -91,7 +93,7 @@ def _replaced(folder: int, name: str) -> Iterator[BinaryIO]:
 
 
 def rename_durably(old: Path, new: Path) -> None:
-    """Give what is durable at `old`, a file or a folder, the name `new`; the names last, also after a power loss.
+    """Renames the file or folder `old`, which is already durable, to `new`. The name survives a power loss.
 
     Raises OSError.
     """
@@ -103,7 +105,7 @@ def rename_durably(old: Path, new: Path) -> None:
 
 @contextlib.contextmanager
 def _opened_folder(root: Path, steps: list[str], *, make: bool = True) -> Iterator[int]:
-    """A handle of the folder below `root`; if `make`, it is made where it is missing (and its entry made durable)."""
+    """A handle of the folder below `root`. With `make`, missing folders are created, durably."""
     here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for place, step in enumerate(steps):
@@ -124,14 +126,14 @@ def _opened_folder(root: Path, steps: list[str], *, make: bool = True) -> Iterat
 
 
 def open_below(root: Path, name: str) -> int:
-    """A read-only handle of the file `name` below `root`, opened without following a link; the caller closes it.
+    """A read-only handle of the file `name` below `root`, opened without following a link. The caller closes it.
 
-    Raises FileNotFoundError where it is missing, DamagedError at a link and at whatever is no ordinary file,
-    StorageError where the system refuses.
+    Raises FileNotFoundError if it is missing, DamagedError if it is a link or not an ordinary file, StorageError if it
+    cannot be opened.
     """
     *folders, last = steps_of(name)
     with storage_errors(root / name), _opened_folder(root, folders, make=False) as folder:
-        # O_NONBLOCK: a named pipe planted in place of a file must not hang the reader.
+        # O_NONBLOCK: otherwise a named pipe instead of the file would block the reader.
         file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         try:
             check_ordinary(file, root / name)
@@ -142,51 +144,56 @@ def open_below(root: Path, name: str) -> int:
 
 
 def check_ordinary(file: int, where: Path, remedy: str = "restore the file or build again") -> None:
-    """Raise DamagedError where the open `file`, which lies at `where`, is a pipe, a folder or the like."""
+    """Raises DamagedError if the open `file` at `where` is not an ordinary file but a pipe, a folder or the like."""
     if not stat.S_ISREG(os.fstat(file).st_mode):
-        raise DamagedError(f"{where}: is no ordinary file; remove it, then {remedy}")
+        raise DamagedError(f"{where}: is not an ordinary file; remove it, then {remedy}")
 
 
 def read_below(root: Path, name: str, most_bytes: int) -> bytes:
-    """What the file `name` below `root` holds. Raises as `open_below`, and DamagedError above `most_bytes`."""
+    """The bytes of the file `name` below `root`. Raises the errors of `open_below`, and DamagedError if it has more
+    than `most_bytes`."""
     with storage_errors(root / name), os.fdopen(open_below(root, name), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size <= most_bytes:
             return file.read(size)
-    raise DamagedError(f"{root / name}: {size} bytes, more than any of ours; restore it or build again")
+    raise DamagedError(
+        f"{root / name}: has {size} bytes, but such a file has at most {most_bytes}; restore it or build again"
+    )
 
 
 def refuse_link(folder: Path) -> None:
-    """Raise DamagedError where `folder` is a link: what a dataset or a run came with must not lead elsewhere."""
+    """Raises DamagedError if `folder` is a symbolic link: a downloaded dataset or run must not lead outside."""
     if folder.is_symlink():
         raise DamagedError(f"{folder}: is a symbolic link, which is not followed; put the folder itself there")
 
 
 def check_link(folder: Path) -> None:
-    """Raise StorageError where `folder` is a link that leads to no folder, perhaps to a disk that is not mounted."""
+    """Raises StorageError if `folder` is a symbolic link that does not lead to a folder, for instance because a disk is
+    not mounted."""
     if folder.is_symlink() and not folder.is_dir():
         raise StorageError(
-            f"{folder}: is a symbolic link to {folder.readlink()}, and no folder is there; mount its disk, make that "
-            "folder, or remove the link"
+            f"{folder}: is a symbolic link to {folder.readlink()}, but there is no such folder; mount its disk, make "
+            "that folder, or remove the link"
         )
 
 
 def links_below(root: Path, names: Iterable[str]) -> list[str]:
-    """The symbolic links in the folders `names` of `root` and in place of these, by name below it: none that may be."""
+    """The names of the symbolic links in the folders `names` of `root`, and of those folders that are links. Links that
+    are allowed (MAY_BE_LINKS) are left out."""
     found = []
     for name in names:
         if name not in MAY_BE_LINKS and (root / name).is_symlink():
             found.append(name)
             continue
-        for folder, folders, files in os.walk(root / name):  # enters no link but `name` itself
+        for folder, folders, files in os.walk(root / name):  # does not follow links below `name`
             paths = (Path(folder, entry) for entry in (*folders, *files))
             found += [path.relative_to(root).as_posix() for path in paths if path.is_symlink()]
     return found
 
 
 def foreign_names(folder: Path) -> list[str]:
-    """What speaks against taking `folder` for a new one of ours: all in it but a lock, what killed writers left, and
-    links to empty folders where links may be. Raises OSError, and StorageError for a link that leads nowhere."""
+    """The names in `folder` because of which it is not empty. A lock, temporary files of killed writers, and allowed
+    links to empty folders do not count. Raises OSError, and StorageError for a broken link."""
     names = []
     for entry in sorted(folder.iterdir()):
         if entry.name == LOCK or TEMPORARY.fullmatch(entry.name):
@@ -202,7 +209,7 @@ def foreign_names(folder: Path) -> list[str]:
 def size_and_digest(root: Path, name: str) -> tuple[int, str]:
     """Size in bytes and SHA-256 in hex of the file `name` below `root`, read in blocks of reused memory.
 
-    Raises FileNotFoundError where it is missing, DamagedError at a link, StorageError where the system refuses.
+    Raises FileNotFoundError if it is missing, DamagedError if it is a link, StorageError if it cannot be read.
     """
     digest, size = hashlib.sha256(), 0
     block = memoryview(bytearray(HASH_BLOCK))
@@ -214,9 +221,9 @@ def size_and_digest(root: Path, name: str) -> tuple[int, str]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a folder with all that is in it, or a link itself; what is not there is removed already.
+    """Removes a file, a folder with its content, or a link itself; does nothing if there is nothing.
 
-    Raises OSError: the caller knows what to name in its place (`storage_errors`).
+    Raises OSError: the caller turns it into its own error (`storage_errors`).
     """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -241,9 +248,10 @@ def remove_ours(folder: Path, ours: re.Pattern[str]) -> None:
 
 
 def sweep_temporaries(root: Path, spared: str = "") -> list[str]:
-    """Remove what killed writers left below `root`; returns their names. Only for the holder of the build's lock.
+    """Removes temporary files of killed writers below `root`; returns their names. The caller must hold the folder's
+    lock.
 
-    Nothing is touched below the folder `spared` of the root: others write there.
+    The folder `spared` below the root is skipped, because other processes write there.
     """
     swept = []
     linked = [root / name for name in MAY_BE_LINKS - {spared} if (root / name).is_symlink()]
@@ -261,10 +269,10 @@ def sweep_temporaries(root: Path, spared: str = "") -> list[str]:
 
 @contextlib.contextmanager
 def locked(folder: Path, doing: str) -> Iterator[None]:
-    """Hold the lock of `folder`, which the kernel frees however the process ends.
+    """Holds the lock of `folder`. The kernel frees it when the process ends for any reason.
 
-    Raises LockedError, naming the process that holds it and since when, where another one is `doing` something here,
-    DamagedError where a link or anything but an ordinary file has the lock's name.
+    Raises LockedError if another process holds it; the message says which process, since when, and what it is `doing`.
+    Raises DamagedError if the lock is a link or not an ordinary file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with storage_errors(folder / LOCK):
@@ -285,8 +293,8 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # a disk that refuses by now has been named already
-                os.truncate(file, 0)  # the same bytes in every finished folder
+            with contextlib.suppress(OSError):  # earlier writes have already reported a broken disk
+                os.truncate(file, 0)  # so that every finished folder has the same bytes
     finally:
         os.close(file)
 

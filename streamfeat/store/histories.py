@@ -1,4 +1,4 @@
-"""Reading `histories.zarr`: the events of a run of users, decoded; and which of them each split may use."""
+"""Reads `histories.zarr`: the decoded events of a range of users, and how many of them each split uses."""
 
 import contextlib
 from dataclasses import dataclass
@@ -18,47 +18,47 @@ from streamfeat.store.tables import read_user_columns
 
 @dataclass(frozen=True)
 class Histories:
-    """The histories of n users: user i has the events offsets[i] to offsets[i + 1] - 1, oldest first."""
+    """The histories of n users. User i has the events offsets[i] to offsets[i + 1] - 1, oldest first."""
 
     offsets: NDArray[np.int64]  # (n + 1,), from 0
-    item: NDArray[np.int64]  # (events,) as all that follow: dense id
-    time: NDArray[np.int64]  # seconds since the schema's time_origin
-    rating: NDArray[np.float32]  # NaN: none
-    status: NDArray[np.uint8]  # place in schema.STATUSES
-    completion: NDArray[np.float32]  # NaN: none
+    item: NDArray[np.int64]  # (events,) dense id
+    time: NDArray[np.int64]  # (events,) seconds since the schema's time_origin
+    rating: NDArray[np.float32]  # (events,) NaN: none
+    status: NDArray[np.uint8]  # (events,) place in schema.STATUSES
+    completion: NDArray[np.float32]  # (events,) NaN: none
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How much of each history the splits may use, (users,) each: a prefix of its events, 0: nothing.
+    """How many first events of each history each split uses, (users,) each. 0: the split does not use the history.
 
-    Split by users: all events in one of the two. `last:2`: `training_events` is the place of the validation target,
-    `validation_events` one more; the test event is the last event with an item target. A user whose targets are too
-    few for that has all events in `training_events`, and 0.
+    Split by users: one of the two numbers is the number of all events, the other one 0. `last:2`: `training_events` is
+    the place of the validation target, `validation_events` one more; the test event is the last event with an item
+    target. A user with too few targets has all events in `training_events`, and 0 in the other.
     """
 
     training_events: NDArray[np.int64]
     validation_events: NDArray[np.int64]
 
     def events_of(self, split: SplitName) -> NDArray[np.int64]:
-        """What `split` may use."""
+        """The number of first events that `split` uses."""
         return self.training_events if split == "training" else self.validation_events
 
 
 def read_held_out(root: str | Path, first_user: int = 0, last_user: int | None = None) -> HeldOut:
-    """Of the users `first_user` to `last_user` - 1 of the dataset `root` (to the end if None).
+    """The numbers of the users `first_user` to `last_user` - 1 (None: to the end) of the dataset `root`.
 
-    Raises DamagedError where `users.parquet` cannot be read.
+    Raises DamagedError if `users.parquet` cannot be read.
     """
     columns = read_user_columns(root, ["training_events", "validation_events"], first_user, last_user)
     return HeldOut(*(columns[name].to_numpy() for name in ("training_events", "validation_events")))
 
 
 class HistoryReader:
-    """Reads histories of a dataset, any run of users at a time. Threads may share it."""
+    """Reads the histories of a dataset, any range of users at a time. Threads may share it."""
 
     def __init__(self, root: str | Path, manifest: Manifest) -> None:
-        """Open the histories of the dataset `root`. Raises DamagedError where an array's metadata is damaged."""
+        """Opens the histories of the dataset `root`. Raises DamagedError if an array's metadata is damaged."""
         self._schema = manifest.data_schema
         self._opened = contextlib.ExitStack()
         with self._opened:
@@ -72,7 +72,7 @@ class HistoryReader:
     def read(self, first_user: int, last_user: int) -> Histories:
         """The histories of the users `first_user` to `last_user` - 1.
 
-        Raises IndexError for users that are not there, DamagedError and StorageError as `ArrayReader` does.
+        Raises IndexError for users that do not exist, and the errors of `ArrayReader`.
         """
         if not 0 <= first_user <= last_user <= self._schema.num_users:
             raise IndexError(f"users {first_user} to {last_user} of {self._schema.num_users}")
@@ -89,7 +89,7 @@ class HistoryReader:
         )
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Closes all files."""
         self._opened.close()
 
     def __enter__(self) -> "HistoryReader":

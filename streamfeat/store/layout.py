@@ -1,6 +1,6 @@
-"""Where things lie in a dataset folder, and how its Zarr arrays are cut into shards and chunks.
+"""The names in a dataset folder, and the shards and chunks of its Zarr arrays.
 
-Array and group metadata are zarr-python's documents; shard files are written by `store.writer`.
+zarr-python makes the metadata of arrays and groups; `store.writer` writes shard files.
 """
 
 import math
@@ -16,7 +16,7 @@ from streamfeat.errors import ConfigError, StreamfeatError
 from streamfeat.records import parse_object
 from streamfeat.store.files import read_below, write_durably
 
-MARKER = ".streamfeat"  # the first file of a build: the folder is ours
+MARKER = ".streamfeat"  # the first file of a build; says that the folder belongs to a build
 MANIFEST = "dataset.json"
 ITEMS = "items.parquet"
 USERS = "users.parquet"
@@ -24,11 +24,11 @@ HISTORIES: Final = "histories.zarr"
 WINDOWS: Final = "windows.zarr"
 RECEIPTS = "receipts"
 TEMPORARY = "tmp"
-LIVE = "live"  # the folders of live runs; no part of the dataset
+LIVE = "live"  # the folders of live runs; not a part of the dataset
 REJECTED = "rejected.csv"
 METADATA = "zarr.json"
 
-MAX_CHUNK_BYTES = 2**30  # decoded; blosc itself ends at 2 GiB
+MAX_CHUNK_BYTES = 2**30  # decoded size; the limit of blosc is 2 GiB
 BLOSC_LEVEL = 5
 ZSTD_LEVEL = 1
 
@@ -71,16 +71,15 @@ class ArraySpec:
 
 
 def create_group(path: Path, attributes: Mapping[str, Any] | None = None) -> None:
-    """Make `path` a Zarr v3 group; its parent must exist. Done again, it changes nothing."""
+    """Makes `path` a Zarr v3 group. Its parent must exist. A second call changes nothing."""
     create_arrays(path, [], attributes)
 
 
 def create_arrays(group: Path, specs: Sequence[ArraySpec], attributes: Mapping[str, Any] | None = None) -> None:
-    """Make `group` a Zarr v3 group and write the metadata of `specs` in it, no chunk; its parent must exist.
+    """Makes `group` a Zarr v3 group and writes the metadata of `specs` in it, without chunks. Its parent must exist.
 
-    zarr-python makes the documents, in memory; each is then written whole and durably. Done again, also after a
-    kill in between, it writes only what is missing or says something else. Raises ConfigError for chunks that are
-    too large.
+    zarr-python makes the documents in memory; each is then written whole and durably. A second call, also after a kill
+    in between, writes only documents that are missing or different. Raises ConfigError for chunks that are too large.
     """
     import zarr
     from zarr.core.buffer import Buffer
@@ -91,8 +90,8 @@ def create_arrays(group: Path, specs: Sequence[ArraySpec], attributes: Mapping[s
     for spec in specs:
         if spec.chunk_bytes > MAX_CHUNK_BYTES:
             raise ConfigError(
-                f"{group}/{spec.name}: a chunk would take {spec.chunk_bytes} bytes, at most {MAX_CHUNK_BYTES} are "
-                "possible; lower --chunk-windows or --window-len"
+                f"{group}/{spec.name}: a chunk would have {spec.chunk_bytes} bytes, more than the limit of "
+                f"{MAX_CHUNK_BYTES}; lower --chunk-windows or --window-len"
             )
         root.create_array(
             spec.name,
@@ -111,7 +110,7 @@ def create_arrays(group: Path, specs: Sequence[ArraySpec], attributes: Mapping[s
 
 
 def _codecs(spec: ArraySpec) -> list[Any]:
-    """What follows the `bytes` codec of a chunk."""
+    """The codecs of a chunk after `bytes`."""
     from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
     if spec.compression == "lz4":
@@ -127,5 +126,5 @@ def _says(group: Path, name: str, document: bytes) -> bool:
     try:
         found = read_below(group.parent, f"{group.name}/{name}", 2 * len(document))
         return parse_object(found, name, "") == parse_object(document, name, "")
-    except (OSError, StreamfeatError):  # writing it says what stands in the way
+    except (OSError, StreamfeatError):  # if writing is not possible, it raises an error
         return False

@@ -1,6 +1,6 @@
-"""The folders of live runs below a dataset: their names, whether a process still holds one, and how one goes.
+"""The folders of live runs below a dataset: finds them, checks whether a process holds one, and removes them.
 
-Builder and trainer both need this much of them; what lies inside is `streamfeat.live`'s.
+Builder and trainer both need this. `streamfeat.live` handles the content of these folders.
 """
 
 import fcntl
@@ -15,12 +15,12 @@ from streamfeat.store.files import LOCK, check_link, open_below
 from streamfeat.store.layout import LIVE
 
 RUN_ID = re.compile(r"\d{8}t\d{6}\.\d{6}-[0-9a-f]{8}")
-_HIDDEN = re.compile(rf"\.{RUN_ID.pattern}\.(new|gone)")  # being made, being removed
+_HIDDEN = re.compile(rf"\.{RUN_ID.pattern}\.(new|gone)")  # being created, being removed
 _REMOVAL_TRIES = 5
 
 
 def new_run_id() -> str:
-    """A name that sorts by the time of the start and that no other run has."""
+    """A unique name of a run. Names sort by the time of the start."""
     return f"{datetime.now(UTC):%Y%m%dt%H%M%S.%f}-{secrets.token_hex(4)}"
 
 
@@ -30,12 +30,12 @@ def run_folders(root: Path) -> list[Path]:
 
 
 def hidden_folders(root: Path) -> list[Path]:
-    """Run folders that were being made or removed, perhaps by a process that was killed."""
+    """Run folders that are being created or removed, maybe by a process that was killed."""
     return _folders(root, _HIDDEN)
 
 
 def live_folder(root: Path) -> Path:
-    """OUT/live, there or not; it may be a link. Raises StorageError for one that leads nowhere."""
+    """The path OUT/live, which may not exist. It may be a link; raises StorageError if the link is broken."""
     check_link(root / LIVE)
     return root / LIVE
 
@@ -49,7 +49,7 @@ def _folders(root: Path, pattern: re.Pattern[str]) -> list[Path]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process of this host holds the lock of a run folder; a folder that is gone is held by none."""
+    """Whether a process on this host holds the lock of a run folder. False if the folder does not exist."""
     try:
         with os.fdopen(open_below(folder, LOCK), "rb") as file:
             try:
@@ -62,14 +62,14 @@ def is_held(folder: Path) -> bool:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a run folder. It vanishes at once, by a rename; whoever still writes into it notices, and stops."""
+    """Removes a run folder. It is renamed first, so that a process that still writes into it notices and stops."""
     gone = folder.with_name(f".{folder.name.strip('.').removesuffix('.new').removesuffix('.gone')}.gone")
     try:
         if folder != gone:
             folder.rename(gone)
     except FileNotFoundError:
-        return  # somebody else did
-    for _ in range(_REMOVAL_TRIES):  # a writer that is under way may add a file behind our back
+        return  # another process removes it
+    for _ in range(_REMOVAL_TRIES):  # a process may still add a file while the folder is removed
         shutil.rmtree(gone, ignore_errors=True)
         if not gone.exists():
             return

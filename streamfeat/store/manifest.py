@@ -1,4 +1,4 @@
-"""The manifest, which commits a dataset: what it is, and every file of it, by the receipts of its tasks."""
+"""The manifest, which commits a dataset: it describes the dataset and lists all its files in receipts of tasks."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ from streamfeat.store.receipts import (
 
 MAX_MANIFEST_BYTES = 2**30
 _REMEDY = "restore it or build again"
-_SPARE_ROWS = 2**20  # so many rows more than the receipts hold cost nothing
+_SPARE_ROWS = 2**20  # so many rows more than in the receipts are accepted: they need little memory
 
 LAST_SECOND = 253_402_300_799  # the end of the year 9999
 
@@ -37,8 +37,8 @@ Seconds = Annotated[int, Field(ge=-LAST_SECOND, le=LAST_SECOND)]
 class SplitCounts(Frozen):
     """Sizes of one split."""
 
-    users: Count  # of which the split has events: under `last:2` a user can be in both
-    events: Count  # that it has of them, before crops
+    users: Count  # users with events in the split; with `last:2` a user can be in both splits
+    events: Count  # events of these users in the split, before crops
     tokens: Count  # of one packing: histories with their CLS, after crops
     windows: Count  # of one packing
     chunk_windows: Length
@@ -47,7 +47,7 @@ class SplitCounts(Frozen):
 
 
 class MediumScales(Frozen):
-    """Of one medium, over training events that are not planned: the loss scales and baselines."""
+    """Facts about one medium, for loss scales and baselines. They count training events that are not planned."""
 
     medium: str
     items: Count
@@ -71,7 +71,7 @@ class SourceFile(Frozen):
 class Manifest(Frozen):
     """`dataset.json`."""
 
-    # A later minor release may add keys; what this one does not know it does not need.
+    # A later minor release may add keys that this one does not need.
     model_config = ConfigDict(extra="ignore")
     known_format = ("format_version", FORMAT_VERSION)
 
@@ -86,46 +86,46 @@ class Manifest(Frozen):
     num_items: Count
     splits: dict[Literal["training", "validation"], SplitCounts]
     validation_targets: Literal["all", "last"]  # in a validation window: the last event of each segment
-    users_with_too_few_targets: Count = 0  # `last:2`: users who train whole; validation's users have both targets
+    users_with_too_few_targets: Count = 0  # `last:2`: users whose whole history is used for training
     scales: tuple[MediumScales, ...]
     time_min: Seconds  # seconds since time_origin, over training events
     time_max: Seconds
     time_last: Seconds  # Unix seconds of the last training event
-    repeat_share: float  # share of item targets whose item occurs earlier, not planned, in the history
-    tied_events: Count  # events that share their timestamp with another of the same user
+    repeat_share: float  # share of item targets whose item occurs in an earlier event that is not planned
+    tied_events: Count  # events with the same timestamp as another event of the user
     tie_rule: str
     cleaning: dict[str, int]  # rows read, rejected by reason, left out, duplicates, filtered
-    event_chunk: Count  # events of a chunk of histories.zarr
+    event_chunk: Count  # events in a chunk of histories.zarr
     event_shard: Count
     special_tokens: dict[str, dict[str, int]]
     receipts: tuple[Receipt, ...]  # every task that wrote files of this dataset
 
     @model_validator(mode="after")
     def _agree(self) -> "Manifest":
-        """Tables and arrays are sized after these numbers: what contradicts itself never comes so far."""
+        """Checks that the numbers agree, because they determine the sizes of tables and arrays."""
         schema = self.data_schema
         edges = schema.medium_offsets
         if len(edges) != len(schema.media) + 1 or edges[0] != 0 or sorted(edges) != list(edges):
             raise ValueError(f"schema: {len(schema.media)} media cannot have the medium_offsets {edges[:9]}")
         if (schema.num_users, schema.num_items) != (self.num_users, self.num_items):
             raise ValueError(
-                f"schema has {schema.num_users} users and {schema.num_items} items, num_users and num_items say "
+                f"schema has {schema.num_users} users and {schema.num_items} items, but num_users and num_items are "
                 f"{self.num_users} and {self.num_items}"
             )
         if [(scale.medium, scale.items) for scale in self.scales] != [
             (medium, last - first) for medium, first, last in zip(schema.media, edges, edges[1:], strict=False)
         ]:
-            raise ValueError("scales: are not those of the schema's media and items")
+            raise ValueError("scales: do not agree with the schema's media and items")
         if not 2 <= schema.window_len <= 2**20:
-            raise ValueError(f"schema: no window has {schema.window_len} tokens")
+            raise ValueError(f"schema: a window cannot have {schema.window_len} tokens")
         if abs(schema.time_origin) > LAST_SECOND:
-            raise ValueError(f"schema: time_origin {schema.time_origin} lies beyond the year 9999")
+            raise ValueError(f"schema: time_origin {schema.time_origin} is after the year 9999")
         return self
 
     def packing_of(self, split: str, epoch: int) -> int:
-        """The packing that an epoch reads; validation always reads packing 0.
+        """The packing that an epoch reads. Validation always reads packing 0.
 
-        Raises ConfigError where no training packing was built.
+        Raises ConfigError if the dataset has no training packing.
         """
         if split == "validation":
             return 0
@@ -142,19 +142,19 @@ class Manifest(Frozen):
         return tuple(file for receipt in self.receipts for file in receipt.files)
 
     def digests_of(self, path: str) -> set[str]:
-        """SHA-256 of the committed file at that path: one, or none."""
+        """SHA-256 of the committed file at `path`: a set of one, or empty."""
         return {file.sha256 for file in self.files() if file.path == path}
 
     def shard_checksums(self, array: str) -> dict[int, str]:
-        """Of the array at that path below the dataset: number of a shard → its record's `crc32c`."""
+        """For the array at the path `array` below the dataset: number of a shard → its record's `crc32c`."""
         return shard_checksums(self.files(), array)
 
 
 def load_manifest(path: str | Path) -> Manifest:
     """The manifest of the dataset at `path`.
 
-    Raises ConfigError where no dataset lies there, DamagedError where the manifest cannot be read,
-    FormatVersionError where a newer streamfeat wrote it.
+    Raises ConfigError if there is no dataset, DamagedError if the manifest cannot be read, FormatVersionError if a
+    newer streamfeat wrote it.
     """
     root = Path(path)
     file = root / MANIFEST
@@ -170,7 +170,9 @@ def load_manifest(path: str | Path) -> Manifest:
 
     def check(values: dict[str, Any]) -> None:
         if not isinstance(values.get("format_version"), int):
-            raise DamagedError(f"{file}: has no format_version; it is no dataset manifest, or it is damaged")
+            raise DamagedError(
+                f"{file}: has no format_version, so it is damaged or not a dataset's manifest; {_REMEDY}"
+            )
         if values.pop("checksum", None) != manifest_checksum(values):
             raise DamagedError(f"{file}: was altered: its checksum does not match its content; {_REMEDY}")
 
@@ -180,13 +182,13 @@ def load_manifest(path: str | Path) -> Manifest:
 
 
 def _check_sizes(manifest: Manifest, where: str) -> None:
-    """Raise DamagedError where a count is far beyond what the receipts hold: memory and tasks are planned after it.
+    """Raises DamagedError if a count is far larger than in the receipts, because counts determine memory and tasks.
 
-    A few rows less are left to `verify`, which says what is missing.
+    Small differences are accepted here; `verify` finds missing rows.
     """
     if manifest.splits.keys() != {"training", "validation"}:
         raise DamagedError(f"{where}: has the splits {sorted(manifest.splits)}; {_REMEDY}")
-    if not manifest.receipts:  # a run's copy of the facts
+    if not manifest.receipts:  # the copy in a run has no receipts
         return
     held: Counter[str] = Counter()
     for receipt in manifest.receipts:

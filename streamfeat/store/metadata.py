@@ -1,4 +1,4 @@
-"""Reads the `zarr.json` of an array, and refuses all that this project does not write."""
+"""Reads the `zarr.json` of an array. Rejects everything that this project does not write."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ from streamfeat.errors import DamagedError
 from streamfeat.records import Frozen, read_back
 from streamfeat.store.layout import MAX_CHUNK_BYTES, ArraySpec
 
-MAX_CHUNKS_PER_SHARD = 2**20  # a shard's index is read whole: 16 MiB
+MAX_CHUNKS_PER_SHARD = 2**20  # a shard's index then has 16 MiB, which is read at once
 MAX_ROWS = 2**48  # keeps every product below 2^63
 
 Length = Annotated[int, Field(ge=1, le=MAX_ROWS, strict=True)]
@@ -104,7 +104,7 @@ class _Sharding(Frozen):
 
 
 class _Array(Frozen):
-    """The document itself. Axes after the first are never cut."""
+    """The document. Only the first axis is cut into shards and chunks."""
 
     zarr_format: Literal[3]
     node_type: Literal["array"]
@@ -131,7 +131,8 @@ class _Array(Frozen):
 
 
 def parse_array(document: bytes, name: str, where: str) -> ArraySpec:
-    """The array `name` that a `zarr.json` describes. Raises DamagedError, naming `where`, for all but our own kind."""
+    """The array `name` that a `zarr.json` describes. Raises DamagedError, which names `where`, for other arrays than
+    this project writes."""
     remedy = "restore it or build again"
     spec = _spec(read_back(_Array, document, where, remedy), name)
     if spec.chunk_bytes > MAX_CHUNK_BYTES:

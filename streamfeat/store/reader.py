@@ -1,6 +1,6 @@
-"""The direct reader: one array, whole chunks decoded into the caller's memory, every byte checked by a checksum.
+"""The direct reader of an array: it decodes whole chunks into the caller's memory and checks every checksum.
 
-What zarr-python reads as fill values, an absent chunk or shard file, is an error here.
+An absent chunk or shard file is an error here; zarr-python would read fill values instead.
 """
 
 import os
@@ -32,21 +32,21 @@ from streamfeat.store.files import open_below, read_below
 from streamfeat.store.layout import METADATA
 from streamfeat.store.metadata import parse_array
 
-MAX_OPEN_SHARDS = 64  # of one array; seven arrays stay well below the usual limit of 1,024 open files
+MAX_OPEN_SHARDS = 64  # for one array; seven arrays stay far below the usual limit of 1,024 open files
 MAX_METADATA_BYTES = 2**20
 
 
 class ArrayReader:
-    """Reads one sharded array. Threads may share it: reads are positional, caches are guarded.
+    """Reads one sharded array. Threads may share it.
 
-    Decoding releases the GIL. Shard files are opened once and their indexes kept, the MAX_OPEN_SHARDS last used.
+    Decoding releases the GIL. The MAX_OPEN_SHARDS most recently used shard files stay open, with their indexes.
     """
 
     def __init__(self, root: str | Path, array: str, committed: Mapping[int, str] | None = None) -> None:
-        """Open the array at the path `array` below the folder `root`; no link below that is followed.
+        """Opens the array at the path `array` below the folder `root`. Links below `root` are not followed.
 
-        committed: `Manifest.shard_checksums`: a sound shard file in another's place is noticed by these alone. Raises
-        DamagedError where the array's `zarr.json` is missing, damaged or not of ours.
+        committed: `Manifest.shard_checksums`. Only with them does the reader notice that a shard file was replaced by
+        another sound one. Raises DamagedError if the array's `zarr.json` is missing, damaged or of another kind.
         """
         self._root, self.path = Path(root), Path(root, array)
         group, slash, name = array.rpartition("/")
@@ -63,10 +63,10 @@ class ArrayReader:
         self._lock = threading.Lock()
 
     def read_chunk(self, chunk: int, out: NDArray[Any]) -> None:
-        """Decode chunk number `chunk` into `out`: (rows of the chunk, *row shape) of the array's dtype, C-contiguous.
+        """Decodes chunk number `chunk` into `out`: (rows of the chunk, *row shape) of the array's dtype, C-contiguous.
 
-        Nothing is allocated but in a thread's first reads. Raises DamagedError where the chunk is absent, truncated
-        or altered (`out` is then undefined), StorageError where the system refuses.
+        Memory is allocated only in a thread's first reads. Raises DamagedError if the chunk is absent, truncated or
+        altered (the content of `out` is then undefined), StorageError if reading fails.
         """
         rows = min(self.chunk_rows, self.spec.num_rows - chunk * self.chunk_rows)
         assert 0 <= chunk < self.num_chunks, (chunk, self.num_chunks)
@@ -80,12 +80,12 @@ class ArrayReader:
             out[...] = self._decode_aside(chunk)[:rows]
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows `start` to `stop` (exclusive) in fresh memory: (stop - start, *row shape). Raises as `read_chunk`."""
+        """Rows `start` to `stop` (exclusive) in new memory: (stop - start, *row shape). Raises as `read_chunk`."""
         if not 0 <= start <= stop <= self.spec.num_rows:
             raise IndexError(f"{self.path}: rows {start} to {stop} of an array with {self.spec.num_rows}")
         if start == stop:
             return np.empty((0, *self.spec.row_shape), self.dtype)
-        # Every shard must be there before memory is taken for what metadata promises.
+        # Check first that every shard exists: damaged metadata must not make it allocate memory.
         for shard in range(start // self.shard_rows, -(-stop // self.shard_rows)):
             self._shard_of(shard * self.spec.chunks_per_shard)
         out = np.empty((stop - start, *self.spec.row_shape), self.dtype)
@@ -99,11 +99,11 @@ class ArrayReader:
         return out
 
     def is_committed(self, shard: int) -> bool:
-        """Whether shard number `shard`, a sound one, is that of `committed`; True where that does not name it."""
+        """Whether the sound shard number `shard` is the one in `committed`. True if `committed` does not have it."""
         return self._shard_of(shard * self.spec.chunks_per_shard).is_committed
 
     def damage(self, shard: int) -> list[tuple[int | None, str]]:
-        """What is wrong with shard number `shard`: (chunk, what) pairs, chunk None where it is the whole file."""
+        """The damage of shard number `shard`: (chunk, description) pairs. Chunk None: the whole file."""
         found: list[tuple[int | None, str]] = []
         try:
             self._shard(shard)
@@ -120,12 +120,12 @@ class ArrayReader:
         return found
 
     def forget(self, shard: int) -> None:
-        """Let go of one shard's file: as long as it is open, deleting it frees no space."""
+        """Closes one shard's file. Deleting an open file does not free its space."""
         with self._lock:
             self._shards.pop(shard, None)
 
     def close(self) -> None:
-        """Let go of the open shard files; one that another thread is reading is closed when that read ends."""
+        """Closes all shard files. A file that another thread is reading is closed when that read ends."""
         with self._lock:
             self._shards.clear()
 
@@ -143,7 +143,7 @@ class ArrayReader:
             raise self._named(error, chunk) from None
 
     def _decode_aside(self, chunk: int) -> NDArray[Any]:
-        """A whole chunk in this thread's memory, valid until its next read."""
+        """A whole chunk in this thread's memory. Valid until the thread's next read."""
         aside = self._aside()
         self._decode(chunk, aside)
         return aside
@@ -153,14 +153,14 @@ class ArrayReader:
         return memory.view(self.dtype).reshape(self.chunk_rows, *self.spec.row_shape)
 
     def _named(self, error: ChunkError | OSError, chunk: int) -> StreamfeatError:
-        """What to raise for `error`: with the array, the chunk, the shard file and the remedy."""
+        """The error to raise for `error`. Its message names the array, the chunk, the shard file and the remedy."""
         file = self.path.parent / self.spec.shard_file(chunk // self.spec.chunks_per_shard)
         if not isinstance(error, ChunkError | FileNotFoundError):
             return refusal(error, file)
         what = str(error) if isinstance(error, ChunkError) else "the shard file is missing"
         return DamagedError(
             f"array {self.path}, chunk {chunk}, shard file {file}: {what}; "
-            "run `verify` to see all damage, `verify --repair` to make windows anew"
+            "run `verify` to see all damage, `verify --repair` to write damaged windows again"
         )
 
     def _shard_of(self, chunk: int) -> "_Shard":
@@ -185,12 +185,12 @@ class ArrayReader:
 
 
 class _Shard:
-    """An open shard file with its index; the file is closed when nobody holds the shard any more."""
+    """An open shard file with its index. The file is closed when this object is no longer used."""
 
     def __init__(self, file: int, num_chunks: int, committed: str) -> None:
-        """Takes over the handle `file`. Raises ChunkError where it ends with no sound index.
+        """Takes over the handle `file`. Raises ChunkError if the file does not end with a sound index.
 
-        committed: the crc32c of its chunks' checksums, "" where it is not known.
+        committed: the crc32c of its chunks' checksums; "" if unknown.
         """
         self.file = file
         status = os.fstat(file)
@@ -205,13 +205,13 @@ class _Shard:
         self.is_committed = not committed or self._checksum().hex() == committed
 
     def read(self, inner: int, compression: Compression, out: NDArray[Any]) -> None:
-        """Decode the shard's chunk `inner` into `out`, which has exactly a chunk's size. Raises ChunkError."""
+        """Decodes the shard's chunk `inner` into `out`, which has exactly a chunk's size. Raises ChunkError."""
         self._decode(inner, compression, out)
-        if not self.is_committed:  # said last: where one chunk is wrong, its own error says more
+        if not self.is_committed:  # checked last: the error of a damaged chunk tells more
             raise ChunkError("the shard's chunks are not the committed ones: another file, or another chunk, is here")
 
     def _checksum(self) -> bytes:
-        """The crc32c of the checksums that stand behind the chunks, in the order of their numbers."""
+        """The crc32c of the chunks' checksums, in the order of their numbers."""
         ends = [offset + nbytes for offset, nbytes in self.entries if offset != ABSENT and nbytes > CRC_BYTES]
         checksums = np.empty((len(ends), CRC_BYTES), np.uint8)
         for end, checksum in zip(ends, checksums, strict=True):
@@ -225,7 +225,9 @@ class _Shard:
         if inner in self.misplaced:
             raise ChunkError("the index gives the chunk another chunk's place in the file")
         if not CRC_BYTES < nbytes <= max_encoded_bytes(out.nbytes, compression):
-            raise ChunkError(f"the index gives the chunk {nbytes} bytes, impossible for {out.nbytes} decoded ones")
+            raise ChunkError(
+                f"the index gives the chunk {nbytes} bytes, which is impossible for {out.nbytes} decoded bytes"
+            )
         if compression != "none":
             encoded = _thread_memory("encoded", nbytes)
             _read_exactly(self.file, [encoded], offset)
@@ -234,7 +236,7 @@ class _Shard:
         if nbytes != out.nbytes + CRC_BYTES:
             raise ChunkError(f"the index gives the chunk {nbytes} bytes, not {out.nbytes + CRC_BYTES}")
         checksum = _thread_memory("encoded", CRC_BYTES)
-        _read_exactly(self.file, [out.reshape(-1).view(np.uint8), checksum], offset)  # straight into its place
+        _read_exactly(self.file, [out.reshape(-1).view(np.uint8), checksum], offset)  # directly into `out`
         if crc32c(out) != checksum.tobytes():
             raise ChunkError("the chunk does not match its crc32c")
 
@@ -243,9 +245,9 @@ class _Shard:
 
 
 def _misplaced(offsets: NDArray[np.uint64]) -> frozenset[int]:
-    """The chunks of a shard that do not lie in the order of their numbers: entries of the index were exchanged.
+    """The chunks of a shard that are not stored in the order of their numbers: entries of the index were exchanged.
 
-    Each chunk's own checksum holds then, so nothing else would tell.
+    The chunks' own checksums are right in this case, so only this check finds it.
     """
     present = np.flatnonzero(offsets != np.uint64(ABSENT))
     offsets = offsets[present]
@@ -258,9 +260,9 @@ _MEMORY = threading.local()
 
 
 def _thread_memory(purpose: str, num_bytes: int) -> NDArray[np.uint8]:
-    """(num_bytes,) uint8 of this thread's own memory, reused by its next call with the same purpose.
+    """(num_bytes,) uint8 of this thread's own memory. The thread's next call with the same purpose reuses it.
 
-    Fresh memory costs more than decoding: reading into reused memory is about four times as fast.
+    Allocating memory takes longer than decoding: reading into reused memory is about four times as fast.
     """
     memory: NDArray[np.uint8] | None = getattr(_MEMORY, purpose, None)
     if memory is None or memory.size < num_bytes:
@@ -270,7 +272,7 @@ def _thread_memory(purpose: str, num_bytes: int) -> NDArray[np.uint8]:
 
 
 def _read_exactly(file: int, buffers: list[NDArray[np.uint8]], offset: int) -> None:
-    """Fill `buffers` one after the other from `offset` on. Raises ChunkError where the file ends before."""
+    """Fills `buffers` one after the other from `offset` on. Raises ChunkError if the file ends before."""
     views = [buffer.data for buffer in buffers]
     while views:
         num_read = os.preadv(file, views, offset)

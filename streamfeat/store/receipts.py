@@ -1,7 +1,7 @@
-"""Receipts: the small records that commit the files of a task, a type for each kind of task.
+"""Receipts: the small records that commit the files of a task. Each kind of task has its own type.
 
-`kind` tells them apart. What others need to know of a task stands in typed fields; its name is no more than the name of
-the receipt's file.
+`kind` says which type it is. Typed fields hold what other tasks need to know. The task's name is only the name of the
+receipt's file.
 """
 
 import re
@@ -16,7 +16,7 @@ from streamfeat.store.layout import HISTORIES, WINDOWS
 
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Store = Literal["histories.zarr", "windows.zarr"]
-Range = tuple[int, int] | tuple[()]  # the least and the greatest; empty where there is none
+Range = tuple[int, int] | tuple[()]  # smallest and largest value; empty if there are no values
 
 
 class FileRecord(Frozen):
@@ -25,7 +25,7 @@ class FileRecord(Frozen):
     path: str
     size: Count
     sha256: str
-    crc32c: str = ""  # of a shard, in hex: of the checksums of its chunks, in order, so that reading can tell it
+    crc32c: str = ""  # for a shard: the crc32c, in hex, of its chunks' checksums in order; readers check it
 
     @model_serializer(mode="wrap")
     def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -33,32 +33,32 @@ class FileRecord(Frozen):
 
 
 def shard_checksums(files: Iterable[FileRecord], array: str) -> dict[int, str]:
-    """Number of a shard of the array → its record's `crc32c`, where it has one."""
+    """Number of a shard of the array → its record's `crc32c`, if it has one."""
     below = f"{array}/c/"
     numbers = ((file.path.removeprefix(below).partition("/")[0], file) for file in files)
     return {int(number): file.crc32c for number, file in numbers if number.isdecimal() and file.crc32c}
 
 
 class SplitFacts(Frozen):
-    """Of a run of rows of an event file."""
+    """Facts about a range of rows of an event file."""
 
     counts: dict[str, Count]  # rows read, rejected by reason, left out, with odd times
     media: tuple[str, ...]  # by the codes of the local item table
-    media_seen: tuple[str, ...]  # of all rows, also of those left out
+    media_seen: tuple[str, ...]  # media of all rows, including those left out
     num_blocks: Count  # spill files
 
 
 class SortedFacts(Frozen):
-    """Of the histories of one partition."""
+    """Facts about the histories of one partition."""
 
     users: Count
     events: Count
-    tied: Count  # events that share their time with another of the user
+    tied: Count  # events with the same time as another event of the user
     targets: Count  # events with an item target
-    repeats: Count  # of these, with an item that occurs earlier, not planned, in the history
+    repeats: Count  # targets whose item occurs in an earlier event of the history that is not planned
     time_range: Range  # Unix seconds
-    rating_levels: tuple[float, ...] | None  # the distinct ratings, None where a byte cannot hold their codes
-    rating_max: float  # 0 where no event is rated
+    rating_levels: tuple[float, ...] | None  # the distinct ratings; None if there are too many for codes of one byte
+    rating_max: float  # 0 if no event is rated
     completion_levels: tuple[float, ...] | None
 
 
@@ -67,29 +67,29 @@ class PartitionFacts(SortedFacts):
 
 
 class FilterFacts(SortedFacts):
-    filtered_by_item: Count  # events
-    filtered_by_user: Count  # events, of what the first left
+    filtered_by_item: Count  # events of rare items, removed first
+    filtered_by_user: Count  # events of users who then had too few
     users_filtered: Count
 
 
 class HistoryFacts(Frozen):
-    """Of one shard of the event columns: what the loss scales and the manifest's times are made of."""
+    """Facts about one shard of the event columns, for the loss scales and the manifest's times."""
 
     training_times: Range  # of training events, seconds since the schema's time_origin
     ratings: tuple[tuple[float, ...], ...]  # (3, media): number, sum and sum of squares of the training ratings
 
 
 class CommonReceipt(Frozen):
-    """What every receipt says."""
+    """The fields of every receipt."""
 
     task: str  # name of the receipt's file, for instance "window-training-00000-00003"
-    digest: str  # the plan (up to histories), the fingerprint (windows) or the export that it was made under
+    digest: str  # of the plan (up to histories), the fingerprint (windows) or the export for which it was made
     rows: Count
     files: tuple[FileRecord, ...]
 
 
 class SplitReceipt(CommonReceipt):
-    """A run of rows of an event file was read and scattered."""
+    """A range of rows of an event file was read and distributed to partitions."""
 
     kind: Literal["split"] = "split"
     facts: SplitFacts
@@ -110,7 +110,7 @@ class FilterReceipt(CommonReceipt):
 
 
 class OffsetsReceipt(CommonReceipt):
-    """`offsets` and `partition_offsets`; `rows` are those of `offsets`, one more than there are users."""
+    """`offsets` and `partition_offsets`. `rows` is the length of `offsets`, users + 1."""
 
     kind: Literal["offsets"] = "offsets"
 
@@ -123,7 +123,7 @@ class HistoryReceipt(CommonReceipt):
 
 
 class TablesReceipt(CommonReceipt):
-    """`items.parquet` and `users.parquet`; `rows` are users."""
+    """`items.parquet` and `users.parquet`. `rows` is the number of users."""
 
     kind: Literal["tables"] = "tables"
 
@@ -135,7 +135,7 @@ class RejectedReceipt(CommonReceipt):
 
 
 class MetadataReceipt(CommonReceipt):
-    """Every `zarr.json` of a store; `rows` are files."""
+    """Every `zarr.json` of a store. `rows` is the number of files."""
 
     kind: Literal["metadata"] = "metadata"
     store: Store
@@ -161,10 +161,10 @@ _WINDOW_NAME = re.compile(r"window-(training|validation)-([0-9]+)-([0-9]+)")
 
 
 def _upgraded(values: Any) -> Any:
-    """A receipt of format 1 as one of format 2; any other value as it is.
+    """Converts a receipt of format 1 to format 2. Other values stay as they are.
 
-    In format 1 every receipt had `facts`, those of windows, tables and metadata none in them, and only the task's name
-    said whether a `history` was the offsets, which store it was, or which shard of which packing.
+    In format 1 every receipt had `facts`; those of windows, tables and metadata were empty. Only the task's name said
+    whether a `history` was the offsets, which store a receipt belonged to, or which shard of which packing.
     """
     if not isinstance(values, dict) or values.get("facts") != {} or not isinstance(values.get("task"), str):
         return values
@@ -196,8 +196,8 @@ Receipt = Annotated[
     Field(discriminator="kind"),
     BeforeValidator(_upgraded),
 ]
-"""What commits a task: its files whole on disk, and what others need to know of them."""
+"""Any receipt."""
 
-SortedReceipt = PartitionReceipt | FilterReceipt  # of a partition whose histories are sorted
+SortedReceipt = PartitionReceipt | FilterReceipt  # the receipts of a partition of sorted histories
 
 ReceiptT = TypeVar("ReceiptT", bound=CommonReceipt)

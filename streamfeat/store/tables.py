@@ -1,4 +1,4 @@
-"""`items.parquet` and `users.parquet`: what the dense ids mean."""
+"""`items.parquet` and `users.parquet`: the items and users of the dense ids."""
 
 import io
 import os
@@ -29,16 +29,16 @@ ITEM_SCHEMA = pa.schema([
 USER_SCHEMA = pa.schema([
     pa.field("id", pa.int64(), nullable=False),
     pa.field("raw_id", pa.string(), nullable=False),
-    pa.field("split", pa.string(), nullable=False),  # validation where no event is a training one
+    pa.field("split", pa.string(), nullable=False),  # validation if the user has no training events
     pa.field("events", pa.int64(), nullable=False),
-    pa.field("training_events", pa.int64(), nullable=False),  # the first so many make the training windows
-    pa.field("validation_events", pa.int64(), nullable=False),  # and the validation windows
+    pa.field("training_events", pa.int64(), nullable=False),  # so many first events are in training windows
+    pa.field("validation_events", pa.int64(), nullable=False),  # so many first events are in validation windows
 ])  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ItemTable:
-    """Rows of `items.parquet`, row i describing item i."""
+    """The rows of `items.parquet`. Row i describes item i."""
 
     medium: list[str]
     raw_id: list[str]
@@ -48,20 +48,20 @@ class ItemTable:
 
 
 def write_items(root: Path, columns: dict[str, Any]) -> FileRecord:
-    """Commit `items.parquet`; `columns` by name as in `ITEM_SCHEMA`."""
+    """Writes `items.parquet`. `columns` have the names of `ITEM_SCHEMA`."""
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, schema=ITEM_SCHEMA), buffer, write_page_checksum=True)
     return write_whole(root, ITEMS, buffer.getvalue())
 
 
 def write_users(root: Path, parts: Iterable[dict[str, Any]]) -> FileRecord:
-    """Commit `users.parquet`, one row group per part; a part's columns are as in `USER_SCHEMA`."""
+    """Writes `users.parquet` with one row group for each part. A part has the columns of `USER_SCHEMA`."""
     size, sha256 = write_durably(root, USERS, _parquet_parts(parts))
     return FileRecord(path=USERS, size=size, sha256=sha256)
 
 
 class _Drain(io.RawIOBase):
-    """A sink that is emptied while it is written, so that a table of any length needs little memory."""
+    """A file object whose written parts can be taken out, so that a table of any length needs little memory."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
@@ -95,8 +95,8 @@ def _parquet_parts(tables: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 def check_table(
     root: str | Path, name: str, sha256: set[str], remedy: str = "run `verify`, then restore it or build again"
 ) -> None:
-    """Raise DamagedError where a table's file is none of those whose SHA-256 was recorded: another one's would be read
-    without an error."""
+    """Raises DamagedError unless the SHA-256 of a table's file is one of the recorded ones. Otherwise the table of
+    another dataset would be read without an error."""
     root = Path(root)
     try:
         found = size_and_digest(root, name)[1]
@@ -107,7 +107,7 @@ def check_table(
 
 
 def read_item_columns(root: str | Path) -> pa.Table:
-    """`items.parquet`, as in `ITEM_SCHEMA`. Raises DamagedError where it cannot be read."""
+    """`items.parquet` with the columns of `ITEM_SCHEMA`. Raises DamagedError if it cannot be read."""
     path = Path(root) / ITEMS
     try:
         with _opened(path) as file:
@@ -119,7 +119,7 @@ def read_item_columns(root: str | Path) -> pa.Table:
 
 
 def read_items(root: str | Path) -> ItemTable:
-    """The item table of a dataset. Raises DamagedError where it cannot be read."""
+    """The item table of a dataset. Raises DamagedError if it cannot be read."""
     table = read_item_columns(root)
     return ItemTable(
         medium=table["medium"].to_pylist(),
@@ -131,9 +131,9 @@ def read_items(root: str | Path) -> ItemTable:
 
 
 def read_user_columns(root: str | Path, names: list[str], first: int = 0, last: int | None = None) -> pa.Table:
-    """Columns of `users.parquet`, of the users `first` to `last` - 1 (to the end if None).
+    """Columns of `users.parquet` for the users `first` to `last` - 1 (None: to the end).
 
-    Only the row groups that hold them are read. Raises DamagedError where that cannot be done.
+    Reads only the row groups of these users. Raises DamagedError if they cannot be read.
     """
     path = Path(root) / USERS
     try:
@@ -142,7 +142,7 @@ def read_user_columns(root: str | Path, names: list[str], first: int = 0, last: 
             edges = np.cumsum([0, *sizes])
             last = int(edges[-1]) if last is None else last
             groups = np.flatnonzero((edges[:-1] < last) & (edges[1:] > first)).tolist()
-            # Arrow leaves out columns that the file lacks; `select` refuses them.
+            # Arrow silently leaves out missing columns; `select` raises an error for them.
             table = file.read_row_groups(groups, columns=names, use_threads=False).select(names)
         _check_columns(table, USER_SCHEMA, names)
     except _UNREADABLE as error:
@@ -156,25 +156,26 @@ def read_user_ids(root: str | Path) -> list[str]:
     return ids
 
 
-# Arrow tells damage by any of these: ArrowInvalid is a ValueError, an impossible size a MemoryError.
+# Errors that Arrow raises for damaged files. ArrowInvalid is a ValueError; an impossible size gives a MemoryError.
 _UNREADABLE = (OSError, pa.ArrowException, DamagedError, ValueError, KeyError, MemoryError)
 
 
 def _opened(path: Path) -> pq.ParquetFile:
-    """The table, opened without following a link in its place.
+    """Opens the table without following a link.
 
-    Arrow's threads would call the Python file, and may do so while the interpreter is ending: the process then aborts.
+    `pre_buffer` is off: Arrow's threads would call the Python file object, perhaps while the interpreter is ending, and
+    then the process aborts.
     """
     file = os.fdopen(open_below(path.parent, path.name), "rb")
     return pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
 
 
 def _check_columns(table: pa.Table, schema: pa.Schema, names: Sequence[str]) -> None:
-    """Raise ValueError where a column is not as it was written: its type, nulls, text that is no UTF-8."""
+    """Raises ValueError if a column has another type, nulls where none are allowed, or text that is not UTF-8."""
     for name in names:
         field, column = schema.field(name), table[name]
         if column.type != field.type or (column.null_count and not field.nullable):
-            raise ValueError(f"column {name} is of {column.type}, {column.null_count} of its values missing")
+            raise ValueError(f"column {name} has the type {column.type} and {column.null_count} missing values")
         column.validate(full=True)
 
 

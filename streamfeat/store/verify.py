@@ -1,6 +1,6 @@
-"""Recomputes every checksum of a dataset, and names what is missing, truncated, altered or foreign.
+"""Recomputes every checksum of a dataset, and lists the files that are missing, truncated, altered or foreign.
 
-Nothing is read through a symbolic link, and nothing is decompressed before its size is known to be right.
+It does not follow symbolic links, and checks the announced size of data before it decompresses them.
 """
 
 import os
@@ -31,12 +31,12 @@ SHARD_FILE = re.compile(r"(?P<array>.+)/c/(?P<shard>\d+)(/0)*")
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as it was committed. `foreign` harms no reader; every other kind is damage."""
+    """A file that is not as it was committed. The kind `foreign` does not matter to readers; all others are damage."""
 
     kind: Literal["missing", "truncated", "altered", "foreign"]
-    array: str  # path of the array below the dataset, "" where the file belongs to none
+    array: str  # path of the array below the dataset; "" if the file belongs to no array
     file: str  # path below the dataset
-    chunk: int | None  # number of the chunk in the array, None where it is the whole file
+    chunk: int | None  # number of the chunk in the array; None: the whole file
     what: str
 
     def __str__(self) -> str:
@@ -46,10 +46,10 @@ class Problem:
 
 
 def verify_steps(path: str | Path) -> Iterator[Progress | Problem]:
-    """Check the dataset at `path` against its manifest: every file, every array, every receipt, every name.
+    """Checks the dataset at `path` against its manifest: every file, every array, every receipt, every name.
 
-    Yields a `Progress` before each file of the manifest and after the last one, and a `Problem` for each finding; no
-    damage means a sound dataset. Raises as `load_manifest`, and StorageError where reading fails.
+    Yields a `Progress` before each file of the manifest and after the last one, and a `Problem` for each finding. The
+    dataset is sound if no problem is damage. Raises the errors of `load_manifest`, and StorageError if reading fails.
     """
     root = Path(path)
     manifest = load_manifest(root)
@@ -66,10 +66,11 @@ def verify_steps(path: str | Path) -> Iterator[Progress | Problem]:
 
 
 def check_quickly(root: Path, manifest: Manifest, below: str) -> None:
-    """Raise DamagedError where a file of the dataset `root` below its folder `below` is gone or has another size.
+    """Raises DamagedError if a file of the dataset `root` below its folder `below` is missing or has another size.
 
-    Nothing is read but metadata, which is compared whole: what exchanged shard files or an edited shape would break is
-    known before the first batch. Ends after QUICK_S on a slow disk: chunks are checked again when they are read.
+    Of the files' contents only metadata are read and compared. So exchanged shard files of other sizes or an edited
+    shape are found before the first batch. On a slow disk the check ends after QUICK_S; chunks are checked again when
+    they are read.
     """
     deadline = time.monotonic() + QUICK_S
     for record in manifest.files():
@@ -82,15 +83,15 @@ def check_quickly(root: Path, manifest: Manifest, below: str) -> None:
             else:
                 with os.fdopen(open_below(root, record.path), "rb", buffering=0) as file:
                     size = os.fstat(file.fileno()).st_size
-                sound, what = size == record.size, f"has {size} bytes, committed were {record.size}"
+                sound, what = size == record.size, f"has {size} bytes instead of {record.size}"
         except FileNotFoundError:
             sound, what = False, "is missing"
         if not sound:
             match = SHARD_FILE.fullmatch(record.path)
             array = f"array {match['array']}, " if match else ""
             raise DamagedError(
-                f"{root}: {array}file {record.path} {what}; `verify` names all damage, `verify --repair` makes windows "
-                "anew from the histories"
+                f"{root}: {array}file {record.path} {what}; `verify` lists all damage, `verify --repair` writes "
+                "damaged windows again from the histories"
             )
         if time.monotonic() > deadline:
             return
@@ -110,14 +111,14 @@ def _check_file(root: Path, record: FileRecord, arrays: Collection[str], owners:
         return
     if (size, sha256) == (record.size, record.sha256):
         if match and record.crc32c and not _has_checksum(root, array, int(match["shard"]), record.crc32c):
-            what = "the file is the committed one, its record's crc32c is not: restore the manifest or build again"
+            what = "the file is right, but the crc32c in its record is wrong: restore the manifest or build again"
             yield Problem("altered", array, record.path, None, what)
         return
     kind: Literal["truncated", "altered"] = "truncated" if size < record.size else "altered"
     if size != record.size:
-        what = f"{size} bytes, committed were {record.size}"
+        what = f"has {size} bytes instead of {record.size}"
     elif sha256 in owners:
-        what = f"holds what belongs into {owners[sha256]}"
+        what = f"holds the content of {owners[sha256]}"
     else:
         what = "its SHA-256 is not the committed one"
     chunks = _damaged_chunks(root, array, int(match["shard"])) if match else []
@@ -133,7 +134,7 @@ def _has_checksum(root: Path, array: str, shard: int, crc32c: str) -> bool:
         with ArrayReader(root, array, {shard: crc32c}) as reader:
             return reader.is_committed(shard)
     except DamagedError:
-        return True  # of the array's metadata, which is a file of its own
+        return True  # the array's metadata is damaged; it is checked as a file of its own
 
 
 def _damaged_chunks(root: Path, array: str, shard: int) -> list[tuple[int | None, str]]:
@@ -145,7 +146,7 @@ def _damaged_chunks(root: Path, array: str, shard: int) -> list[tuple[int | None
 
 
 def check_arrays(root: Path, manifest: Manifest) -> Iterator[Problem]:
-    """Every array is what the schema says, and the manifest lists each of its shards."""
+    """Checks that every array has the schema's shape and dtype, and that the manifest lists each of its shards."""
     num_listed = _num_listed(manifest)
     expected = _expected_arrays(manifest)
     for array in sorted(num_listed.keys() | expected.keys()):
@@ -157,15 +158,15 @@ def check_arrays(root: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem("altered", array, file, None, str(error))
             continue
         if array in expected and found != expected[array]:
-            what = "has shape {} of {}, the manifest says {} of {}".format(*found, *expected[array])
+            what = "has shape {} of {}, but the manifest says {} of {}".format(*found, *expected[array])
             yield Problem("altered", array, file, None, what)
         elif num_listed[array] != spec.num_shards:
-            what = f"has {spec.num_shards} shards, the manifest lists {num_listed[array]}"
+            what = f"has {spec.num_shards} shards, but the manifest lists {num_listed[array]}"
             yield Problem("missing", array, file, None, what)
 
 
 def _num_listed(manifest: Manifest) -> Counter[str]:
-    """How many shards the manifest lists of each array."""
+    """The number of shards of each array in the manifest."""
     matches = (SHARD_FILE.fullmatch(record.path) for record in manifest.files())
     return Counter(match["array"] for match in matches if match)
 
@@ -187,7 +188,7 @@ def _expected_arrays(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], np.
 
 
 def _check_receipts(root: Path, manifest: Manifest) -> Iterator[Problem]:
-    """The receipts beside the stores say what the manifest says."""
+    """Checks that the receipt files agree with the manifest."""
     for receipt in manifest.receipts:
         file = receipt_file(receipt.task)
         if not os.path.lexists(root / file):
@@ -197,7 +198,7 @@ def _check_receipts(root: Path, manifest: Manifest) -> Iterator[Problem]:
 
 
 def _check_names(root: Path, manifest: Manifest) -> Iterator[Problem]:
-    """Links anywhere, and files that no record names."""
+    """Finds links, and files that no record names."""
     checked = {record.path for record in manifest.files()}
     checked |= {receipt_file(receipt.task) for receipt in manifest.receipts}
     known = checked | {MARKER, MANIFEST, LOCK}
@@ -207,8 +208,8 @@ def _check_names(root: Path, manifest: Manifest) -> Iterator[Problem]:
         for entry in _entries(root / pending.pop()):
             name = os.path.relpath(entry.path, root)
             if entry.is_symlink() and name not in MAY_BE_LINKS:
-                if name not in checked:  # such a one has been named already
-                    yield Problem("altered", "", name, None, "a symbolic link; links are never followed: remove it")
+                if name not in checked:  # others were already reported
+                    yield Problem("altered", "", name, None, "a symbolic link, which is not followed; remove it")
             elif entry.is_dir():
                 if name in folders:
                     pending.append(name)

@@ -1,4 +1,4 @@
-"""Writes what a task commits: shard files whole, then the receipt. Everything here may be done again."""
+"""Writes the files of a task: shard files whole, then the receipt. Every call may be repeated."""
 
 import json
 import os
@@ -25,10 +25,10 @@ class _ReceiptFile(RootModel[Receipt]):
 
 
 def write_shard(root: Path, group: str, spec: ArraySpec, shard: int, values: NDArray[Any]) -> FileRecord:
-    """Write shard number `shard` of the array `spec` in the group `group` below `root`.
+    """Writes shard number `shard` of the array `spec` in the group `group` below `root`.
 
-    `values` are all rows of the shard: (spec.shard_rows, *spec.row_shape), fewer rows in the last one. The same
-    values give the same bytes. One process owns a shard: nobody else may write it meanwhile.
+    `values` are all rows of the shard: (spec.shard_rows, *spec.row_shape); the last shard may have fewer rows. The same
+    values give the same bytes. Only one process may write a shard at a time.
     """
     first = shard * spec.shard_rows
     rows = min(spec.num_rows, first + spec.shard_rows) - first
@@ -65,13 +65,13 @@ def _shard_parts(spec: ArraySpec, values: NDArray[Any], checksums: bytearray) ->
 
 
 def write_whole(root: Path, path: str, data: bytes | bytearray) -> FileRecord:
-    """Write a small file below `root`, durably and all or nothing; what stood there is replaced."""
+    """Writes a small file below `root`, whole and durably. Replaces an existing file."""
     size, sha256 = write_durably(root, path, [data])
     return FileRecord(path=path, size=size, sha256=sha256)
 
 
 def record_of(root: Path, path: str) -> FileRecord:
-    """The record of a file that exists below `root`, hashed now. Raises FileNotFoundError where it does not."""
+    """The record of an existing file below `root`, with its SHA-256. Raises FileNotFoundError if it does not exist."""
     size, sha256 = size_and_digest(root, path)
     return FileRecord(path=path, size=size, sha256=sha256)
 
@@ -79,33 +79,33 @@ def record_of(root: Path, path: str) -> FileRecord:
 def metadata_records(root: Path, store: str) -> tuple[FileRecord, ...]:
     """Records of every `zarr.json` of a Zarr store below `root`, by path, for the manifest.
 
-    They are small but decide what every byte means (a changed scale factor changes ratings), so they are committed
-    like shards.
+    These files are small, but they determine the meaning of all data (a changed scale factor changes ratings), so they
+    are committed like shards.
     """
     names = []
     for folder, folders, files in os.walk(root / store):
-        folders[:] = [name for name in folders if name != "c"]  # nothing but shards below
+        folders[:] = [name for name in folders if name != "c"]  # `c` holds only shards
         if METADATA in files:
             names.append((Path(folder) / METADATA).relative_to(root).as_posix())
     return tuple(record_of(root, name) for name in sorted(names))
 
 
 def receipt_file(task: str) -> str:
-    """Where the receipt of `task` lies below the dataset folder."""
+    """The path of the receipt of `task` below the dataset folder."""
     return f"{RECEIPTS}/{task}.json"
 
 
 def commit_receipt(root: Path, receipt: CommonReceipt) -> None:
-    """Commit a task whose files lie durably on disk.
+    """Commits a task whose files are durably on disk.
 
-    A receipt that stands there already is replaced: it was void (its files did not match), or it says the same.
+    Replaces an existing receipt: either it was invalid, because its files did not match, or it is equal.
     """
     text = json.dumps(receipt.model_dump(mode="json"), indent=1, ensure_ascii=False, sort_keys=True)
     write_durably(root, receipt_file(receipt.task), [text.encode() + b"\n"])
 
 
 def read_receipt(root: Path, task: str) -> Receipt | None:
-    """The receipt of `task`, or None where there is none that can be read: the task is then done again."""
+    """The receipt of `task`; None if there is no readable one. Then the task is done again."""
     name = receipt_file(task)
     try:
         data = read_below(root, name, MAX_RECEIPT_BYTES)
@@ -116,7 +116,7 @@ def read_receipt(root: Path, task: str) -> Receipt | None:
 
 
 def is_committed(root: Path, receipt: CommonReceipt, *, full: bool = False) -> bool:
-    """Whether every file of the receipt stands below `root` with its size (and, if `full`, its checksum)."""
+    """Whether every file of the receipt exists below `root` with its size (and, if `full`, its checksum)."""
     return all(_holds(root, record, full) for record in receipt.files)
 
 

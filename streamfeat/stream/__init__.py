@@ -1,4 +1,4 @@
-"""Who reads which window in which order, and the batches that come of it.
+"""The order in which ranks read windows, and the batches made of them.
 
-The door of threads. `live`, `export` and `train` import it. It writes nothing.
+Only this folder uses threads. `live`, `export` and `train` import it. It writes no files.
 """

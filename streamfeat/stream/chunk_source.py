@@ -1,4 +1,4 @@
-"""Where the windows of a stream come from: the dataset as built, or a live run that is still being written."""
+"""The source of a stream's windows: the built dataset, or a live run that is still being written."""
 
 import threading
 from collections.abc import Callable
@@ -12,30 +12,30 @@ from streamfeat.store.reader import ArrayReader
 
 
 class ChunkSource(Protocol):
-    """Packings of one split. Threads share it."""
+    """The packings of one split. Several threads use it at the same time."""
 
     @property
     def live(self) -> bool:
-        """Whether epoch e reads packing e, made for it, instead of one of a stored number of packings."""
+        """Whether epoch e reads its own packing e. Otherwise the stored packings are used in turn."""
 
     def reader(self, packing: int, field: str) -> ArrayReader:
-        """An array of a packing, opened. Raises DamagedError as `ArrayReader` does."""
+        """Opens an array of a packing. Raises DamagedError as `ArrayReader` does."""
 
     def has(self, packing: int, chunk: int) -> bool:
-        """Whether a chunk can be read at once."""
+        """Whether a chunk can be read without waiting."""
 
     def wait_for(self, packing: int, chunk: int, stopped: threading.Event) -> None:
-        """Return once a chunk can be read. Raises `concurrent.futures.CancelledError` once `stopped` is set."""
+        """Waits until a chunk can be read. Raises `concurrent.futures.CancelledError` when `stopped` is set."""
 
     def advance(self, position: int, forget: Callable[[int, int], None]) -> None:
-        """Take note that `position` global batches were delivered to this rank.
+        """Records that `position` global batches were delivered to this rank.
 
-        `forget(packing, shard)` is called for each shard that no later batch reads, before it may be deleted.
+        Calls `forget(packing, shard)` for each shard that no later batch reads. After that it may be deleted.
         """
 
 
 class StoredSource:
-    """The packings of a built dataset: all there, for good."""
+    """The packings of a built dataset. All chunks can be read at any time."""
 
     live = False
 

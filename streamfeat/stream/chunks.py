@@ -1,4 +1,4 @@
-"""Decoded chunks of one packing, in memory that is used again and again."""
+"""Decoded chunks of one packing, in reused memory."""
 
 import threading
 from typing import Any
@@ -15,16 +15,16 @@ from streamfeat.stream.chunk_source import ChunkSource
 
 
 class ChunkPool:
-    """`num_slots` slots, each of one decoded chunk of every token field. Threads may fill different slots.
+    """`num_slots` slots; each holds one decoded chunk of every token field. Threads may fill different slots at once.
 
-    `arrays` maps a field to (num_slots * chunk_windows, window_len) of its stored dtype.
+    `arrays` maps a field to an array (num_slots * chunk_windows, window_len) of its stored dtype.
     """
 
     def __init__(self, source: ChunkSource, manifest: Manifest, split: SplitName, num_slots: int) -> None:
         self._source = source
         self._manifest = manifest
         self._split: SplitName = split
-        self._packing = -1  # none is open
+        self._packing = -1  # -1: no packing is open
         self._readers: dict[str, ArrayReader] = {}
         self._opening = threading.Lock()
         self.chunk_windows = manifest.splits[split].chunk_windows
@@ -32,23 +32,23 @@ class ChunkPool:
         self.arrays = {field.name: np.empty(shape, field.dtype) for field in manifest.data_schema.token_fields()}
 
     def open(self, packing: int) -> None:
-        """Decode from this packing from now on."""
+        """Makes this the packing that `decode` reads."""
         if packing != self._packing:
             self.close()
             self._packing = packing
 
     def has(self, chunk: int) -> bool:
-        """Whether `decode` need not wait for the chunk."""
+        """Whether `decode` can read the chunk without waiting."""
         return self._source.has(self._packing, chunk)
 
     def wait_for(self, chunk: int, stopped: threading.Event) -> None:
-        """Return once `decode` can read the chunk. Raises CancelledError once `stopped` is set."""
+        """Waits until `decode` can read the chunk. Raises CancelledError when `stopped` is set."""
         self._source.wait_for(self._packing, chunk, stopped)
 
     def decode(self, chunk: int, slot: int) -> None:
-        """Fill `slot` with a chunk, checked.
+        """Reads and checks a chunk and decodes it into `slot`.
 
-        DamagedError names what is absent, altered, or not what the manifest says.
+        Raises DamagedError if a file is missing, altered, or differs from the manifest.
         """
         first = slot * self.chunk_windows
         try:
@@ -60,25 +60,25 @@ class ChunkPool:
             if not self._source.live:
                 raise
             raise DamagedError(
-                f"{error}\n(it was committed and is still needed, so somebody else removed or altered it in this live "
-                "run's folder; training again with --live and --resume makes it anew)"
+                f"{error}\n(this file was committed and is still needed, so another program removed or altered it in "
+                "this live run's folder; train again with --live and --resume, which writes it again)"
             ) from None
 
     def forget(self, packing: int, shard: int) -> None:
-        """Let go of the open files of a shard that is read no more."""
+        """Closes the files of a shard that is no longer read."""
         if packing == self._packing:
             for reader in self._readers.values():
                 reader.forget(shard)
 
     def close(self) -> None:
-        """Let go of the open files; `open` may follow."""
+        """Closes all files. `open` may be called again."""
         for reader in self._readers.values():
             reader.close()
         self._readers = {}
         self._packing = -1
 
     def _opened(self) -> dict[str, ArrayReader]:
-        """The readers of the packing, opened when they are first needed: a live packing's arrays appear with its
+        """The readers of the packing. They are opened at first use, because a live packing has no arrays before its
         first shard."""
         with self._opening:
             if not self._readers:
@@ -94,7 +94,7 @@ class ChunkPool:
         found = (reader.shape, reader.dtype, reader.chunk_rows, reader.shard_rows)
         if found != expected:
             raise DamagedError(
-                f"{reader.path}: shape, dtype, chunk and shard windows are {found}, the manifest says {expected}; "
+                f"{reader.path}: shape, dtype, chunk and shard windows are {found}, but the manifest says {expected}; "
                 "restore the array or build again"
             )
         return reader

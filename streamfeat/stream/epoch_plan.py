@@ -1,8 +1,7 @@
-"""What a rank does in an epoch, in order: which chunk is decoded into which slot before which batch is made.
+"""The operations of a rank in an epoch, in order: decode a chunk into a slot, or make a batch.
 
-An epoch is cut into *spans* of whole rounds. The slots of the pool fall in two halves, which the spans use in
-turn: while the batches of one span are made, the chunks of the next are decoded, spread evenly between them, as far
-as they are there already.
+An epoch is cut into *spans* of whole rounds. The slots of the pool form two halves; spans use them in turn. While the
+batches of one span are made, the available chunks of the next span are decoded, spread evenly between the batches.
 """
 
 from collections import deque
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 
 from streamfeat.stream.order import NO_WINDOW, EpochOrder
 
-_STEPS_PER_SPAN = 4  # at least: a batch then touches two spans at most, and decoding has a lead
+_STEPS_PER_SPAN = 4  # at least so many: then a batch reads at most two spans, and chunks are decoded early enough
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Decode `chunk` into `slot` once every batch up to `after_step` is made: they may read what lies there."""
+    """Decode `chunk` into `slot` after all batches up to `after_step` are made: they may read the slot's old chunk."""
 
     chunk: int
     slot: int
@@ -31,25 +30,25 @@ class Make:
     """Make this rank's share of global batch `step`. Arrays are (rows,), ordered by lane."""
 
     step: int
-    windows: NDArray[np.int64]  # -1 where empty
+    windows: NDArray[np.int64]  # -1: empty
     batch_slots: NDArray[np.int64]  # places in the global batch
-    rows: NDArray[np.int64]  # where the windows lie in the pool, -1 where empty
-    pool_slots: tuple[int, ...]  # what must have been decoded
+    rows: NDArray[np.int64]  # rows of the windows in the pool; -1: empty
+    pool_slots: tuple[int, ...]  # slots that must be decoded before
 
 
 @dataclass(frozen=True)
 class _Span:
-    """The places first .. first + n - 1 of every lane of the rank."""
+    """The windows at places first .. first + n - 1 of every lane of the rank."""
 
     first: int
     windows: NDArray[np.int64]  # (lanes, n)
 
     def between(self, start: int, stop: int) -> NDArray[np.int64]:
-        """(lanes, up to stop - start): the windows at those of the places that lie in the span."""
+        """(lanes, at most stop - start): the windows at places start .. stop - 1, as far as they are in the span."""
         return self.windows[:, max(start - self.first, 0) : max(stop - self.first, 0)]
 
     def chunks(self, start: int, chunk_windows: int) -> tuple[list[int], list[int]]:
-        """The chunks read at place `start` or later in the order of their first place, and those places."""
+        """The chunks that are read at place `start` or later, in the order of their first place, and these places."""
         by_place = self.between(start, self.first + self.windows.shape[1]).T
         places, lanes = np.nonzero(by_place != NO_WINDOW)
         chunks, firsts = np.unique(by_place[places, lanes] // chunk_windows, return_index=True)
@@ -58,7 +57,7 @@ class _Span:
 
 
 class EpochPlan:
-    """The plan of one rank, which reads `lanes`, for one epoch."""
+    """The plan for one epoch of a rank that reads `lanes`."""
 
     def __init__(self, order: EpochOrder, lanes: NDArray[np.int64]) -> None:
         self._order = order
@@ -68,8 +67,8 @@ class EpochPlan:
         num_whole = order.num_rounds // rounds
         has_rest = order.lane_len > num_whole * self._span_len
         self._num_spans = num_whole + has_rest
-        # The last span holds what no whole one does, with the chunks that are dealt window by window: a rank may
-        # need any of them.
+        # The last span holds the remaining rounds, and the chunks that are dealt window by window, of which a rank may
+        # need every one.
         num_chunks = -(-order.num_windows // order.chunk_windows)
         rest = (order.num_rounds - num_whole * rounds) * len(lanes) + num_chunks - order.num_rounds * order.num_lanes
         self._half = max(rounds * len(lanes) if num_whole else 0, rest)
@@ -77,23 +76,23 @@ class EpochPlan:
 
     @property
     def num_slots(self) -> int:
-        """Slots of the pool; the same in every epoch."""
+        """The number of slots of the pool. It is the same in every epoch."""
         return self._half * min(self._num_spans, 2)
 
     def operations(self, first_step: int, is_there: Callable[[int], bool]) -> Iterator[Decode | Make]:
-        """From global batch `first_step` to the end of the epoch.
+        """The operations from global batch `first_step` to the end of the epoch.
 
-        An operation waits for none that comes after it, so threads that take them in this order never hang. A chunk
-        is decoded ahead of need only if `is_there` says that it can be read at once: waiting for one that is yet to
-        be written would hold up batches whose chunks lie ready, and with them what makes space for it.
+        An operation waits only for earlier ones, so threads that take them in this order cannot deadlock. A chunk is
+        decoded early only if `is_there` says that it can be read at once. Waiting for a chunk that is not yet written
+        would delay batches whose chunks are ready, and these batches free the space for the chunk.
         """
         per_step = self._order.windows_per_lane
         live: deque[_Span] = deque(maxlen=2)
         num_listed = self._span_of(first_step * per_step)
-        waiting: deque[tuple[int, Decode]] = deque()  # with the step that needs it, ascending
+        waiting: deque[tuple[int, Decode]] = deque()  # (step that needs the chunk, its operation), ascending
         for step in range(first_step, self._order.num_steps):
             current = self._span_of(step * per_step)
-            # No batch from here on reads the half that the next span takes over.
+            # From this step on, no batch reads the half of the pool that the next span uses.
             while num_listed < min(current + 2, self._num_spans):
                 live.append(self._span(num_listed))
                 chunks, places = live[-1].chunks(first_step * per_step, self._order.chunk_windows)

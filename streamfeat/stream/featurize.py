@@ -1,4 +1,4 @@
-"""Stored windows to the arrays of a batch: what each array is, and which kernels fill it."""
+"""Turns stored windows into the arrays of a batch: defines each array and calls the kernels that fill it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,38 +17,38 @@ from streamfeat.store.manifest import Manifest
 Arrays = dict[str, NDArray[Any]]
 Allocate = Callable[[tuple[int, ...], DTypeLike], NDArray[Any]]
 
-# Every array of a batch, (windows, tokens). An unknown value is 0; special tokens are as in the schema.
+# Every array of a batch, (windows, tokens). An unknown value is 0. Special tokens are those of the schema.
 TOKEN_ARRAYS: dict[str, type[np.generic]] = {
-    "item": np.int32,  # dense id over all media, as the model sees it
+    "item": np.int32,  # dense id over all media; may be masked
     "user": np.int32,
     "position": np.int32,
-    "medium": np.int32,  # stays in view where the item is masked
+    "medium": np.int32,  # not masked, even if the item is
     "status": np.int32,
-    "segment": np.int32,  # which history of the window, from 0; -1 on PAD
-    "time": np.int64,  # seconds since time_origin, the token's own
+    "segment": np.int32,  # number of the history in the window, from 0; -1 for PAD
+    "time": np.int64,  # the event's own time, seconds since time_origin
     "time_known": np.bool_,
-    "told_time": np.int64,  # causal: the time of the next event of the segment
+    "told_time": np.int64,  # causal: the time of the segment's next event, which the model gets as input
     "told_time_known": np.bool_,
     "rating": np.float32,
     "rating_known": np.bool_,
     "completion": np.float32,
     "completion_known": np.bool_,
-    "target_item": np.int32,  # the item that the target is about, a rating's too; 0 where there is no target
+    "target_item": np.int32,  # the item of the item target or of the rating target; 0 without a target
     "target_rating": np.float32,
     "weight_item": np.float32,
     "weight_rating": np.float32,
 }
 WINDOW_ARRAYS: dict[str, type[np.generic]] = {
-    "window": np.int64,  # (windows,): number of the window in its packing, -1 where empty
+    "window": np.int64,  # (windows,): number of the window in its packing; -1: empty
     "slot": np.int64,  # (windows,): its place in the global batch
 }
 
-HIDE_TOLD_TIMES_SHARE = 0.1  # causal, training: segments whose told times are all hidden
-DISJOINT_SHARE = 0.1  # of the item targets, then of the rating targets that remain
-SEED_SHARE = 0.15  # of the tokens with a target
-LAST_RATING_SHARE = 0.5  # `disjoint`, last targets only: of the rated ones, asked for the rating instead of the item
-# Policy `seed` disturbs item, rating, time and position: what each draws for, and the cuts of each in training and in
-# validation. A draw below the first cut masks, below the second keeps, above replaces.
+HIDE_TOLD_TIMES_SHARE = 0.1  # causal, training: share of segments whose told times are all hidden
+DISJOINT_SHARE = 0.1  # share of item targets, then share of the rating targets that remain
+SEED_SHARE = 0.15  # share of tokens with a target
+LAST_RATING_SHARE = 0.5  # `disjoint`, last targets only: share of rated tokens whose target is the rating, not the item
+# The policy `seed` changes item, rating, time and position. For each: the purposes of its draws, and its cuts in
+# training and validation. A draw below the first cut masks, below the second keeps, otherwise replaces.
 DISTURBED = (
     (draws.MASK_ITEM, draws.RANDOM_ITEM),
     (draws.MASK_RATING, draws.RANDOM_RATING),
@@ -57,7 +57,7 @@ DISTURBED = (
 )
 CUTS = {
     "training": ((0.8, 0.9), (0.8, 0.9), (0.45, 0.9), (0.45, 0.9)),
-    "validation": ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 1.0)),  # all is masked but the position
+    "validation": ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 1.0)),  # all but the position are masked
 }
 ALWAYS = 1.0  # a share
 
@@ -66,17 +66,15 @@ ALWAYS = 1.0  # a share
 class BatchBuffers:
     """Reusable memory of one batch."""
 
-    arrays: Arrays  # as delivered
-    shown: Shown  # the same memory, as kernels take it
+    arrays: Arrays  # all arrays of the batch
+    shown: Shown  # the same memory, grouped for kernels
     asked: Asked
-    eligible: NDArray[np.bool_]  # scratch: which tokens may be asked for
-    picked: NDArray[
-        np.bool_
-    ]  # scratch: which tokens the `seed` policy masks, or `disjoint` may ask for the rating alone
+    eligible: NDArray[np.bool_]  # scratch: tokens that may become targets
+    picked: NDArray[np.bool_]  # scratch: tokens that `seed` picked, or that in `disjoint` may get a rating target only
 
 
 def allocate_buffers(num_windows: int, window_len: int, allocate: Allocate = np.empty) -> BatchBuffers:
-    """Memory of a batch, uninitialised, its arrays from `allocate` (shape, dtype)."""
+    """Uninitialised memory of a batch. `allocate` (shape, dtype) creates its arrays."""
     shape = (num_windows, window_len)
     arrays = {name: allocate(shape, np.dtype(dtype)) for name, dtype in TOKEN_ARRAYS.items()}
     arrays |= {name: allocate(shape[:1], np.dtype(dtype)) for name, dtype in WINDOW_ARRAYS.items()}
@@ -85,7 +83,7 @@ def allocate_buffers(num_windows: int, window_len: int, allocate: Allocate = np.
 
 
 class Featurizer:
-    """Fills batches for one objective, split and run seed. Holds constants only, so threads may share it."""
+    """Fills batches for one objective, split and run seed. It holds only constants, so threads may share it."""
 
     def __init__(self, manifest: Manifest, config: StreamConfig) -> None:
         self._schema = manifest.data_schema
@@ -104,10 +102,10 @@ class Featurizer:
         epoch: int,
         out: BatchBuffers,
     ) -> None:
-        """Make `out` the batch of these windows, with the masks of `epoch`.
+        """Fills `out` with the batch of these windows, with the masks of `epoch`.
 
-        stored: field → (any number of windows, window_len) as on disk; row i of the batch is window number
-        windows[i], found in stored[field][rows[i]]; rows[i] is -1 where it is empty.
+        stored: field → (any number of windows, window_len), stored dtype. Row i of the batch is window number
+        windows[i] and comes from stored[field][rows[i]]; rows[i] = -1 gives an empty window.
         """
         out.arrays["window"][:] = windows
         out.arrays["slot"][:] = slots
@@ -139,7 +137,7 @@ class Featurizer:
         )
 
     def _state(self, purpose: int, epoch: int) -> np.uint64:
-        """What the draws of a purpose start from; window and token are folded in by the kernels."""
+        """The state from which the draws of a purpose start. Kernels fold in window and token."""
         return draws.draw_state(self._config.seed, purpose, draws.SPLIT_COUNTERS[self._config.split], epoch)
 
     def _chance(self, purpose: int, epoch: int, share: float) -> Chance:

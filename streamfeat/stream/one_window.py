@@ -1,4 +1,4 @@
-"""One window as text, with raw ids: trust in packing and masks comes from seeing them."""
+"""Shows one window as text, with raw ids, so that a user can check packing and masks."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +21,9 @@ NOTHING = ""
 
 
 def look_at_window(path: str | Path, window: int, config: StreamConfig, *, epoch: int = 0) -> list[dict[str, str]]:
-    """The tokens of a window as the model gets them under `config` in `epoch`, one dict of texts per token.
+    """The tokens of a window as the model gets them with `config` in `epoch`: one dict of texts for each token.
 
-    Raises ConfigError for a window that the split does not have.
+    Raises ConfigError if the split has no such window.
     """
     manifest = load_manifest(path)
     num_windows = manifest.splits[config.split].windows
@@ -31,8 +31,10 @@ def look_at_window(path: str | Path, window: int, config: StreamConfig, *, epoch
         raise ConfigError(f"--window {window}: the {config.split} split has windows 0 to {num_windows - 1}")
     arrays = _featurized(Path(path), manifest, window, config, epoch)
     texts = _Texts(manifest, read_items(path), read_user_ids(path))
-    return [texts.token(t, {name: values[0, t] for name, values in arrays.items()})
-            for t in range(manifest.data_schema.window_len)]  # fmt: skip
+    return [
+        texts.token(t, {name: values[0, t] for name, values in arrays.items()})
+        for t in range(manifest.data_schema.window_len)
+    ]
 
 
 def _featurized(
@@ -46,7 +48,7 @@ def _featurized(
         with ArrayReader(root, array, manifest.shard_checksums(array)) as reader:
             if reader.shape != (manifest.splits[config.split].windows, manifest.data_schema.window_len):
                 raise DamagedError(
-                    f"{reader.path}: has the shape {reader.shape}, not the manifest's; run `verify`, or build again"
+                    f"{reader.path}: its shape {reader.shape} is not that of the manifest; run `verify`, or build again"
                 )
             stored[field.name] = reader.read_rows(window, window + 1)
     buffers = allocate_buffers(1, manifest.data_schema.window_len)
@@ -62,7 +64,7 @@ class _Texts:
         self._schema, self._items, self._users = manifest.data_schema, items, users
 
     def token(self, place: int, values: dict[str, Any]) -> dict[str, str]:
-        """One row of the picture."""
+        """The row of one token: column → text."""
         schema = self._schema
         special = _special(int(values["item"]), schema.item_tokens)
         plain = special in (None, HIDDEN)
@@ -87,7 +89,7 @@ class _Texts:
         return row | {"told time": told} | asked
 
     def _value(self, values: dict[str, Any], name: str) -> str:
-        """A rating or completion; a token whose status is masked has both masked too."""
+        """The text of a rating or completion. If the status of a token is masked, both are masked, too."""
         if values[f"{name}_known"]:
             return f"{values[name]:g}"
         return HIDDEN if values["status"] == self._schema.status_tokens.mask else NOTHING
@@ -104,5 +106,5 @@ class _Texts:
 
 
 def _special(value: int, tokens: SpecialTokens) -> str | None:
-    """The name of a special token, None for an ordinary value."""
+    """The name of a special token; None for an ordinary value."""
     return {number: name.upper() for name, number in tokens._asdict().items()}.get(value)

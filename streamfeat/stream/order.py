@@ -1,9 +1,9 @@
-"""Who reads which window when: arithmetic on (run seed, epoch), and nothing else.
+"""The order of windows: which rank reads which window in which step. A pure function of the run's seed and the epoch.
 
-The shards of a packing are permuted and taken four at a time; the chunks of the four are permuted together,
-the windows inside a chunk too. The full chunks are dealt in rounds to lanes, one to each; what the last,
-incomplete round would hold goes to the lanes window by window. A global batch takes the next
-`batch_windows / num_lanes` windows of every lane, and rank r of W reads the lanes r, r + W, ...
+The shards of a packing are permuted and taken four at a time; the chunks of the four are permuted together, and so are
+the windows inside a chunk. Full chunks are dealt to lanes in rounds, one chunk to each lane. The chunks of the last,
+incomplete round are dealt window by window. A global batch takes the next `batch_windows / num_lanes` windows of every
+lane. Rank r of W reads the lanes r, r + W, ...
 """
 
 from functools import cached_property
@@ -28,29 +28,29 @@ SHARDS_TOGETHER = 4  # shards whose chunks are permuted together
 
 
 def num_lanes(batch_windows: int) -> int:
-    """L: the largest lane count that divides the global batch. It follows from the batch size alone."""
+    """L: the largest number of lanes that divides the global batch. It depends only on the batch size."""
     return next(lanes for lanes in _LANES if batch_windows % lanes == 0)
 
 
 def steps_per_epoch(num_windows: int, batch_windows: int) -> int:
-    """Global batches of an epoch, the last one filled up with empty windows."""
+    """Global batches of an epoch. The last one is filled up with empty windows."""
     return -(-num_windows // batch_windows)
 
 
 def lanes_of_rank(batch_windows: int, rank: int, world_size: int) -> NDArray[np.int64]:
-    """The lanes that a rank reads, ascending. ConfigError where the lanes do not divide among the ranks."""
+    """The lanes that a rank reads, ascending. Raises ConfigError if not every rank gets the same number of lanes."""
     lanes = num_lanes(batch_windows)
     if lanes % world_size:
         fitting = [str(size) for size in range(1, lanes + 1) if lanes % size == 0]
         raise ConfigError(
             f"{world_size} ranks cannot share a global batch of {batch_windows} windows evenly: it is read in "
-            f"{lanes} lanes; use a world size of {', '.join(fitting)}, or a batch of other size"
+            f"{lanes} lanes; use a world size of {', '.join(fitting)}, or another batch size"
         )
     return np.arange(rank, lanes, world_size)
 
 
 class EpochOrder:
-    """The order of one epoch. A lane's windows are numbered k = 0, 1, ... to its `lane_len`."""
+    """The order of one epoch. A lane's windows have the places k = 0 .. lane_len - 1."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class EpochOrder:
 
     @cached_property
     def chunks(self) -> NDArray[np.int64]:
-        """All chunks in permuted order, the short one, if there is one, moved to the end."""
+        """All chunks in permuted order; a chunk with fewer windows, if any, comes last."""
         seed, split, epoch = self._key
         num_chunks = -(-self.num_windows // self.chunk_windows)
         chunk = np.arange(num_chunks)
@@ -82,7 +82,7 @@ class EpochOrder:
         shard_order = permutation(seed, SHARD_ORDER, split, epoch, num=-(-num_chunks // self.chunks_per_shard))
         place = np.argsort(shard_order)[shard]
         draw = draws(seed, CHUNK_ORDER, split, epoch, num=num_chunks)
-        # The stable argsort of the draws inside each group of shards, for all groups at once.
+        # Sorts by draw inside each group of shards, for all groups at once; equal draws by place, then chunk.
         order = np.lexsort((chunk, place, draw, place // SHARDS_TOGETHER))
         if self.num_windows % self.chunk_windows:
             order = np.append(order[order != num_chunks - 1], num_chunks - 1)
@@ -90,7 +90,7 @@ class EpochOrder:
 
     @property
     def num_rounds(self) -> int:
-        """Complete rounds: each lane reads one whole chunk in each of them."""
+        """The number of complete rounds. In each of them every lane reads one whole chunk."""
         return self.num_windows // self.chunk_windows // self.num_lanes
 
     def chunk_steps(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -105,7 +105,7 @@ class EpochOrder:
         return firsts // self.windows_per_lane, lasts // self.windows_per_lane
 
     def chunk_order(self, chunk: int) -> NDArray[np.int64]:
-        """The windows of a chunk in the order in which they are read."""
+        """The windows of a chunk in reading order."""
         seed, split, epoch = self._key
         first = chunk * self.chunk_windows
         num = min(self.chunk_windows, self.num_windows - first)
@@ -113,7 +113,7 @@ class EpochOrder:
 
     @cached_property
     def _left_over(self) -> NDArray[np.int64]:
-        """(k, lane): the windows after the complete rounds, dealt one by one, NO_WINDOW behind them."""
+        """(k, lane): the windows after the complete rounds, dealt one by one, then NO_WINDOW."""
         chunks = self.chunks[self.num_rounds * self.num_lanes :]
         windows = np.concatenate([self.chunk_order(chunk) for chunk in chunks.tolist()] or [chunks])
         places = (self.lane_len - self.num_rounds * self.chunk_windows) * self.num_lanes
@@ -122,7 +122,7 @@ class EpochOrder:
         return dealt.reshape(-1, self.num_lanes)
 
     def lane_windows(self, lanes: NDArray[np.int64], first: int, stop: int) -> NDArray[np.int64]:
-        """(len(lanes), stop - first): the windows k = first .. stop - 1 of each lane, NO_WINDOW where empty."""
+        """(len(lanes), stop - first): the windows at places first .. stop - 1 of each lane; NO_WINDOW: empty."""
         in_rounds = self.num_rounds * self.chunk_windows
         parts = []
         if first < min(stop, in_rounds):
@@ -141,6 +141,6 @@ class EpochOrder:
         return slots
 
     def batch(self, step: int, lanes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(len(lanes), windows_per_lane): the windows of global batch `step` that these lanes bring."""
+        """(len(lanes), windows_per_lane): the windows of these lanes in global batch `step`."""
         first = step * self.windows_per_lane
         return self.lane_windows(lanes, first, first + self.windows_per_lane)

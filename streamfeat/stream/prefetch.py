@@ -1,4 +1,4 @@
-"""The background threads: they work an epoch's plan off in order, a bounded number of batches ahead."""
+"""The background threads: they run an epoch's plan in order, at most a fixed number of batches ahead."""
 
 import threading
 import time
@@ -12,25 +12,26 @@ from streamfeat.stream.featurize import BatchBuffers, Featurizer
 
 
 class Prefetcher:
-    """Makes the batches of an epoch ahead of their use, in memory that is used again and again.
+    """Makes the batches of an epoch ahead of their use, in reused memory.
 
-    The result hangs on no number of threads: every operation writes a place of its own, after those it reads from.
-    Threads take operations in the order of the plan and wait for earlier ones only, so some thread always moves.
+    The result is the same for any number of threads: every operation writes its own memory, after the operations whose
+    results it reads. Threads take operations in the order of the plan and wait only for earlier ones, so there is no
+    deadlock.
     """
 
     def __init__(self, pool: ChunkPool, featurizer: Featurizer, ring: list[BatchBuffers], threads: int) -> None:
-        """`ring`: one buffer is held by the consumer, the others are filled meanwhile; at least two."""
+        """`ring`: at least two buffers. The consumer holds one while the others are filled."""
         self._pool = pool
         self._featurizer = featurizer
         self._ring = ring
         self._threads = threads
-        self.wait_s = 0.0  # seconds that the consumer has waited, in all
+        self.wait_s = 0.0  # seconds that the consumer has waited in total
 
     def batches(self, plan: EpochPlan, first_step: int, mask_epoch: int) -> Generator[BatchBuffers]:
-        """The batches from `first_step` on, each valid until the next one is asked for.
+        """The batches from `first_step` on. A batch is valid until the next one is requested.
 
-        What goes wrong in a thread is raised here, in place of the first batch that it spoils. However the
-        iteration ends, no thread is left behind.
+        An error in a thread is raised here, instead of the first batch that needed the result. When the iteration ends,
+        for any reason, all threads have ended.
         """
         made: deque[tuple[int, Future[BatchBuffers]]] = deque()
         decoded: dict[int, Future[None]] = {}  # by slot
@@ -62,7 +63,7 @@ class Prefetcher:
 
     def _decode(self, operation: Decode, before: "list[Future[BatchBuffers]]", stopped: threading.Event) -> None:
         for future in before:
-            future.exception()  # waits; its error is for whoever asks for that batch
+            future.exception()  # only waits; the error is raised when the consumer requests that batch
         self._pool.wait_for(operation.chunk, stopped)
         self._pool.decode(operation.chunk, operation.slot)
 

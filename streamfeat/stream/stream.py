@@ -25,19 +25,19 @@ from streamfeat.stream.prefetch import Prefetcher
 
 
 class StreamState(Frozen):
-    """Where a stream stands, and what makes it this stream: another one refuses the state."""
+    """The position of a stream and its identity. A stream with another identity rejects the state."""
 
     known_format = ("format", 1)
 
     format: Literal[1] = 1
-    fingerprint: str  # the dataset's
+    fingerprint: str  # of the dataset
     split: SplitName
     objective: Objective
-    mask_policy: MaskPolicy  # counts under the masked objective only
+    mask_policy: MaskPolicy  # compared only under the masked objective
     seed: int
     batch_windows: int
-    packings: int = Field(ge=0)  # of training, as many as the run began with; 0: live, epoch e reads packing e
-    position: int = Field(ge=0)  # global batches delivered in all
+    packings: int = Field(ge=0)  # training packings when the run began; 0: live, epoch e reads packing e
+    position: int = Field(ge=0)  # global batches delivered in total
 
 
 class WindowStream:
@@ -48,9 +48,9 @@ class WindowStream:
                 batch["item"], batch["target_item"]  # (rows, window_len)
 
     Iterating yields the rest of the current epoch, as dicts of NumPy arrays (`featurize.TOKEN_ARRAYS` and
-    `WINDOW_ARRAYS` list them), and leaves the position at the next epoch's first batch. Order and masks are pure
-    functions of (seed, epoch, window, token): the same for any number of threads and ranks. An iteration ends
-    the one before. Validation reads the same batches in every epoch.
+    `WINDOW_ARRAYS` list them). Afterwards the position is at the first batch of the next epoch. Order and masks are
+    pure functions of (seed, epoch, window, token), so they are the same for any number of threads and ranks. A new
+    iteration ends the one before. Validation reads the same batches in every epoch.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class WindowStream:
         allocate: Allocate | None = None,
         source: ChunkSource | None = None,
     ) -> None:
-        """Open the dataset at `path`.
+        """Opens the dataset at `path`.
 
         batch_windows: windows of a global batch; each of `world_size` ranks gets its share of them.
-        copy: yield fresh arrays; otherwise a batch is valid until the next one is asked for.
-        allocate: (shape, dtype) → array, for the reused memory of batches, for instance pinned; np.empty if None.
-        source: where training windows come from; the packings that were built if None.
+        copy: yield new arrays. Without it a batch is valid until the next one is requested.
+        allocate: (shape, dtype) → array, creates the reused memory of batches, for instance pinned; None: np.empty.
+        source: the source of training windows; None: the packings of the dataset.
 
-        Raises ConfigError where the arguments are wrong, the ranks cannot share a batch or no packing was built, and
-        what `load_manifest` raises.
+        Raises ConfigError if the arguments are wrong, the ranks cannot share a batch or the dataset has no packing, and
+        the errors of `load_manifest`.
         """
         options: dict[str, Any] = {
             "objective": objective, "mask_policy": mask_policy, "batch_windows": batch_windows, "seed": seed,
@@ -88,7 +88,7 @@ class WindowStream:
         self.schema = self.manifest.data_schema
         self._lanes = lanes_of_rank(batch_windows, rank, world_size)
         self._root = Path(path)
-        self._checked: set[int] = set()  # packings whose files are known to be there
+        self._checked: set[int] = set()  # packings whose files were checked
         self._source: ChunkSource = StoredSource(self._root, self.manifest, split) if source is None else source
         if not self._source.live:
             self.manifest.packing_of(split, 0)
@@ -102,17 +102,17 @@ class WindowStream:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Global batches of an epoch, for every rank the same."""
+        """Global batches of an epoch; the same for every rank."""
         return steps_per_epoch(self.manifest.splits[self.config.split].windows, self.config.batch_windows)
 
     @property
     def position(self) -> int:
-        """Global batches delivered in all, over all epochs."""
+        """Global batches delivered in total, over all epochs."""
         return self._position
 
     @property
     def wait_s(self) -> float:
-        """Seconds that the consumer has waited for batches, in all."""
+        """Seconds that the consumer has waited for batches in total."""
         return self._prefetcher.wait_s if self._prefetcher else 0.0
 
     def __repr__(self) -> str:
@@ -123,14 +123,14 @@ class WindowStream:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes up again: JSON-able, counts delivered batches only."""
+        """The state for `load_state_dict`: JSON values; it counts only delivered batches."""
         return self._state().model_dump(mode="json")
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on after exactly the batches that were delivered when `state` was taken, on any rank and world size.
+        """Continues exactly after the batches that were delivered when `state` was taken, with any rank and world size.
 
-        Raises ConfigError where it is no state, or the state of another stream: both values are named;
-        FormatVersionError where a newer streamfeat saved it.
+        Raises ConfigError if `state` is not a state, or with both values if it belongs to another stream;
+        FormatVersionError if a newer streamfeat saved it.
         """
         saved = validated(StreamState, state, "stream state")
         here = self._state()
@@ -164,7 +164,7 @@ class WindowStream:
         return iteration
 
     def close(self) -> None:
-        """End the iteration, if one is under way, and close all files. Iterating again opens them again."""
+        """Ends the current iteration, if any, and closes all files. A new iteration opens them again."""
         self._end_iteration()
         if self._pool is not None:
             self._pool.close()
@@ -179,7 +179,7 @@ class WindowStream:
         if not self.steps_per_epoch:
             return
         epoch, first_step = divmod(self._position, self.steps_per_epoch)
-        if self.config.split == "validation":  # read in the same way whenever it is read
+        if self.config.split == "validation":  # the same in every epoch
             epoch = packing = 0
         else:
             packing = epoch if self._source.live else epoch % self._packings
@@ -194,7 +194,7 @@ class WindowStream:
                 yield {name: array.copy() if self._copy else array for name, array in buffers.arrays.items()}
 
     def _check_files(self, packing: int) -> None:
-        """Raise DamagedError where a stored packing is not whole, before its first batch; once for each packing."""
+        """Raises DamagedError if a stored packing is not complete; before its first batch, once for each packing."""
         if not self._source.live and packing not in self._checked:
             check_quickly(self._root, self.manifest, f"{WINDOWS}/{self.config.split}/{packing}")
             self._checked.add(packing)
@@ -208,10 +208,10 @@ class WindowStream:
         )  # fmt: skip
 
     def _opened(self, num_slots: int) -> tuple[Prefetcher, ChunkPool]:
-        """The threads' memory, taken at the first batch and kept."""
+        """The threads' memory. It is allocated at the first batch and kept."""
         if self._prefetcher is None or self._pool is None:
             rows = self.config.batch_windows // self.config.world_size
-            # One batch is with the consumer, one ready, one under each thread's hands.
+            # The consumer holds one batch, one is ready, and each thread fills one.
             ring = [
                 allocate_buffers(rows, self.schema.window_len, self._allocate) for _ in range(self.config.threads + 2)
             ]

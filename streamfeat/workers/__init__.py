@@ -1,4 +1,4 @@
-"""Processes that are supervised: one that dies or hangs is named, and its task goes to another one.
+"""Supervised processes: if one dies or hangs, a message names it and another process does its task.
 
-The door of multiprocessing. `builder`, `export` and `live` import it. It knows no task and no file.
+Only this folder uses multiprocessing. `builder`, `export` and `live` import it. It knows no task and no file.
 """

@@ -1,4 +1,4 @@
-"""A parent's side: processes that are started, heard and ended in one way."""
+"""The parent's side: starts child processes, receives their messages and ends them."""
 
 import contextlib
 import multiprocessing
@@ -12,25 +12,25 @@ from typing import Any
 
 from streamfeat.workers.process import HELD
 
-END_S = 5.0  # that a process has to end when it is asked to
+END_S = 5.0  # a process has so long to end after SIGTERM
 
 
 class Child:
-    """A spawned process, and this end of the pipe through which it reports.
+    """A spawned process, and the parent's end of the pipe through which it reports.
 
-    It runs `target(parent, pipe, *args)`, whose first call is `start_worker(parent)`. Made by `Supervisor.start`.
+    It runs `target(parent, pipe, *args)`, which must first call `start_worker(parent)`. Created by `Supervisor.start`.
     """
 
     def __init__(self, target: Callable[..., None], args: tuple[Any, ...], name: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=target, args=(os.getpid(), theirs, *args), name=name, daemon=True)
-        self.is_gone = False  # it closed its end of the pipe
+        self.is_gone = False  # whether it has closed its end of the pipe
         self.process.start()
         theirs.close()  # so that the pipe ends with the process
 
     def messages(self) -> Iterator[Any]:
-        """What it has said and nobody has heard; what a killed process left half said is dropped."""
+        """The messages that it sent and that were not yet read. A partial message of a killed process is dropped."""
         try:
             while not self.pipe.closed and self.pipe.poll():
                 yield self.pipe.recv()
@@ -38,7 +38,7 @@ class Child:
             self.is_gone = True
 
     def how_it_ended(self) -> str:
-        """The end of a process that has ended by itself or was killed by others, for people."""
+        """Text that says how the process ended: with which code, or by which signal."""
         code = self.process.exitcode or 0
         if code >= 0:
             return f"ended with code {code}"
@@ -46,7 +46,7 @@ class Child:
         return by + (", likely for lack of memory" if -code == signal.SIGKILL else "")
 
     def bury(self) -> None:
-        """Kill what still lives; a process that the system does not let go of is left to it."""
+        """Closes the pipe and kills the process if it still runs. Does not wait longer than END_S for it."""
         self.pipe.close()
         if self.process.is_alive():
             self.process.kill()
@@ -54,25 +54,25 @@ class Child:
 
 
 class Supervisor:
-    """The processes that one parent has started, which end with `end`."""
+    """The processes that one parent has started. `end` ends them all."""
 
     def __init__(self) -> None:
         self.children: list[Child] = []
 
     def start(self, target: Callable[..., None], args: tuple[Any, ...], name: str) -> Child:
-        """A new process. A signal that comes meanwhile waits until it is known here. Raises OSError where the system
-        allows none."""
+        """Starts a process. A signal that arrives meanwhile is handled after the process was recorded here. Raises
+        OSError if the system does not allow another process."""
         with _signals_held():
             self.children.append(Child(target, args, name))
         return self.children[-1]
 
     def forget(self, child: Child) -> None:
-        """Bury a process that is not needed any more, or that has ended."""
+        """Removes a process that has ended or is no longer needed; kills it if it still runs."""
         child.bury()
         self.children.remove(child)
 
     def end(self) -> None:
-        """End all processes, in the middle of their work too."""
+        """Ends all processes, even if they are working."""
         for child in self.children:
             child.process.terminate()
         deadline = time.monotonic() + END_S
@@ -84,16 +84,16 @@ class Supervisor:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait while a process is started here.
+    """Delays Ctrl-C and SIGTERM while a process is started.
 
-    It inherits that they are blocked, until `start_worker`: no half-started process answers Ctrl-C with a traceback,
-    and none is left unknown to a parent that is interrupted in the middle.
+    The new process inherits the blocked signals until it calls `start_worker`, so it does not print a traceback on
+    Ctrl-C. The parent is not interrupted between starting a process and recording it.
     """
-    resource_tracker.ensure_running()  # starting a process does this too, and would unblock the signals
+    resource_tracker.ensure_running()  # otherwise starting a process does this, and it unblocks the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     received: list[int] = []
     handlers: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # another thread may be the one that gets a signal
+    if threading.current_thread() is threading.main_thread():  # handlers too: another thread may receive the signal
         handlers = {number: signal.signal(number, lambda number, _: received.append(number)) for number in HELD}
     try:
         yield

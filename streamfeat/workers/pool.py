@@ -1,4 +1,4 @@
-"""The pool of workers: spawned processes, watched. One that dies or hangs is named, its task goes to another one."""
+"""The pool of workers. If a worker dies or hangs, a note names it and another worker does its task."""
 
 import contextlib
 import os
@@ -16,31 +16,31 @@ from streamfeat.records import Frozen
 from streamfeat.workers.child import END_S, Child, Supervisor
 from streamfeat.workers.process import Beat, Done, Execute, Failed, Order, peak_memory, work
 
-MOST_TRIES = 3  # of a task that ends its worker
-START_S = 120.0  # that a process has to get ready: in a user's script it imports all that the script imports
-SILENT_S = 15.0  # without a beat: the process is stopped
-STALLED_S = 60.0  # without progress or this much CPU time: it waits for something that never comes
-STALLED_CPU_S = 0.1  # above what sixty beats cost
+MOST_TRIES = 3  # a task is given up after it has ended so many workers
+START_S = 120.0  # a process has so long to get ready; it imports all that the user's script imports
+SILENT_S = 15.0  # a process without a beat for so long is stopped or hangs
+STALLED_S = 60.0  # a process without progress and with less CPU time than STALLED_CPU_S for so long hangs
+STALLED_CPU_S = 0.1  # more than sixty beats use
 _POLL_S = 1.0
 
 
 @dataclass
 class _Worker:
-    number: int  # from 1, for people
+    number: int  # from 1, used in messages
     child: Child
-    tasks: list[Frozen] = field(default_factory=list)  # in hand, the first is being run
+    tasks: list[Frozen] = field(default_factory=list)  # given to it; it runs the first one
     is_ready: bool = False
-    reason: str = ""  # why it ends, where that is known
+    reason: str = ""  # why it must end, if the pool knows
     peak_memory: int = 0
-    cpu_s: float = 0.0  # when it last moved
-    heard: float = 0.0  # on the pool's clock: its last message
-    moved: float = 0.0  # its last progress or use of the CPU
+    cpu_s: float = 0.0  # CPU time at `moved`
+    heard: float = 0.0  # time of its last message, on the pool's clock
+    moved: float = 0.0  # time of its last progress or use of the CPU
 
 
 class WorkerPool:
-    """Runs tasks in up to `num_workers` processes; in this one where there is one worker or one task.
+    """Runs tasks in up to `num_workers` processes. With one worker or one task it uses this process.
 
-    `peak_memory` is the sum over processes of the largest resident size each had, in bytes.
+    `peak_memory` is the sum over processes of each one's largest resident size, in bytes.
     """
 
     def __init__(self, execute: Execute, num_workers: int) -> None:
@@ -68,10 +68,10 @@ class WorkerPool:
         return sum({**self._peaks, os.getpid(): peak_memory()}.values())
 
     def run(self, root: Path, tasks: Sequence[Frozen], run_len: int = 1) -> Iterator[Any | Note]:
-        """What each task returns, as they are done; a worker takes `run_len` consecutive tasks at once.
+        """Yields the result of each task when it is done. A worker takes `run_len` consecutive tasks at a time.
 
-        A `Note` says that a worker was lost. What a task raises is raised here. Raises StorageError where the same
-        task has ended its worker MOST_TRIES times, ConfigError where no worker can start.
+        A `Note` reports a lost worker. Errors of a task are raised here. Raises StorageError if the same task has ended
+        MOST_TRIES workers, ConfigError if no worker can start.
         """
         if self._num_workers == 1 or len(tasks) <= 1:
             for task in tasks:
@@ -88,7 +88,7 @@ class WorkerPool:
                 self._judge(worker)
                 if is_gone or worker.reason:
                     news.append(self._replace(worker, waiting))
-            # Before the caller takes its time with the news.
+            # Before the yields below, so that workers have tasks while the caller handles the results.
             self._hand_out(root, waiting)
             yield from news
 
@@ -97,12 +97,12 @@ class WorkerPool:
             return self._execute(root, task)
         except MemoryError:
             raise StorageError(
-                f"task {_name(task)}: out of memory ({_megabytes(peak_memory())} in use); what was committed is kept: "
+                f"task {_name(task)}: out of memory ({_megabytes(peak_memory())} in use); finished tasks are kept: "
                 "close other programs or raise the memory limit, then run the same command again"
             ) from None
 
     def _hand_out(self, root: Path, waiting: list[list[Frozen]]) -> None:
-        """Give each idle worker the next tasks; start workers while there are fewer than both tasks and allowed."""
+        """Gives each idle worker its next tasks. Starts more workers if tasks wait and `num_workers` allows."""
         idle = [worker for worker in self._workers if not worker.tasks]
         while waiting and len(self._workers) < self._num_workers and len(idle) < len(waiting):
             try:
@@ -114,7 +114,7 @@ class WorkerPool:
                 return
             worker.tasks = waiting.pop()
             worker.heard = worker.moved = self._clock.now
-            with contextlib.suppress(OSError):  # it is gone, as the next look at its pipe shows
+            with contextlib.suppress(OSError):  # the worker has ended; the next `_listen` finds out
                 worker.child.pipe.send(Order(self._execute, root, worker.tasks))
 
     def _start(self) -> _Worker:
@@ -124,7 +124,7 @@ class WorkerPool:
         return self._workers[-1]
 
     def _listen(self, worker: _Worker, news: list[Any | Note]) -> bool:
-        """Take in all that a worker has said; returns whether it is gone. Raises what its task raised."""
+        """Handles all messages of a worker; returns whether it has ended. Raises the error of its task."""
         for message in worker.child.messages():
             worker.heard = self._clock.now
             self._ever_ready = worker.is_ready = True
@@ -152,7 +152,7 @@ class WorkerPool:
         self._peaks[worker.child.process.pid or 0] = peak
 
     def _judge(self, worker: _Worker) -> None:
-        """Give a worker that hangs its reason to end."""
+        """Sets `reason` if a worker hangs."""
         if not worker.tasks:
             return
         silent, still = self._clock.now - worker.heard, self._clock.now - worker.moved
@@ -165,7 +165,7 @@ class WorkerPool:
             worker.reason = f"hung: no progress and no use of the CPU for {still:.0f} s"
 
     def _replace(self, worker: _Worker, waiting: list[list[Frozen]]) -> Note:
-        """Bury a worker and hand its tasks back. Raises where it is time to give up."""
+        """Removes a worker and puts its tasks back into `waiting`. Raises an error if the task has ended too many."""
         process = worker.child.process
         process.join(0 if worker.reason else END_S)
         what = f"worker {worker.number} (process {process.pid}) " + (worker.reason or worker.child.how_it_ended())
@@ -187,7 +187,7 @@ class WorkerPool:
         if len(failures) == MOST_TRIES:
             raise StorageError(
                 f"task {task} was given up after {MOST_TRIES} tries:\n  " + "\n  ".join(failures)
-                + "\nwhat was committed is kept: run the same command again, with fewer --workers or more memory"
+                + "\nfinished tasks are kept: run the same command again, with fewer --workers or more memory"
             )  # fmt: skip
         waiting.append(worker.tasks)
         return Note(f"{what}, at task {task}; another one does it again (try {len(failures) + 1})", warning=True)
@@ -204,7 +204,8 @@ def _megabytes(num_bytes: int) -> str:
 class _Clock:
     """Seconds in which this process watched its workers.
 
-    It does not run while this process is stopped (Ctrl-Z stops the workers too) or while nobody asks for news.
+    The clock does not run while this process is stopped (Ctrl-Z stops the workers, too) or while the caller of `run`
+    does other things.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""A worker's side: a spawned process that dies with its parent, runs one task after the other and reports.
+"""The worker's side: a spawned process that ends with its parent, runs one task after the other and reports.
 
-A thread says every second that the process is alive, how much CPU time it has used and how much memory it needed: by
-this the parent tells a slow task from a process that hangs (`pool.py`).
+A thread reports every second that the process is alive, its CPU time and its memory. From this the parent can
+distinguish a slow task from a process that hangs (`pool.py`).
 """
 
 import contextlib
@@ -28,14 +28,14 @@ __all__ = ["HELD", "Beat", "Done", "Execute", "Failed", "Order", "Pipe", "peak_m
 
 BEAT_S = 1.0
 _PR_SET_PDEATHSIG = 1
-HELD: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)  # while a process is started
+HELD: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)  # signals that are delayed while a process is started
 
-Execute = Callable[[Path, Any], Any]  # the second is one of the tasks that are run; returns what committed it
+Execute = Callable[[Path, Any], Any]  # (root, task) → result of the task, usually its receipt
 
 
 @dataclass(frozen=True)
 class Order:
-    """What the parent sends: tasks to run in turn."""
+    """Message of the parent: run these tasks one after the other."""
 
     execute: Execute
     root: Path
@@ -44,15 +44,15 @@ class Order:
 
 @dataclass(frozen=True)
 class Beat:
-    """Sent when the process is ready, and every second from then on."""
+    """Message of a worker when it is ready, and then every second."""
 
-    cpu_s: float  # of the process since its start
+    cpu_s: float  # CPU time since its start
     peak_memory: int  # bytes
 
 
 @dataclass(frozen=True)
 class Done:
-    """The first of the tasks that were left is done."""
+    """Message of a worker: the first of its remaining tasks is done."""
 
     result: Any
     peak_memory: int  # bytes
@@ -60,19 +60,19 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The task raised; the rest of its order is dropped. Out of memory: the process ends, as if it had been killed."""
+    """Message of a worker: its task raised `error`; it drops the rest of the order. After MemoryError it ends."""
 
     error: Exception
     trace: str
 
 
 def start_worker(parent: int) -> None:
-    """First call of a spawned process: it dies with its parent, the process `parent`, and leaves Ctrl-C to it.
+    """The first call in a spawned process: ends it when the process `parent` ends, and ignores Ctrl-C.
 
     SIGTERM ends it by an exception.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    # Ends through Python, which takes back half a file and the semaphores that libraries hold.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
+    # An exception lets Python remove a partial file and release semaphores of libraries.
     signal.signal(signal.SIGTERM, lambda number, frame: exit_by(number, frame, 0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     if sys.platform == "linux":
@@ -82,9 +82,9 @@ def start_worker(parent: int) -> None:
 
 
 def peak_memory() -> int:
-    """The largest resident size that this process has had, in bytes."""
-    with contextlib.suppress(OSError):  # no such file on macOS, nor such a line in some sandboxes
-        # Linux counts in ru_maxrss what the process held that started this one, too.
+    """The largest resident size of this process so far, in bytes."""
+    with contextlib.suppress(OSError):  # macOS does not have this file, some sandboxes not this line
+        # On Linux ru_maxrss also counts the memory of the process that started this one.
         if line := re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE):
             return int(line[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -92,10 +92,10 @@ def peak_memory() -> int:
 
 
 def work(parent: int, pipe: Pipe) -> None:
-    """What a worker process does: runs the `Order`s that come through `pipe` until it is closed."""
+    """The main function of a worker: runs the `Order`s that come through `pipe` until it is closed."""
     start_worker(parent)
     speaker = _Speaker(pipe)
-    with contextlib.suppress(EOFError, ConnectionError):  # the parent needs nothing any more
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed the pipe
         speaker.say_alive()
         threading.Thread(target=speaker.beat, daemon=True).start()
         while True:
@@ -108,7 +108,7 @@ def _run(order: Order, speaker: "_Speaker") -> None:
             result = order.execute(order.root, task)
         except MemoryError as error:
             speaker.say(Failed(MemoryError(str(error)), ""))
-            sys.exit(1)  # what it holds is given back whole
+            sys.exit(1)  # frees all memory of the process
         except Exception as error:  # noqa: BLE001 - raised again in the parent
             speaker.say(Failed(_sendable(error), traceback.format_exc()))
             return
@@ -116,7 +116,7 @@ def _run(order: Order, speaker: "_Speaker") -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error, or one of the same text where it could not be put together again on the other side."""
+    """The error, or a RuntimeError with its text if the error could not be unpickled in the parent."""
     try:
         copy.copy(error)
     except (TypeError, ValueError, AttributeError):
@@ -139,7 +139,7 @@ class _Speaker:
         self.say(Beat(time.process_time(), peak_memory()))
 
     def beat(self) -> None:
-        with contextlib.suppress(OSError):  # the parent is gone, and soon this process
+        with contextlib.suppress(OSError):  # the parent has ended, and soon this process
             while True:
                 time.sleep(BEAT_S)
                 self.say_alive()

@@ -260,7 +260,7 @@ def test_media_select_and_order_and_planned_events_can_be_left_out(tmp_path: Pat
     swapped = build_shards([events], tmp_path / "s", media=["manga", "anime"], keep_planned=False)
     assert swapped.data_schema.media == ("manga", "anime")
     assert swapped.cleaning["left_out_planned"] == sum(e.status == 0 for e in tiny_events)
-    with pytest.raises(ConfigError, match=r"'books': no event has it; the events have anime, manga"):
+    with pytest.raises(ConfigError, match=r"'books': no event has this medium; the events have anime, manga"):
         build_shards([events], tmp_path / "b", media=["books"])
 
 
@@ -269,7 +269,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path, tiny_events: li
     events = str(write_csv(tmp_path / "e.csv", tiny_events))
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigError, match="not empty and holds no dataset"):
+    with pytest.raises(ConfigError, match="not empty and does not hold a dataset"):
         build_shards([events], tmp_path / "home")
     assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
 
@@ -328,6 +328,6 @@ def test_an_event_file_that_changes_while_it_is_read_makes_no_dataset(
         source.unlink()
     else:
         source.write_bytes(source.read_bytes().replace(b",anime,", b",manga,"))
-    with pytest.raises(DataError, match=r"went away|changed while it was read; let nothing write to it"):
+    with pytest.raises(DataError, match=r"was removed|changed while it was read; let no program write to it"):
         list(steps)
     assert not (tmp_path / "out/dataset.json").exists()

@@ -43,7 +43,7 @@ def test_overwrite_leaves_what_a_build_did_not_make(tmp_path: Path, events: str)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "dataset.json").write_text('{"my": "data"}')
-    with pytest.raises(ConfigError, match="holds no dataset"):
+    with pytest.raises(ConfigError, match="does not hold a dataset"):
         overwrite(events, foreign)
     assert (foreign / "dataset.json").read_text() == '{"my": "data"}'
 
@@ -54,7 +54,7 @@ def test_event_files_inside_the_folder_are_never_overwritten(tmp_path: Path, eve
     build_shards([events], out)
     inside = out / "more.csv"
     inside.write_bytes(Path(events).read_bytes())
-    with pytest.raises(ConfigError, match="lies inside"):
+    with pytest.raises(ConfigError, match="is inside"):
         overwrite(str(inside), out)
     assert inside.exists()
 
@@ -109,7 +109,7 @@ def test_a_link_to_an_empty_folder_makes_no_folder_of_ours(tmp_path: Path, event
     (tmp_path / "out").mkdir()
     (tmp_path / "outside").mkdir()
     (tmp_path / "out/tmp").symlink_to(tmp_path / "outside")
-    with pytest.raises(ConfigError, match="is not empty and holds no dataset"):
+    with pytest.raises(ConfigError, match="is not empty and does not hold a dataset"):
         build_shards([events], tmp_path / "out")
     assert list((tmp_path / "outside").iterdir()) == []
 
@@ -139,7 +139,7 @@ def test_only_our_own_marker_makes_a_folder_ours(tmp_path: Path, events: str, ki
     elif kind == "link":
         (out / ".streamfeat").symlink_to(tmp_path / "data/.streamfeat")
     before = digests(tmp_path)
-    with pytest.raises(ConfigError, match="is not empty and holds no dataset"):
+    with pytest.raises(ConfigError, match="is not empty and does not hold a dataset"):
         overwrite(events, out)
     assert digests(tmp_path) == before
 
@@ -214,11 +214,13 @@ def test_what_differs_from_an_unfinished_build_is_named(tmp_path: Path, events: 
         return str(caught.value).split("\n")[1:-1]
 
     assert refused(events, other, seed=3) == ["  seed: there 20221221, now 3"]
-    assert refused(events) == ["  e.csv: was given there, is not now"]
+    assert refused(events) == ["  e.csv: was given there, but not now"]
     assert refused(events, other, more) == ["  more.csv: was not given there"]
-    assert refused(events, more) == ["  e.csv: was given there, is not now", "  more.csv: was not given there"]
+    assert refused(events, more) == ["  e.csv: was given there, but not now", "  more.csv: was not given there"]
     os.utime(other, ns=(1, 1))
-    assert refused(events, other) == [f"  e.csv: changed since (there {size} bytes, now {size}, or another time)"]
+    assert refused(events, other) == [
+        f"  e.csv: has changed (there {size} bytes, now {size}, or another modification time)"
+    ]
     with Path(events).open("a") as file:
         file.write("\n")
     assert len(refused(events, other)) == 2

@@ -177,7 +177,9 @@ def test_nothing_of_others_behind_a_link_is_touched(
         lambda: build(events, out, packings=3), lambda: build(events, out, overwrite=True)
     ]  # fmt: skip
     for call in calls if what == "new" else [*calls, lambda: list(repair_steps(out))]:
-        with pytest.raises(ConfigError, match=r"not only a build has written; empty|is not empty and holds no dataset"):
+        with pytest.raises(
+            ConfigError, match=r"holds files that no build wrote; empty|is not empty and does not hold a dataset"
+        ):
             call()
         assert digests(disk) == before
     shutil.rmtree(disk)

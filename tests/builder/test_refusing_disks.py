@@ -131,7 +131,7 @@ def test_a_removed_temporary_folder_is_an_error_and_a_rerun_finishes(
     events, options, whole = undisturbed(tmp_path, split=split)
     for when in steps:
         out = tmp_path / f"out{when}"
-        with pytest.raises(StorageError, match=r"was removed meanwhile; .*run the same command again"):
+        with pytest.raises(StorageError, match=r"was removed by another program; .*run the same command again"):
             build_without(events, out, options, workers, removed, when)
         build_shards([events], out, **options)
         assert digests(out) == whole

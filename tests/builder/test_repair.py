@@ -180,7 +180,7 @@ def test_a_temporary_folder_that_is_none_of_ours_is_refused_before_anything_is_t
     else:
         (dataset / "tmp").write_text("mine")
     before = digests(tmp_path)
-    with pytest.raises(DamagedError, match=r"data/tmp: is .*: remove it and run the same command again"):
+    with pytest.raises(DamagedError, match=r"data/tmp: is .*; remove it and run the same command again"):
         repaired_files(dataset)
     assert digests(tmp_path) == before
     (dataset / "tmp").unlink()

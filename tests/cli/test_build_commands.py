@@ -58,7 +58,7 @@ def test_a_second_build_is_up_to_date(tmp_path: Path, events: Path) -> None:
         (["--split", "last:3"], 2, r"split must be last:2, or users:F"),
         (["--split", "users:1.5"], 2, r"users:F with 0 < F < 1"),
         (["--media", "position"], 2, r"name of a token field"),
-        (["--media", "films"], 2, r"'films': no event has it; the events have anime, manga"),
+        (["--media", "films"], 2, r"'films': no event has this medium; the events have anime, manga"),
         (["--columns", "user"], 2, r"role=column"),
         (["--columns", "user=nobody"], 2, r"nobody"),
         (["--chunk-windows", "64", "--shard-windows", "100"], 2, r"multiple of chunk_windows"),

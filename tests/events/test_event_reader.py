@@ -300,7 +300,7 @@ def test_a_file_that_changed_since_it_was_planned_is_an_error(tmp_path):
     (split,) = plan_splits([recognise(str(path), BuildConfig())])
     for text in ("1,2,3\n" * 9, "user,item,timestamp\n" + "1,2,33333333333\n" * 25):
         path.write_text(text)
-        with pytest.raises(DataError, match="planned"):
+        with pytest.raises(DataError, match="do not change the file"):
             list(read_batches(split, tmp_path, "item"))
 
 

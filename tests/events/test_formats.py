@@ -235,13 +235,13 @@ ERRORS = {
     "same name twice": (b"user,item,item,ts\n", {}, ConfigError, ["two columns are called 'item'"]),
     "other delimiter below": (b"user,item,ts\n1;2;3\n", {}, ConfigError, ["no line has the 3 fields"]),
     "empty": (b"", {}, DataError, ["empty"]),
-    "blank": (b"\n\n", {}, DataError, ["holds no line"]),
+    "blank": (b"\n\n", {}, DataError, ["has no lines"]),
     "utf-16": ("user,item,ts\n".encode("utf-16"), {}, ConfigError, ["UTF-16", "iconv"]),
     "zstd": (b"(\xb5/\xfd....", {}, ConfigError, ["zstd"]),
     "binary": (b"\x01\x00\x00\x00" * 99, {}, ConfigError, ["neither text nor Parquet"]),
     "cut gzip": (gzip.compress(b"user,item,ts\n1,2,3\n" * 999)[:-20], {}, DataError, ["gzip file is damaged"]),
     "cut parquet": (b"PAR1" + b"x" * 99, {}, DataError, ["without its end"]),
-    "asked for parquet": (b"user,item,ts\n", {"format": "parquet"}, DataError, ["no Parquet file"]),
+    "asked for parquet": (b"user,item,ts\n", {"format": "parquet"}, DataError, ["not a Parquet file"]),
     "asked for dat": (b"user,item,ts\n", {"format": "movielens-dat"}, ConfigError, ["4 fields separated by '::'"]),
     "asked for recbole": (b"user,item,ts\n", {"format": "recbole"}, ConfigError, ["user_id:token"]),
     "unknown format": (b"user,item,ts\n", {"format": "parqet"}, ConfigError, ["did you mean 'parquet'"]),
@@ -265,7 +265,7 @@ def test_a_file_named_parquet_that_is_none_is_refused(tmp_path):
     """Never read as text by accident."""
     path = tmp_path / "events.parquet"
     path.write_text("user,item,timestamp\n1,2,3\n")
-    with pytest.raises(DataError, match="named like a Parquet file"):
+    with pytest.raises(DataError, match="has the name of a Parquet file"):
         recognise(str(path), BuildConfig())
 
 
@@ -294,7 +294,7 @@ def test_a_parquet_file_that_changes_after_it_was_planned_is_an_error(tmp_path):
     twice = pa.Table.from_arrays([pa.array(values) for values in (*sound.values(), ["b"])], [*sound, "user"])
     for other in (pa.table({**sound, "user": [[1]]}).rename_columns(["uid", "item", "timestamp"]), twice):
         pq.write_table(other, path)
-        with pytest.raises(DataError, match=r"a\.parquet: not one column is called 'user'.*changed while it was read"):
+        with pytest.raises(DataError, match=r"a\.parquet: the column 'user' is there twice.*changed while it was read"):
             list(read_batches(split, tmp_path, "item"))
 
 
@@ -307,7 +307,7 @@ def test_a_name_that_the_system_does_not_take_is_an_error_of_that_file(tmp_path)
             recognise(file, BuildConfig())
     with pytest.raises(ConfigError, match="matches no file"):
         expand([str(tmp_path / ("n" * 300 + "*"))])
-    with pytest.raises(ConfigError, match="empty name"):
+    with pytest.raises(ConfigError, match="name of an event file is empty"):
         recognise("", BuildConfig())
 
 
@@ -357,7 +357,7 @@ def test_titles_are_read_from_ordinary_files_alone(tmp_path):
     """A named pipe would be waited for."""
     (tmp_path / "ratings.csv").write_bytes(FILES["ratings.csv"][1])
     os.mkfifo(tmp_path / "movies.csv")
-    with pytest.raises(DataError, match=r"movies\.csv: the titles are no ordinary file; move it away"):
+    with pytest.raises(DataError, match=r"movies\.csv: the titles are not an ordinary file; move it away"):
         read_titles(recognise(str(tmp_path / "ratings.csv"), BuildConfig()))
 
 

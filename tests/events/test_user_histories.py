@@ -126,15 +126,15 @@ def test_a_file_that_gives_no_history_is_refused(tmp_path: Path, monkeypatch: py
 def test_what_cannot_be_read_or_copied_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Standard input that is closed or refuses; no place for temporary files."""
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(ConfigError, match="standard input is closed: pipe the events in, or name their file"):
+    with pytest.raises(ConfigError, match="standard input is closed: pipe the events in, or give their file"):
         read_histories("-", BuildConfig(), medium="film")
 
     with Path("/proc/self/mem").open(encoding="utf-8") as unreadable:  # there is nothing at its start
         monkeypatch.setattr("sys.stdin", unreadable)
-        with pytest.raises(StorageError, match=r"standard input cannot be copied .*name a file"):
+        with pytest.raises(StorageError, match=r"standard input cannot be copied .*give a file"):
             read_histories("-", BuildConfig(), medium="film")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-    with pytest.raises(StorageError, match=r"no folder for temporary files .*TMPDIR"):
+    with pytest.raises(StorageError, match=r"cannot make a folder for temporary files .*TMPDIR"):
         read_histories("-", BuildConfig(), medium="film")
 
 
@@ -170,17 +170,17 @@ def test_a_list_of_items_may_be_parquet_and_is_refused_where_it_names_none(tmp_p
     pq.write_table(pa.table({"item": ids}), path)
     assert read_item_list(path, ()) == [("", "00010203-0405-0607-0809-0a0b0c0d0e0f")]
     pq.write_table(pa.table([[1], [2]], ["item", "item"]), path)
-    with pytest.raises(DataError, match="not one column is called 'item'"):
+    with pytest.raises(DataError, match="the column 'item' is there twice"):
         read_item_list(path, ())
     pq.write_table(pa.table({"number": [1]}), path)
     with pytest.raises(ConfigError, match="no column for item; found number"):
         read_item_list(path, ("anime",))
     text = tmp_path / "items.csv"
     text.write_text("item,medium\n")
-    with pytest.raises(DataError, match="names no item"):
+    with pytest.raises(DataError, match="has no item"):
         read_item_list(text, ("anime",))
     text.write_text("medium,item\nanime\n")
-    with pytest.raises(DataError, match="line 2 has 1 fields"):
+    with pytest.raises(DataError, match="line 2 has only 1 fields"):
         read_item_list(text, ("anime",))
     text.write_bytes(b"\xff\xfe\xfd\xfc0")
     with pytest.raises((DataError, ConfigError)):

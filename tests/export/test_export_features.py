@@ -287,7 +287,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(dataset: P
     assert "objective" not in str(refused.value)
     with pytest.raises(ConfigError, match="holds no features"):
         export(dataset, tmp_path / "features", hdf5=True)
-    with pytest.raises(ConfigError, match="lies inside the dataset"):
+    with pytest.raises(ConfigError, match="is inside the dataset"):
         export(dataset, dataset / "features")
     with pytest.raises(ConfigError, match="is a file"):
         export(dataset, dataset.parent / "events.csv")
@@ -346,7 +346,7 @@ def test_hdf5_files_that_are_not_whole_are_never_called_up_to_date(dataset: Path
     harmed = sound[:place] + b"\xff" * 24 + sound[place + 24 :]
     for content, message in (
         (sound[:-9], "cannot be read as HDF5"), (harmed, "cannot be read as HDF5|another export"),
-        ((tmp_path / "other/2.h5").read_bytes(), "is of another export"),
+        ((tmp_path / "other/2.h5").read_bytes(), "belongs to another export"),
     ):  # fmt: skip
         last.write_bytes(content)
         with pytest.raises(DamagedError, match=rf"2\.h5: ({message}).*export again"):
@@ -384,7 +384,7 @@ def test_an_unfinished_export_that_cannot_be_read_is_an_error_with_the_remedy(
     else:
         plan.write_bytes(content)
     (plan.parent / "mine").write_text("kept")
-    with pytest.raises(DamagedError, match=r"\.out\.export/export\.json: .*(remove|holds no JSON object)"):
+    with pytest.raises(DamagedError, match=r"\.out\.export/export\.json: .*(remove|does not hold a JSON object)"):
         export(dataset, tmp_path / "out")
     assert sorted(path.name for path in plan.parent.iterdir()) == [".lock", "export.json", "mine"]
 
@@ -395,7 +395,7 @@ def test_a_hidden_folder_that_somebody_removes_is_an_error_and_the_same_call_fin
     """While tasks run, all of it or a part: never half an export under the name of a whole one."""
     hidden = tmp_path / ".out.export"
     for removed, error, message in (
-        (hidden, StorageError, "was removed meanwhile.*run the same command again"),
+        (hidden, StorageError, "was removed by another program.*run the same command again"),
         (hidden / "features", DamagedError, rf"missing; remove {hidden} and export again"),
     ):
         steps = export_steps(dataset, tmp_path / "out", objective="causal", seed=3)
@@ -415,12 +415,12 @@ def test_a_place_where_no_folder_can_be_is_an_error_with_the_remedy(dataset: Pat
     (tmp_path / "file").write_text("")
     (tmp_path / ".taken.export").write_text("")
     for dest, error, message in (
-        ("/proc/out", StorageError, "no folder can be made there.*give another DEST"),
+        ("/proc/out", StorageError, "cannot make this folder.*give another DEST"),
         (tmp_path / "loop/out", ConfigError, "leads back to itself"),
         (tmp_path / ("n" * 300), StorageError, "File name too long"),
         (tmp_path / ("n" * 250), StorageError, "File name too long"),
-        (tmp_path / "file/out", ConfigError, "a file stands there or on the way; move it away"),
-        (tmp_path / "taken", ConfigError, "a file stands there or on the way; move it away"),
+        (tmp_path / "file/out", ConfigError, "this path or a part of it is a file; move it away"),
+        (tmp_path / "taken", ConfigError, "this path or a part of it is a file; move it away"),
     ):
         with pytest.raises(error, match=message):
             export(dataset, Path(dest))

@@ -170,7 +170,7 @@ def test_a_shard_or_folder_that_somebody_removed_is_an_error_that_says_so(root: 
         ):
             next(iter(stream))
         shutil.rmtree(folder)
-        with pytest.raises(StorageError, match="the folder of this live run is gone"):
+        with pytest.raises(StorageError, match="the folder of this live run was removed"):
             source.ready(steps_of(root))
         with stream_of(root, source=source) as stream:
             stream.load_state_dict({**stream.state_dict(), "position": steps_of(root)})
@@ -188,5 +188,5 @@ def test_a_batch_that_no_producer_serves_is_refused(root: Path) -> None:
         for position in (0, steps_of(root)):
             with stream_of(root, source=source) as stream:
                 stream.load_state_dict({**stream.state_dict(), "position": position})
-                with pytest.raises(ConfigError, match="serves the global batches"):
+                with pytest.raises(ConfigError, match="has the shards of the global batches"):
                     next(iter(stream))

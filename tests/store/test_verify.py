@@ -98,7 +98,7 @@ def test_a_truncated_file_is_named_at_every_length(dataset: Path) -> None:
     for size in (0, 1, len(content) // 2, len(content) - 1):
         truncate(dataset / SHARD, size)
         assert places(dataset) == {("truncated", ARRAY, SHARD, None)}
-        assert f"{size} bytes, committed were {len(content)}" in problems(dataset)[0].what
+        assert f"{size} bytes instead of {len(content)}" in problems(dataset)[0].what
         (dataset / SHARD).write_bytes(content)
 
 
@@ -118,7 +118,7 @@ def test_swapped_shards_are_found_though_every_chunk_is_sound(dataset: Path) -> 
     found = problems(dataset)
     assert {problem.file for problem in found} == {SHARD, other}
     assert all(problem.chunk is None for problem in found)
-    assert f"belongs into {other}" in next(problem.what for problem in found if problem.file == SHARD)
+    assert f"the content of {other}" in next(problem.what for problem in found if problem.file == SHARD)
 
 
 def test_a_wrong_checksum_in_a_record_is_found(dataset: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_wrong_checksum_in_a_record_is_found(dataset: Path) -> None:
     assert {problem.file for problem in found} == {
         record.path for record in load_manifest(dataset).files() if record.crc32c
     }
-    assert all("its record's crc32c is not" in problem.what for problem in found)
+    assert all("the crc32c in its record is wrong" in problem.what for problem in found)
 
 
 @pytest.mark.parametrize("name", [SHARD, f"{ARRAY}/c", "windows.zarr/training", "items.parquet"])

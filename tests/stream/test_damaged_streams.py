@@ -119,7 +119,9 @@ def test_what_sizes_tell_is_known_before_the_first_batch(damageable: Path, damag
     """Files of the packing are compared with their receipts when it is opened."""
     damage(damageable)
     stream = stream_of(damageable)
-    with pytest.raises(DamagedError, match=r"`verify` names all damage, `verify --repair` makes windows anew"):
+    with pytest.raises(
+        DamagedError, match=r"`verify` lists all damage, `verify --repair` writes damaged windows again"
+    ):
         next(iter(stream))
     assert stream.position == 0
 
@@ -149,7 +151,7 @@ def test_shards_of_equal_size_in_each_others_place_are_noticed(tmp_path: Path) -
         assert all(np.array_equal(mine[name], theirs[name]) for name in theirs)
     found = [problem for problem in verify_steps(root) if isinstance(problem, Problem)]
     assert {problem.file for problem in found} == {SHARD, OTHER}
-    assert all("holds what belongs into" in problem.what for problem in found)
+    assert all("holds the content of" in problem.what for problem in found)
 
 
 def test_chunks_of_equal_size_in_each_others_place_are_noticed(tmp_path: Path) -> None:

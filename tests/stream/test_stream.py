@@ -324,7 +324,7 @@ def test_what_is_no_stream_state_is_refused(dataset: Path) -> None:
                           ({"format": 0}, "format")):  # fmt: skip
         with pytest.raises(ConfigError, match=named):
             stream.load_state_dict(state | change)
-    with pytest.raises(FormatVersionError, match="format 2, this streamfeat reads up to 1; upgrade"):
+    with pytest.raises(FormatVersionError, match="format 2, but this streamfeat reads up to 1; upgrade"):
         stream.load_state_dict(state | {"format": 2})
 
 

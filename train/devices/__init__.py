@@ -1,4 +1,4 @@
 """Ranks, devices and their memory.
 
-The door of torch.distributed. It touches no file of a run.
+Only this folder uses torch.distributed. It reads and writes no file of a run.
 """

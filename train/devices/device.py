@@ -1,4 +1,4 @@
-"""What hangs on the device: how exact sums are, in which precision products are made, which heads fit."""
+"""Settings that depend on the device: deterministic operations, precision of products, largest width of heads."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ import torch
 from streamfeat.errors import ConfigError
 from train.config import ModelConfig
 
-MOST_CUDA_HEAD = 128  # values of a head: with more, a block of queries and keys may not fit a GPU's shared memory
+MOST_CUDA_HEAD = 128  # width of a head: with more, a block of queries and keys may not fit a GPU's shared memory
 
 
 def check_heads(device: torch.device, shape: ModelConfig) -> None:
-    """Raise ConfigError for heads that are too wide for the kernels of CUDA."""
+    """Raises ConfigError for heads that are too wide for the CUDA kernels."""
     if device.type == "cuda" and shape.width // shape.heads > MOST_CUDA_HEAD:
         raise ConfigError(
             f"--heads {shape.heads}: heads of {shape.width // shape.heads} values are too wide for a GPU; a width of "
@@ -28,11 +28,11 @@ def torch_and_device() -> tuple[str, str]:
 
 @contextlib.contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """On a CPU, where it costs nothing, only operations that give the same bits each time."""
+    """On a CPU, use only operations that give the same bits each time. There it costs no time."""
     deterministic = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(not torch.cuda.is_available())
-    # Else every fresh buffer would be filled before it is written.
+    # By default torch would fill every new buffer, which costs time; our buffers are written before they are read.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which of several processes this is, as torchrun says it in the environment. Loads no torch."""
+"""This process's rank, from the environment variables that torchrun sets. Does not import torch."""
 
 import os
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True)
 class Launch:
-    """A process's place among those that train together."""
+    """A process's rank among the processes that train together."""
 
     rank: int = 0
     world_size: int = 1
-    local_rank: int = 0  # on its machine: the number of its GPU
+    local_rank: int = 0  # rank on this machine: the number of its GPU
 
     @property
     def is_first(self) -> bool:
@@ -22,9 +22,9 @@ class Launch:
 
 
 def launched() -> Launch:
-    """This process's place; rank 0 of 1 where no launcher set all of torchrun's variables.
+    """This process's rank. Rank 0 of 1, unless all of torchrun's variables are set.
 
-    Raises ConfigError where they make no sense.
+    Raises ConfigError if their values are not valid.
     """
     values = {name: os.environ.get(name, "") for name in _VARIABLES}
     if not all(values.values()):
@@ -35,5 +35,7 @@ def launched() -> Launch:
         launch = Launch(rank=-1)
     if not (0 <= launch.rank < launch.world_size and launch.local_rank >= 0):
         said = ", ".join(f"{name}={value}" for name, value in values.items())
-        raise ConfigError(f"the environment names no rank ({said}); start with torchrun, or unset these variables")
+        raise ConfigError(
+            f"the environment variables are not those of a rank ({said}); start with torchrun, or unset them"
+        )
     return launch

@@ -1,7 +1,7 @@
-"""Several training processes as one model: who is who, what they add up, what they agree on.
+"""Several training processes that train one model: their sums, decisions and exchanged values.
 
-torchrun starts the processes; one alone needs nothing. Gradients go through DistributedDataParallel (NCCL on GPUs,
-gloo on CPUs); numbers and decisions, which live on the host, through a gloo group of their own.
+torchrun starts the processes; a single process needs no launcher. DistributedDataParallel averages gradients (NCCL on
+GPUs, gloo on CPUs). Numbers and decisions on the host go through a separate gloo group.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from torch import nn
 from streamfeat.errors import ConfigError, RankError, StreamfeatError
 from train.devices.launch import Launch, launched
 
-# A rank that hangs without dying is given up after this long. Nothing between two exchanges takes longer but the
-# writing of a very large checkpoint or the first compilation.
+# After this time without an answer a rank counts as lost. Between two exchanges only the writing of a very large
+# checkpoint or the first compilation can take longer.
 _TIMEOUT = timedelta(minutes=20)
-_FAREWELL_S = 2.0  # a lost connection is noticed before the process behind it is gone
+_FAREWELL_S = 2.0  # a connection can break before its process has ended
 
 
 class FirstRankError(StreamfeatError):
-    """Rank 0 failed and said why: this rank ends with the same exit code and says nothing."""
+    """Another rank failed and prints the reason. This rank ends with the same exit code and prints nothing."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__()
@@ -40,11 +40,11 @@ class FirstRankError(StreamfeatError):
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train together, as one of them sees it. Every method is called by all ranks alike."""
+    """The processes that train together. All ranks must call its methods in the same order."""
 
     launch: Launch
     device: torch.device
-    _control: Any = None  # the gloo group that numbers and decisions go through; none where a rank is alone
+    _control: Any = None  # the gloo group for numbers and decisions; None with a single rank
     _processes: tuple[str, ...] = ()  # by rank: "<pid> on <host>"
 
     @property
@@ -64,10 +64,10 @@ class World:
         if self.size == 1:
             return module
         if self.device.type == "cuda":
-            # Dynamo would split the compiled graph at buckets, which it cannot where an autograd.Function is in it.
+            # With this optimisation Dynamo splits the graph at buckets, and fails if it contains an autograd.Function.
             torch._dynamo.config.optimize_ddp = False
-        # Tasks without a target leave their head unused. Buckets are then never rebuilt, so that the order of
-        # additions, and with it every bit, is the same in a resumed run.
+        # The head of a task without targets is unused. With this option buckets are never rebuilt, so the order of
+        # additions is the same in a resumed run, and so is every bit.
         return nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
@@ -79,7 +79,7 @@ class World:
         return tuple(bool(value) for value in values.tolist())
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Each value added up over all ranks, in float64."""
+        """The sum of each value over all ranks, in float64."""
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
@@ -87,7 +87,7 @@ class World:
         return [float(value) for value in total.tolist()]
 
     def concatenated(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The 1-d arrays of all ranks one after the other, the same on every rank."""
+        """The 1-d arrays of all ranks, joined in the order of ranks; the same on every rank."""
         if self.size == 1:
             return array
         lengths = [int(n) for n in self.sum([len(array) * (rank == self.rank) for rank in range(self.size)])]
@@ -98,7 +98,7 @@ class World:
         return np.concatenate([part.numpy()[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def from_first(self, make: Callable[[], Any]) -> Any:
-        """What `make`, called on rank 0 alone, returns there: a JSON value. Its error ends every rank."""
+        """Calls `make` on rank 0 and returns its result, a JSON value, on every rank. Its error ends every rank."""
         if self.size == 1:
             return make()
         if not self.is_first:
@@ -128,7 +128,7 @@ class World:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Turn what gloo and NCCL raise when a rank is lost into a RankError that names it."""
+        """Turns errors of gloo and NCCL about a lost rank into a RankError that names the rank."""
         try:
             yield
         except RuntimeError as error:
@@ -136,15 +136,15 @@ class World:
                 raise
             lost = self._lost_ranks()
             if self.rank != min(set(range(self.size)) - set(lost)):
-                raise FirstRankError(RankError.exit_code) from None  # one of those that are left says it
+                raise FirstRankError(RankError.exit_code) from None  # only the lowest remaining rank prints the error
             who = ", ".join(f"rank {rank} (process {self._processes[rank]})" for rank in lost)
             raise RankError(
                 f"{who or 'another rank'} ended or cannot be reached, so all ranks stop; "
-                "its own message says why, if it had the time; go on from the last checkpoint with --resume"
+                "its own message may say why; continue from the last checkpoint with --resume"
             ) from None
 
     def _lost_ranks(self) -> list[int]:
-        """Ranks on this machine whose process is gone; it may take a moment to go."""
+        """Ranks on this machine whose process has ended. Waits up to `_FAREWELL_S` for the first one to end."""
         deadline = time.monotonic() + _FAREWELL_S
         while True:
             lost = [rank for rank, process in enumerate(self._processes) if _is_gone(process)]
@@ -155,9 +155,9 @@ class World:
 
 @contextlib.contextmanager
 def joined() -> Iterator[World]:
-    """The world that the launcher made, joined until the block ends.
+    """Joins the processes that the launcher started, until the block ends.
 
-    Raises ConfigError where a machine has fewer GPUs than ranks, RankError where the others do not come.
+    Raises ConfigError if a machine has fewer GPUs than ranks, RankError if the other ranks do not join.
     """
     launch = launched()
     on_gpu = torch.cuda.is_available()
@@ -184,7 +184,7 @@ def joined() -> Iterator[World]:
 
 
 def without_sync(module: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Leave out the exchange of gradients: they add up until a backward pass outside of this."""
+    """Skips the exchange of gradients. They add up until the next backward pass outside this block."""
     if isinstance(module, nn.parallel.DistributedDataParallel):
         return module.no_sync()
     return contextlib.nullcontext()
@@ -198,7 +198,7 @@ def _exchanged_processes(launch: Launch, control: Any) -> tuple[str, ...]:
 
 
 def _is_gone(process: str) -> bool:
-    """Whether a process of this machine has ended; of another machine's nothing is known."""
+    """Whether a process on this machine has ended. False for processes on other machines."""
     pid, _, host = process.partition(" on ")
     if host != socket.gethostname()[:64]:
         return False

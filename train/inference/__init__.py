@@ -1,4 +1,4 @@
-"""A trained model, asked: states, probabilities, ratings, lists.
+"""Predictions of a trained model: states, probabilities, ratings, lists.
 
-Reads runs; `training` and `evaluation` may import it.
+It reads runs. `training` and `evaluation` may import it.
 """

@@ -1,4 +1,4 @@
-"""At which time histories are asked what comes next."""
+"""The time for which the next event is predicted."""
 
 import math
 import time
@@ -12,27 +12,30 @@ from streamfeat.store.manifest import Manifest
 TimeSource = Literal["given", "now", "last event"]
 
 _DAY = 86_400
-_STALE_DAYS = 30  # past the last trained time, now is a time that the model knows nothing of
+_STALE_DAYS = 30  # if now is more than this after the last training time, the model knows nothing about now
 _YEAR_10000 = 253_402_300_800
 
 
 @dataclass(frozen=True)
 class AskTime:
-    """The time of all histories, or the rule that gives each its own."""
+    """One time for all histories, or each history's own."""
 
-    at: int | None  # Unix seconds; None: each at the time of its last event
+    at: int | None  # Unix seconds; None: for each history the time of its last event
     source: TimeSource
-    text: str  # which it is and why, for the user
+    text: str  # tells the user which time it is and why
 
     @classmethod
     def of(cls, at: datetime | int | None, manifest: Manifest) -> "AskTime":
-        """What was given (Unix seconds; a datetime without a zone is UTC), else now, else, where now lies more than
-        30 days past the last trained time, that of the last event. Raises ConfigError for a time out of range."""
+        """The given time `at`: Unix seconds, or a datetime (UTC if it has no zone). Without it: now. But if now is more
+        than 30 days after the last training time: the time of each history's last event.
+
+        Raises ConfigError for a time out of range.
+        """
         if isinstance(at, datetime):
             at = math.floor((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
         if at is not None:
             if not 0 <= at < _YEAR_10000:
-                raise ConfigError(f"at {at}: a time lies between 1970 and 9999; give a date or Unix seconds")
+                raise ConfigError(f"at {at}: must lie in the years 1970 to 9999; give a date or Unix seconds")
             return cls(at, "given", f"time: {date_text(at)}, as given")
         now = int(time.time())
         days = (now - manifest.time_last) / _DAY
@@ -41,15 +44,15 @@ class AskTime:
         return cls(
             None,
             "last event",
-            f"time: that of each history's last event, since now lies {days:,.0f} days past the last trained time "
+            f"time: that of each history's last event, because now is {days:,.0f} days after the last training time "
             f"({date_text(manifest.time_last)})",
         )
 
     def of_history(self, last_event: int) -> int:
-        """The time to ask a history whose last event was at `last_event`, both Unix seconds."""
+        """The time for a history whose last event was at `last_event`; both Unix seconds."""
         return last_event if self.at is None else self.at
 
 
 def date_text(unix_seconds: int) -> str:
-    """A time as users read it."""
+    """A time as text for the user, for instance 2024-05-01 12:00:00 UTC."""
     return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -20,11 +20,11 @@ _MOST_LOGITS = 2**24  # 64 MB
 
 @dataclass(frozen=True)
 class Best:
-    """The likeliest items first; among equally likely ones the smaller id."""
+    """The likeliest items, best first; equally likely items by ascending id."""
 
-    items: NDArray[np.int64]  # (N, K) dense ids; -1 at the end of a row where no item is left
+    items: NDArray[np.int64]  # (N, K) dense ids; -1 at the end of a row that has fewer items
     probabilities: NDArray[np.float32]  # (N, K)
-    ratings: NDArray[np.float32] | None  # (N, K); None where training saw no rating of the medium
+    ratings: NDArray[np.float32] | None  # (N, K); None if training had no rating of the medium
 
 
 def best_items(
@@ -37,11 +37,12 @@ def best_items(
     seen: bool,
     chosen: NDArray[np.int64] | None = None,
 ) -> Best:
-    """The `k` likeliest items of a medium, or all where there are fewer, for each history at its time (seconds since
-    time_origin).
+    """The `k` likeliest items of a medium (all items if there are fewer) for each history at its time, in seconds
+    since time_origin.
 
-    `chosen` (ids inside the medium, ascending) are the only ones to rank; what each gets hangs on no other. `seen`
-    keeps items that the history's events are about: P is then over all items of the medium, otherwise as trained.
+    With `chosen` (ascending ids inside the medium), only these items are ranked; their probabilities stay the same.
+    With `seen`, items of the history may be recommended, and P is over all items of the medium. Otherwise P is as in
+    training.
     """
     low, high = scorer.manifest.data_schema.medium_offsets[medium : medium + 2]
     states = scorer.states(histories, times, medium)
@@ -64,6 +65,6 @@ def best_items(
 
 
 def batch_users(manifest: Manifest) -> int:
-    """How many users to ask for at once: a bound on the memory of their logits."""
+    """The number of users to score at a time. It limits the memory of their logits."""
     largest = max(1, *np.diff(manifest.data_schema.medium_offsets).tolist())
     return max(1, min(_MOST_USERS, _MOST_LOGITS // largest))

@@ -1,4 +1,4 @@
-"""Raw item ids and the dense ids of a run."""
+"""Translates between the raw item ids of event files and the dense ids of a run."""
 
 from collections.abc import Iterable
 
@@ -10,20 +10,20 @@ from streamfeat.store.tables import ItemTable
 
 
 class Catalogue:
-    """Looks items up by medium and raw id, exactly as the event files had it."""
+    """Finds items by medium and raw id. The raw id must be exactly as in the event files."""
 
     def __init__(self, items: ItemTable, schema: Schema) -> None:
         self._items, self._schema = items, schema
         self._ids = {key: number for number, key in enumerate(zip(items.medium, items.raw_id, strict=True))}
 
     def dense(self, items: Iterable[tuple[str, str]]) -> NDArray[np.int64]:
-        """(n,) dense ids of (medium, raw id), -1 where the run does not know one."""
+        """(n,) dense ids of (medium, raw id); -1 for items that the run does not know."""
         return np.array([self._ids.get(item, -1) for item in items], np.int64)
 
     def chosen(self, items: Iterable[tuple[str, str]]) -> tuple[list[NDArray[np.int64]], list[str]]:
-        """For each medium the listed items, as ascending ids inside it; and the names of those that are unknown.
+        """For each medium the listed items as ascending ids inside it; and the names of unknown items.
 
-        An item without a medium is one of every medium that knows its raw id.
+        An item without a medium (`""`) stands for the items of all media with this raw id.
         """
         found: set[int] = set()
         unknown = []
@@ -40,12 +40,12 @@ class Catalogue:
         return parts, unknown
 
     def name(self, medium: str, raw_id: str) -> str:
-        """How a message names an item: with its medium where the run has several."""
+        """The item's name in messages: with its medium if the run has several media."""
         return f"{medium}/{raw_id}" if medium and len(self._schema.media) > 1 else raw_id
 
     def raw_id(self, item: int) -> str:
         return self._items.raw_id[item]
 
     def title(self, item: int) -> str | None:
-        """None where the data has none."""
+        """The item's title; None if the data has none."""
         return self._items.title[item] or None

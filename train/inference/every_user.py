@@ -1,4 +1,4 @@
-"""Lists for every user of a dataset, in one Parquet file, in memory that does not grow with the users."""
+"""Writes lists for every user of a dataset to one Parquet file. Its memory does not grow with the number of users."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,13 +31,13 @@ RECOMMENDATIONS_SCHEMA = pa.schema([
     pa.field("item", pa.string(), nullable=False),  # raw id
     pa.field("title", pa.string()),
     pa.field("probability", pa.float32(), nullable=False),  # P(watch at t), among the items of the medium
-    pa.field("rating", pa.float32()),  # predicted; null where training saw no rating of the medium
+    pa.field("rating", pa.float32()),  # predicted; null if training had no rating of the medium
 ])  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Written:
-    """The file is there, whole."""
+    """The result: the file is complete."""
 
     path: Path
     users: int
@@ -55,21 +55,21 @@ def recommend_all_steps(
     checkpoint: str = BEST,
     overwrite: bool = False,
 ) -> Iterator[Note | Progress | Written]:
-    """Write the `k` likeliest items of each medium for every user of `dataset`, all of whose events are its history,
-    to the Parquet file `out`: rows by user (in the order of dense ids), medium and rank.
+    """Writes the `k` likeliest items of each medium for every user of `dataset` to the Parquet file `out`.
 
-    Arguments as those of `recommend`. The file appears under its name when it is whole. Raises ConfigError where it
-    exists (unless `overwrite`) or the run was trained on another dataset, StorageError where the disk refuses.
+    All events of a user are the history. Rows are ordered by user (dense ids), medium and rank. The arguments are those
+    of `recommend_steps`. The file gets its name when it is complete. Raises ConfigError if it exists (unless
+    `overwrite`) or the run was trained on another dataset, StorageError if the file cannot be written.
     """
     check_k(k)
     out = Path(out)
     with storage_errors(out):
         if out.exists() and not out.is_file():
-            raise ConfigError(f"{out}: is no ordinary file; give the name of another one")
+            raise ConfigError(f"{out}: is not an ordinary file; give another name")
         if out.exists() and not overwrite:
-            raise ConfigError(f"{out}: exists; give another file, or --overwrite")
+            raise ConfigError(f"{out}: exists already; give another file, or --overwrite")
         if not out.parent.is_dir():
-            raise ConfigError(f"{out}: no file can be made here; its folder does not exist")
+            raise ConfigError(f"{out}: its folder does not exist; make the folder, or give another file")
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
     dataset, manifest = dataset_of(run, dataset)
     check_table(dataset, USERS, manifest.digests_of(USERS))

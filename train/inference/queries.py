@@ -1,7 +1,7 @@
-"""Histories that a model is asked about, and the arrays of a batch that they become.
+"""Turns histories into the arrays of a batch for a model.
 
-They equal what the stream gives for the same history with the asked event as its last: with it, the most recent
-`window_len` tokens, CLS counted.
+The arrays equal those of the stream for the same history followed by the predicted event: the most recent `window_len`
+tokens, CLS and the predicted event included.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,21 +24,21 @@ class History:
 
     item: NDArray[np.int64]  # (n,) dense ids
     time: NDArray[np.int64]  # (n,) seconds since time_origin, ascending
-    rating: NDArray[np.float32]  # (n,) NaN where missing
+    rating: NDArray[np.float32]  # (n,) NaN if missing
     status: NDArray[np.uint8]  # (n,)
-    completion: NDArray[np.float32]  # (n,) NaN where missing
+    completion: NDArray[np.float32]  # (n,) NaN if missing
 
     def __len__(self) -> int:
         return len(self.item)
 
     def is_seen(self) -> NDArray[np.bool_]:
-        """(n,): whether an event counts as seen: a planned one does not."""
+        """(n,): whether the item counts as seen. Items of planned events do not."""
         seen: NDArray[np.bool_] = self.status != PLANNED
         return seen
 
 
 def stored_histories(stored: Histories) -> list[History]:
-    """What a `HistoryReader` read, user by user."""
+    """The histories that a `HistoryReader` read, one for each user."""
     return [
         History(stored.item[part], stored.time[part], stored.rating[part], stored.status[part], stored.completion[part])
         for part in map(slice, stored.offsets[:-1].tolist(), stored.offsets[1:].tolist())
@@ -47,29 +47,29 @@ def stored_histories(stored: Histories) -> list[History]:
 
 @dataclass(frozen=True)
 class Query:
-    """What a history is asked: what comes next, at which time."""
+    """A history and the time of the event that is to be predicted after it."""
 
     history: History
     time: int | None  # seconds since time_origin; None: hidden
-    medium: int = 0  # masked objective: the asked event's
-    item: int | None = None  # masked objective: the asked event's, where it is in view; None: masked
+    medium: int = 0  # masked objective: the medium of the predicted event
+    item: int | None = None  # masked objective: the item of the predicted event, if the model may see it
 
 
 @dataclass(frozen=True)
 class BatchShape:
-    """How many tokens a batch of queries has."""
+    """The number of tokens in a batch of queries."""
 
     rows: int  # at most
-    row_len: int  # tokens of a row, at most; at least window_len
-    fixed: bool  # exactly as many, the rest PAD: a GPU compiles once; else a batch is one row without PAD
+    row_len: int  # most tokens in a row; at least window_len
+    fixed: bool  # True: every batch has this shape, filled with PAD, so a GPU compiles once; False: one row without PAD
 
 
 def query_batches(
     queries: Sequence[Query], schema: Schema, shape: BatchShape, *, causal: bool
 ) -> Iterator[tuple[Arrays, NDArray[np.int64]]]:
-    """The queries in order, batch by batch: its arrays, and for each of its queries the flat token whose state answers.
+    """Yields the queries in order, in batches: the arrays, and for each query the flat token whose state predicts.
 
-    Each query is a segment of its own, so that what comes of one hangs on no other.
+    Each query is a segment of its own, so queries do not influence each other.
     """
     first = row = end = 0
     starts: list[tuple[int, int]] = []
@@ -91,8 +91,8 @@ def _size(shape: BatchShape, end: int) -> tuple[int, int]:
 
 
 def _first_event(query: Query, schema: Schema) -> int:
-    """The first event that is kept; -1 where the history fits, CLS included."""
-    room = schema.window_len - 1  # the asked event takes one place, also where no token stands for it
+    """The first event that fits into a window; -1 if all events and CLS fit."""
+    room = schema.window_len - 1  # the predicted event takes one place, even if it has no token (causal)
     num_events = len(query.history)
     return -1 if num_events < room else num_events - room
 
@@ -126,7 +126,7 @@ def _arrays(
 
 
 def _write(part: Arrays, query: Query, schema: Schema, causal: bool) -> None:
-    """Fill the tokens of one query."""
+    """Fills the tokens of one query."""
     history, first = query.history, _first_event(query, schema)
     if first < 0:
         for name in ("item", "position", "medium", "status"):

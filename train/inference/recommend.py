@@ -1,4 +1,4 @@
-"""What to watch next: the likeliest items of each medium for any history, from the folder of a run alone."""
+"""Recommends the likeliest next items of each medium for any history. It needs only the folder of a run."""
 
 import time
 from collections import Counter
@@ -24,7 +24,7 @@ from train.runs.checkpoint import BEST
 
 DEFAULT_K = 10
 
-_NAMED = 5  # ids or rows in a note
+_NAMED = 5  # a note lists at most so many ids or rows
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class RecommendedItem:
     item: str  # raw id
     title: str | None
     probability: float  # P(watch at t), among the items of the medium
-    rating: float | None  # predicted, on the scale of the data; None where training saw no rating of the medium
+    rating: float | None  # predicted, on the scale of the data; None if training had no rating of the medium
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What one user is recommended."""
+    """The lists for one user."""
 
     user: str  # raw id
     at: int  # Unix seconds: t
     time_source: TimeSource
-    events: int  # of the history, without those skipped
+    events: int  # events of the history that the model sees as input; skipped ones are not counted
     skipped: int  # events whose item the run does not know
-    unknown_items: tuple[str, ...]  # these items, with their medium where the run has several
+    unknown_items: tuple[str, ...]  # the items of the skipped events, with their medium if the run has several
     media: dict[str, tuple[RecommendedItem, ...]]  # by medium, the likeliest first
 
 
@@ -62,12 +62,13 @@ def recommend_steps(
     checkpoint: str = BEST,
     reading: BuildConfig | None = None,
 ) -> Iterator[Note | Recommendation]:
-    """The `k` likeliest items of each medium for each user of the event file `history` (`-`: standard input), and
-    notes on what was read, what was left out and which time was taken.
+    """Yields the `k` likeliest items of each medium for each user of the event file `history` (`-`: standard input),
+    and notes on what was read, what was left out and which time is used.
 
-    `at` is when they would be watched (see `AskTime`). `candidates` is a file that lists the only items to rank; all
-    of them come then, but for `k`, which is 10 otherwise. `seen` keeps items that the user has had. `reading` says
-    how the event file is read: its format, columns and time unit. Raises ConfigError, DataError, DamagedError.
+    `at` is the time of the predicted event (see `AskTime`). `candidates` is a file with the items to rank; no others
+    are ranked. `k` is by default 10, with `candidates` all of them. With `seen`, items of the history may be
+    recommended. `reading` gives the format, columns and time unit of the event file. Raises ConfigError, DataError,
+    DamagedError.
     """
     check_k(k)
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
@@ -77,7 +78,10 @@ def recommend_steps(
     found = read_histories(history, config, medium=schema.media[0] if len(schema.media) == 1 else None)
     yield Note(f"{history}: {found.recognised}")
     if untrained := [scale.medium for scale in manifest.scales if not scale.targets]:
-        yield Note(f"{', '.join(untrained)}: training had no target there, so P says nothing", warning=True)
+        yield Note(
+            f"{', '.join(untrained)}: training had no targets of this medium, so its probabilities mean nothing",
+            warning=True,
+        )
     catalogue = Catalogue(scorer.items, schema)
     known = _Known(found, catalogue.dense(found.items), schema.time_origin)
     yield from _notes(found, known, catalogue, schema.rating_max, ask_time)
@@ -114,17 +118,17 @@ def recommend_steps(
 
 
 def check_k(k: int | None) -> None:
-    """Raise ConfigError where no list can have `k` items."""
+    """Raises ConfigError unless `k` is None or at least 1."""
     if k is not None and k < 1:
-        raise ConfigError(f"k {k}: a list has at least 1 item")
+        raise ConfigError(f"k {k}: must be at least 1")
 
 
 @dataclass(frozen=True)
 class _Known:
-    """The histories of a file as the run knows them."""
+    """The histories of a file, with the dense ids of a run."""
 
     found: UserHistories
-    dense: NDArray[np.int64]  # (items of the file,): -1 where the run does not know it
+    dense: NDArray[np.int64]  # (items of the file,): the dense id; -1 if the run does not know the item
     time_origin: int
 
     def _events(self, user: int) -> slice:
@@ -144,7 +148,8 @@ class _Known:
         )
 
     def last_event(self, user: int) -> int:
-        """Unix seconds of the last event, its item known or not; now where planned ones, left out, were all."""
+        """Unix seconds of the last event, its item known or not. Now, if the user had only planned events and they were
+        left out."""
         events = self._events(user)
         return int(self.found.time[events.stop - 1]) if events.stop > events.start else int(time.time())
 
@@ -153,12 +158,12 @@ class _Known:
         return int((self.dense[self.found.item[self._events(user)]] < 0).sum())
 
     def unknown_items(self, user: int) -> list[tuple[str, str]]:
-        """(medium, raw id) of the items that are not known, in the order of events."""
+        """(medium, raw id) of the unknown items, in the order of events."""
         item = self.found.item[self._events(user)]
         return [self.found.items[i] for i in dict.fromkeys(item[self.dense[item] < 0].tolist())]
 
     def users_without_history(self) -> list[str]:
-        """Raw ids of those none of whose items is known."""
+        """Raw ids of the users without any known item."""
         known = np.concatenate([[0], np.cumsum(self.dense[self.found.item] >= 0)])
         counts = np.diff(known[self.found.offsets])
         return [self.found.users[user] for user in np.flatnonzero(counts == 0).tolist()]
@@ -171,7 +176,7 @@ def _notes(
         reasons = Counter(reject.reason for reject in found.rejected)
         counts = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
         rows = _few([f"row {reject.row} ({reject.value!r})" for reject in found.rejected])
-        yield Note(f"{len(found.rejected):,} of {found.num_rows:,} rows are no event: {counts}; {rows}", warning=True)
+        yield Note(f"{len(found.rejected):,} of {found.num_rows:,} rows are not events: {counts}; {rows}", warning=True)
     if found.duplicates:
         yield Note(f"{found.duplicates:,} duplicate events (same user, item and time): the last one of each counts")
     unknown = known.dense < 0
@@ -185,18 +190,19 @@ def _notes(
         )
     if empty := known.users_without_history():
         yield Note(
-            f"users without any event that the run knows: {len(empty):,}; they get what anyone would ({_few(empty)})",
+            f"users without any event that the run knows: {len(empty):,}; they get the lists of an empty history "
+            f"({_few(empty)})",
             warning=True,
         )
     rated = found.rating[~np.isnan(found.rating)]
     if rating_max and len(rated) and rated.max() > rating_max:
         yield Note(
-            f"ratings up to {rated.max():g}, where the run has seen at most {rating_max:g}: give them on its scale",
+            f"ratings up to {rated.max():g}, but training had at most {rating_max:g}: give ratings on that scale",
             warning=True,
         )
     yield Note(ask_time.text)
     if ask_time.at is not None and len(found.time) and (late := int((found.time > ask_time.at).sum())):
-        yield Note(f"{late:,} events lie after that time; they are read as part of the history", warning=True)
+        yield Note(f"{late:,} events are later than that time; they count as part of the history", warning=True)
 
 
 def _few(names: Sequence[str]) -> str:

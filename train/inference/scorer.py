@@ -1,6 +1,6 @@
-"""A trained model asked about histories: what comes next at a time, and which rating a user would give.
+"""Predictions of a trained model for histories: the next item at a given time, and ratings.
 
-It needs the folder of its run and nothing else. Axes: N histories, D width, V items of a medium, K items asked for.
+It needs only the folder of the run. Axes: N histories, D width, V items of a medium, K items to rate.
 """
 
 import re
@@ -26,24 +26,24 @@ from train.runs.folder import Run, check_checkpoint
 from train.runs.record import RUN_DATASET, read_record
 
 _STEP = re.compile(r"step-\d{8,}")
-_MOST_POINTER_BYTES = 4096  # of `best` and `latest`
+_MOST_POINTER_BYTES = 4096  # size limit of the files `best` and `latest`
 
-# Tokens of one forward pass. Off CUDA attention holds every pair of a segment: 8 windows of 1024 take about 300 MB.
+# Tokens of one forward pass. Without CUDA, attention holds all pairs of a segment: 8 windows of 1024 take about 300 MB.
 _CPU_TOKENS = 8192
 _GPU_TOKENS = 65_536
 
 
 class Scorer:
-    """A model in evaluation, float32 off CUDA, and the tables that say what its numbers mean.
+    """A model in evaluation mode (float32 without CUDA), with its manifest and item table.
 
-    Of a history the model reads the most recent window_len tokens, the asked event counted, as in training.
-    Tensors lie on `device`.
+    The model reads the most recent window_len tokens of a history, the predicted event included, as in training.
+    Tensors are on `device`.
     """
 
     def __init__(
         self, model: EventTransformer, manifest: Manifest, config: TrainConfig, items: ItemTable, checkpoint: Path
     ) -> None:
-        """`model` with its weights, on the device where it is to run."""
+        """`model` has its weights and is on the device where it runs."""
         self.manifest, self.config, self.items = manifest, config, items
         self.checkpoint = checkpoint  # the folder of the weights
         self.device = model.inputs.item.weight.device
@@ -59,17 +59,17 @@ class Scorer:
 
     @classmethod
     def of_run(cls, run: str | Path, *, checkpoint: str = "best") -> "Scorer":
-        """The model of the run folder `run`; the dataset that it was trained on may be gone.
+        """The model of the run folder `run`. The dataset that it was trained on is not needed.
 
-        `checkpoint` is `best` (the latest where nothing was validated), `latest` or the name of a step's folder.
-        Raises ConfigError where there is no run or no such checkpoint, DamagedError where a file is not as it was.
+        `checkpoint` is `best` (the latest if the run had no validation), `latest` or the name of a step's folder.
+        Raises ConfigError if there is no run or no such checkpoint, DamagedError if a file is damaged.
         """
         run = Path(run)
         record = read_record(run)
         manifest, items = _described(run / RUN_DATASET, record.items_sha256)
         if manifest.fingerprint != record.fingerprint or len(items.raw_id) != manifest.num_items:
             raise DamagedError(
-                f"{run / RUN_DATASET}: is of another dataset than {run}/config.json; restore the run's own files"
+                f"{run / RUN_DATASET}: belongs to another dataset than {run}/config.json; restore the run's own files"
             )
         found = read_checkpoint(_checkpoint_folder(run, checkpoint))
         check_checkpoint(Run(run, Path(record.dataset), manifest, record.train, resumed=True), found)
@@ -77,31 +77,35 @@ class Scorer:
         try:
             model.load_state_dict(found.weights)
         except RuntimeError as error:
-            raise DamagedError(f"{found.path}: holds the weights of another model ({error})") from None
+            raise DamagedError(
+                f"{found.path}: holds the weights of another model ({error}); restore the run's own checkpoints"
+            ) from None
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(model.to(device), manifest, record.train, items, found.path)
 
     @property
     def exclude_seen(self) -> bool:
-        """Whether the model was trained with seen items left out of its softmax."""
+        """Whether the softmax left out seen items in training."""
         return self._facts.exclude_seen
 
     def states(self, histories: Sequence[History], times: Sequence[int | None], medium: int | None = None) -> Tensor:
-        """(N, D) float32: the state that says what comes next in each history at that time.
+        """(N, D) float32: for each history, the state that predicts the next event at the given time.
 
-        Times are seconds since time_origin; None hides the time. Causal: the state after the last event, of any
-        medium. Masked: that of a masked event of `medium` which follows the history.
+        Times are seconds since time_origin; None hides the time. Causal objective: the state after the last event; it
+        is the same for all media. Masked objective: the state of a masked event of `medium` after the history.
         """
         if medium is None:
-            assert self._facts.causal or len(self._facts.schema.media) == 1, "masked: which medium is asked for?"
+            assert self._facts.causal or len(self._facts.schema.media) == 1, "the masked objective needs a medium"
             medium = 0
         return self._ask([Query(h, t, medium) for h, t in zip(histories, times, strict=True)])
 
     def log_probs(
         self, states: Tensor, medium: int, histories: Sequence[History], *, exclude_seen: bool | None = None
     ) -> Tensor:
-        """(N, V) float32: log P of each item of `medium`, over all of them, or (`exclude_seen`) over those that no
-        event of the whole history, planned ones aside, is about; the others have -inf. None: as it was trained.
+        """(N, V) float32: log P of each item of `medium`.
+
+        With `exclude_seen`, the items of the whole history (planned events do not count) get -inf, and P is over the
+        others. With False, P is over all items. None: as in training.
         """
         with torch.no_grad():
             logits = self._model.watch.logits(states, self._model.inputs, medium)
@@ -110,11 +114,11 @@ class Scorer:
             seen = self.seen(histories, medium)
             logits[seen] = -torch.inf
             log_probs = logits.log_softmax(-1)
-            log_probs[seen] = -torch.inf  # where nothing is left, too
+            log_probs[seen] = -torch.inf  # if all items are seen, log_softmax gave NaN
             return log_probs
 
     def seen(self, histories: Sequence[History], medium: int) -> tuple[Tensor, Tensor]:
-        """Index of an (N, V) tensor: the items of `medium` that not planned events of each history are about."""
+        """Index into an (N, V) tensor: the seen items of `medium` in each history. Planned events do not count."""
         low, high = self._facts.schema.medium_offsets[medium : medium + 2]
         rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
         items = np.concatenate([np.empty(0, np.int64), *(history.item for history in histories)])
@@ -126,10 +130,10 @@ class Scorer:
     def ratings(
         self, histories: Sequence[History], times: Sequence[int | None], states: Tensor, medium: int, items: Tensor
     ) -> Tensor:
-        """(N, K) float32: the rating that each user would give each of the `items` (N, K), ids inside `medium`.
+        """(N, K) float32: each user's predicted ratings of the `items` (N, K), given as ids inside `medium`.
 
-        The item is in view and blind to the others. Causal: from the `states`. Masked: an event with the item
-        follows the history, one for each item and in a segment of its own; `states` says nothing then.
+        The prediction for an item does not depend on the other items. Causal objective: it comes from `states`. Masked
+        objective: an event with the item follows the history, in a segment of its own; `states` is not used.
         """
         num_items = items.shape[1]
         if self._facts.causal:
@@ -147,7 +151,7 @@ class Scorer:
 
     @torch.no_grad()
     def _ask(self, queries: Sequence[Query]) -> Tensor:
-        """(queries, D) float32: the state of each."""
+        """(queries, D) float32: the state that predicts the event of each query."""
         facts = self._facts
         found = [torch.empty(0, self.config.model.width, device=self.device)]
         for arrays, asked in query_batches(queries, facts.schema, self._shape, causal=facts.causal):
@@ -159,7 +163,7 @@ class Scorer:
 
 
 def _described(dataset: Path, items_sha256: str) -> tuple[Manifest, ItemTable]:
-    """What a run keeps of its dataset."""
+    """The manifest and the items of a run's dataset, from the run's own copies."""
     refuse_link(dataset)
     try:
         manifest = load_manifest(dataset)
@@ -168,17 +172,19 @@ def _described(dataset: Path, items_sha256: str) -> tuple[Manifest, ItemTable]:
         return manifest, read_items(dataset)
     except (ConfigError, DamagedError) as error:
         found = str(error) if isinstance(error, DamagedError) else f"{dataset}: {MANIFEST} is missing"
-        raise DamagedError(f"{found}; restore the run's own files, or let `train --resume` write them again") from None
+        raise DamagedError(
+            f"{found}; restore the run's own files, or run `train --resume`, which writes them again"
+        ) from None
 
 
 def _checkpoint_folder(run: Path, name: str) -> Path:
     if _STEP.fullmatch(name):
         folder = run / CHECKPOINTS / name
         if not folder.is_dir():
-            raise ConfigError(f"{folder}: no such checkpoint; give one that is there, {BEST} or {LATEST}")
+            raise ConfigError(f"{folder}: no such checkpoint; give an existing one, {BEST} or {LATEST}")
         return folder
     if name not in (BEST, LATEST):
-        raise ConfigError(f"checkpoint {name!r}: is neither {BEST}, {LATEST} nor a folder such as step-00000500")
+        raise ConfigError(f"checkpoint {name!r}: is neither {BEST} nor {LATEST} nor a folder such as step-00000500")
     for pointer in (BEST, LATEST) if name == BEST else (LATEST,):
         try:
             named = read_below(run, pointer, _MOST_POINTER_BYTES).decode("utf-8", "replace")
@@ -186,6 +192,6 @@ def _checkpoint_folder(run: Path, name: str) -> Path:
             continue
         parent, _, step = named.strip().rpartition("/")
         if parent != CHECKPOINTS or not _STEP.fullmatch(step):
-            raise DamagedError(f"{run / pointer}: names no checkpoint; write {CHECKPOINTS}/step-… into it")
+            raise DamagedError(f"{run / pointer}: does not name a checkpoint; write {CHECKPOINTS}/step-… into it")
         return run / CHECKPOINTS / step
-    raise ConfigError(f"{run}: has no checkpoint yet; let the run save one, then ask again")
+    raise ConfigError(f"{run}: has no checkpoint yet; wait until the run has saved one")

@@ -1,4 +1,4 @@
-"""RUN/ on disk: who holds it, what it was asked, its checkpoints and metrics.
+"""The folder of a run on disk: its lock, configuration, checkpoints and metrics.
 
-The only place of the trainer that writes below RUN.
+In the trainer, only this folder and `training/bad_steps.py` write into it.
 """

@@ -1,14 +1,14 @@
-"""Checkpoints: everything a run needs to go on, whole or not there at all, checked when it is read.
+"""Checkpoints: everything that a run needs to continue. A checkpoint is complete or absent, and is checked when read.
 
-`RUN/checkpoints/step-00000100/` holds safetensors and JSON only, nothing that runs code when it is read:
+`RUN/checkpoints/step-00000100/` holds only safetensors and JSON, so reading it cannot run code:
 
 - `model.safetensors`: weights by parameter name
 - `optimizer.safetensors`: AdamW's state, `<parameter name>.<exp_avg, exp_avg_sq or step>`
 - `state.json`: step, position in the data, configuration, versions
 - `manifest.json`: size and SHA-256 of each, written last
 
-The folder is written under a temporary name, made durable and renamed; `RUN/latest` names it afterwards, and
-`RUN/best` the one whose validation was best.
+The folder is written under a temporary name, made durable and renamed. Then `RUN/latest` gets its name. `RUN/best`
+holds the name of the checkpoint with the best validation.
 """
 
 import contextlib
@@ -57,15 +57,15 @@ _MODEL, _OPTIMIZER, _STATE, _MANIFEST = "model.safetensors", "optimizer.safetens
 
 
 class TrainState(Frozen):
-    """`state.json`: where a run stands, beside weights and optimizer."""
+    """`state.json`: the state of a run except weights and optimizer."""
 
     known_format = ("format_version", CHECKPOINT_VERSION)
 
     format_version: int = CHECKPOINT_VERSION
-    step: int = Field(ge=0, le=2**48)  # optimizer updates done, those not applied counted too
-    bad_steps: int = Field(ge=0)  # the last so many in a row were not finite
+    step: int = Field(ge=0, le=2**48)  # optimizer steps done, including those whose update was not applied
+    bad_steps: int = Field(ge=0)  # so many of the last steps in a row were not finite
     standing: Standing = Standing()  # of validation
-    stream: StreamState  # the position in the data
+    stream: StreamState  # position in the data
     config: TrainConfig
     fingerprint: str  # of the dataset
     versions: dict[str, str]
@@ -77,7 +77,7 @@ class _Manifest(Frozen):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and found whole. Tensors lie on the CPU."""
+    """A checkpoint that was read and is complete. Its tensors are on the CPU."""
 
     path: Path
     state: TrainState
@@ -85,9 +85,9 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Bring `model` and its `optimizer` to this state, on their own devices.
+        """Loads this state into `model` and `optimizer`; they stay on their devices.
 
-        Raises DamagedError where the tensors are those of another model.
+        Raises DamagedError if the tensors belong to another model.
         """
         try:
             model.load_state_dict(self.weights)
@@ -97,16 +97,16 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run: the last `keep`, and what was the best when each of them was saved.
+    """The checkpoints of one run: the last `keep`, and for each of them the one that was the best when it was saved.
 
-    Only the process that holds the run's lock may make one of these. Raises FormatVersionError where a newer version
-    was killed while it saved, StorageError where their folder is a link that leads nowhere.
+    Only the process that holds the run's lock may create this object. Raises FormatVersionError if a newer version was
+    killed while it saved, StorageError if the folder of checkpoints is a broken link.
     """
 
     def __init__(self, run: Path, keep: int = 2) -> None:
         self.run, self.keep = run, keep
         self.folder = run / CHECKPOINTS
-        # By step whose files this process wrote, or read and found whole: the best step of its standing.
+        # Step → best step of its standing, for the checkpoints that this process wrote, or read and found complete.
         self._good: dict[int, int | None] = {}
         check_link(self.folder)
         with storage_errors(self.folder):
@@ -117,7 +117,7 @@ class Checkpoints:
                     self._sweep(entry)
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, ascending, whole or damaged; a file in place of its folder is damage too."""
+        """Steps that have a checkpoint, complete or damaged, ascending. A file instead of a folder is damaged, too."""
         with storage_errors(self.folder):
             names = [_NAME.fullmatch(entry.name) for entry in self.folder.iterdir()]
         return sorted(int(name[1]) for name in names if name)
@@ -127,10 +127,10 @@ class Checkpoints:
         return checkpoint_path(self.run, step)
 
     def save(self, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-        """Write a checkpoint and forget those that are neither among the last nor the best of one; returns its folder.
+        """Writes a checkpoint and removes old ones: all but the last `keep` and the best of each. Returns its folder.
 
-        Raises StorageError where the disk refuses, DamagedError where a folder has the name of one of our files; what
-        was saved before stays.
+        Raises StorageError if it cannot be written, DamagedError if a folder has the name of one of our files. Earlier
+        checkpoints stay then.
         """
         final = self.path(state.step)
         temporary = self._temporary(final.name)
@@ -148,11 +148,11 @@ class Checkpoints:
         return final
 
     def load_newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that is whole, None where there is none at all; and what was wrong with newer ones, and
-        with the one that was the best by then.
+        """The newest complete checkpoint (None if there are no checkpoints), and a list of problems: of newer
+        checkpoints, and of the one that was the best at that step.
 
-        Raises DamagedError where there are checkpoints and none is whole; StorageError where one cannot be read: it
-        may be whole, and to go on without it would silently cost its steps.
+        Raises DamagedError if there are checkpoints but none is complete. Raises StorageError if one cannot be read: it
+        may be complete, and continuing from an older one would silently lose its steps.
         """
         problems = []
         for step in reversed(self.steps()):
@@ -166,12 +166,12 @@ class Checkpoints:
         if problems:
             raise DamagedError(
                 "\n".join(problems)
-                + f"\n{self.run}: no checkpoint is whole; restore one, or start anew with --overwrite"
+                + f"\n{self.run}: no checkpoint is complete; restore one, or start anew with --overwrite"
             )
         return None, problems
 
     def _publish(self, temporary: Path, final: Path) -> None:
-        if os.path.lexists(final):  # a damaged one, or the same step before its validation
+        if os.path.lexists(final):  # a damaged checkpoint, or the same step saved before its validation
             aside = self._temporary(final.name)
             final.rename(aside)
             rename_durably(temporary, final)
@@ -180,10 +180,10 @@ class Checkpoints:
             rename_durably(temporary, final)
 
     def _sweep(self, temporary: Path) -> None:
-        """Remove what a killed save left; one that is whole, where its step has no other, becomes what it was to be.
+        """Removes what a killed save left. A complete checkpoint gets its final name if its step has no other.
 
-        A step that is saved again stands aside for a moment: a kill then must not cost both. What was to be forgotten
-        has another name.
+        When a step is saved again, its old checkpoint has a temporary name for a moment. Without this rule a kill at
+        that moment would lose both. Checkpoints on their way to be removed have another name.
         """
         name = _NAME.match(temporary.name.removeprefix("."))
         if name is not None and not (self.folder / name[0]).exists():
@@ -194,31 +194,31 @@ class Checkpoints:
         remove(temporary)
 
     def _marked_best(self, standing: Standing) -> int | None:
-        """Let `RUN/best` name the best checkpoint; returns its step, None where nothing was validated."""
+        """Writes the name of the best checkpoint into `RUN/best`. Returns its step; None without a validation."""
         best = _best_step(standing)
         if best is not None:
             write_whole(self.run, BEST, f"{CHECKPOINTS}/{self.path(best).name}\n".encode())
         return best
 
     def _problems_of_best(self, best: int | None, newest: int) -> list[str]:
-        """What is wrong with the checkpoint that was the best by the `newest`; a run goes on without it."""
+        """The problem of the checkpoint that was the best at step `newest`, if any. A run continues without it."""
         try:
             if best is not None and best != newest:
                 read_checkpoint(self.path(best))
         except DamagedError as error:
-            return [f"{error}; it is the best so far: until there is a better one, evaluate with --checkpoint latest"]
+            return [f"{error}; it was the best so far: until there is a better one, evaluate with --checkpoint latest"]
         return []
 
     def _forget_old(self) -> None:
         kept = sorted(self._good)[-self.keep :]
         if len(kept) < self.keep:
             return
-        # The best of each: should the newest be damaged, the standing of the one before names another.
+        # Keep the best of each: if the newest checkpoint is damaged, the one before may have another best.
         spared = {*kept, *(self._good[step] for step in kept)}
         with storage_errors(self.folder):
             for step in self.steps():
                 if step < kept[-1] and step not in spared:
-                    # Renamed first: a kill in between leaves no folder that looks like a damaged checkpoint.
+                    # Rename first: otherwise a kill could leave a folder that looks like a damaged checkpoint.
                     aside = self._temporary(f"old-{self.path(step).name}")
                     self.path(step).rename(aside)
                     remove(aside)
@@ -239,9 +239,9 @@ def remove_checkpoints(run: Path) -> None:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read the checkpoint in the folder `path`, every byte checked against its SHA-256.
+    """Reads the checkpoint in the folder `path` and checks every file against its SHA-256.
 
-    Raises DamagedError where a file is missing or altered or a link leads on, FormatVersionError for a newer format.
+    Raises DamagedError if a file is missing, altered or a link, FormatVersionError for a newer format.
     """
     path = Path(path)
     refuse_link(path)
@@ -255,7 +255,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             weights=safetensors.torch.load(content[_MODEL]),
             optimizer=safetensors.torch.load(content[_OPTIMIZER]),
         )
-    # Of a sound header with a dtype that torch lacks, safetensors says KeyError or AttributeError.
+    # For a dtype that torch does not have, safetensors raises KeyError or AttributeError.
     except (safetensors.SafetensorError, KeyError, AttributeError, ValueError, RuntimeError) as error:
         raise DamagedError(f"{path}: {error}; {_REMEDY}") from None
 
@@ -274,7 +274,7 @@ def _write(folder: Path, state: TrainState, model: nn.Module, optimizer: torch.o
 
 
 def _read_verified(path: Path) -> dict[str, bytes]:
-    """File name → content, each as the manifest says."""
+    """File name → content. Raises DamagedError if a file differs from the manifest."""
     with storage_errors(path):
         manifest = read_back(_Manifest, _read(path, _MANIFEST), path / _MANIFEST, _REMEDY)
         content = {name: _read(path, name) for name in (_MODEL, _OPTIMIZER, _STATE)}
@@ -282,13 +282,13 @@ def _read_verified(path: Path) -> dict[str, bytes]:
     for name, data in content.items():
         if expected.get(name) != (len(data), hashlib.sha256(data).hexdigest()):
             raise DamagedError(
-                f"{path / name}: is not as it was written ({len(data):,} bytes, its SHA-256 differs); {_REMEDY}"
+                f"{path / name}: is not as it was written ({len(data):,} bytes; its SHA-256 differs); {_REMEDY}"
             )
     return content
 
 
 def _read(folder: Path, name: str) -> bytes:
-    """The bytes of a file of a checkpoint, no link followed."""
+    """The bytes of a file of a checkpoint. Does not follow links."""
     try:
         with os.fdopen(open_below(folder, name), "rb") as file:
             return file.read()

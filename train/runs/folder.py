@@ -1,4 +1,4 @@
-"""The folder of a run: what it was asked, on which data, and who may go on with it.
+"""The folder of a run: creates it, or opens it to continue the run with the same options and data.
 
 RUN/
   .streamfeat      see store/marker.py; written first
@@ -6,8 +6,8 @@ RUN/
   dataset/         dataset.json (without receipts) and items.parquet: with a checkpoint, all that the model needs
   metrics.jsonl    see metrics.py
   checkpoints/ latest best    see checkpoint.py
-  bad-steps.jsonl  see training/bad_steps.py; only where there was one
-  tensorboard/     only where it was asked for
+  bad-steps.jsonl  see training/bad_steps.py; only if there was a bad step
+  tensorboard/     only with --tensorboard
 """
 
 import contextlib
@@ -42,19 +42,19 @@ _RECORD_KEYS = {name for name, field in RunRecord.model_fields.items() if field.
 
 
 def _nothing() -> None:
-    """What begins where nothing is written."""
+    """The `begin` of a run that writes nothing when it begins."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that this process holds the lock of."""
+    """A run whose lock is held, by this process or by rank 0."""
 
     path: Path
     dataset: Path
     manifest: Manifest
     config: TrainConfig
     resumed: bool
-    begin: Callable[[], None] = _nothing  # on rank 0: what `--overwrite` replaces goes, `config.json` comes
+    begin: Callable[[], None] = _nothing  # on rank 0: deletes what `--overwrite` replaces and writes `config.json`
     trial: bool = False  # a dry run
 
     def checkpoint_path(self, step: int) -> Path:
@@ -66,17 +66,17 @@ class Run:
 def open_run(
     dataset: str | Path, path: str | Path, given: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
 ) -> Iterator[Run]:
-    """Make `path` a run on `dataset`, or take up the one that is there, and hold its lock.
+    """Creates the run `path` on `dataset`, or opens an existing one to resume it, and holds its lock.
 
-    Nothing in the folder changes before `Run.begin` is called: what cannot start destroys and leaves nothing.
-    `given` are the options that were given explicitly: fields of `TrainConfig` and `ModelConfig` by name.
-    Raises ConfigError where `path` holds a run and neither `resume` nor `overwrite` is set, where it holds
-    something else, and where a resumed run was asked something else or saw other data; LockedError where
-    another process trains there.
+    Nothing in the folder changes before `Run.begin` is called, so a run that cannot start changes nothing. `given` are
+    the options that the user gave: fields of `TrainConfig` and `ModelConfig` by name.
+
+    Raises ConfigError if `path` holds a run and neither `resume` nor `overwrite` is set, if it holds something else, or
+    if a resumed run has other options or other data. Raises LockedError if another process trains there.
     """
     dataset, path = Path(dataset), Path(path)
     if resume and overwrite:
-        raise ConfigError("--resume goes on with a run and --overwrite deletes it: give one of them")
+        raise ConfigError("--resume continues a run and --overwrite deletes it: give one of them")
     manifest = load_manifest(dataset)
     if not is_recordable(str(dataset.resolve())):
         raise ConfigError(f"{str(dataset)!r}: a path that is no UTF-8 cannot be recorded; rename the folder")
@@ -87,8 +87,7 @@ def open_run(
         resumed = (path / RUN_CONFIG).exists()
         if resumed and not resume and not overwrite:
             raise ConfigError(
-                f"{path}: holds a run already; "
-                "go on with it (--resume), start anew (--overwrite), or give another folder"
+                f"{path}: holds a run already; continue it (--resume), start anew (--overwrite), or give another folder"
             )
         if resumed and resume:
             record = read_record(path)
@@ -112,7 +111,7 @@ def open_run(
         try:
             yield Run(path, dataset, manifest, config, resumed, begin)
         except StreamfeatError:
-            # What made no step leaves no run behind: the corrected command is not another run's.
+            # A run without a step is removed, so that the corrected command can start in the same folder.
             if has_begun and not resumed and not _has_stepped(path):
                 _clear(path)
                 with storage_errors(path):
@@ -131,7 +130,7 @@ def open_run_together(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Iterator[Run]:
-    """`open_run` on rank 0, whose answer, or failure, is every rank's."""
+    """Calls `open_run` on rank 0. Every rank gets the same run, or ends with the same error."""
     with contextlib.ExitStack() as held:
         mine: list[Run] = []  # rank 0's
 
@@ -139,8 +138,10 @@ def open_run_together(
             run = held.enter_context(open_run(dataset, path, given, resume=resume, overwrite=overwrite))
             mine.append(run)
             return {
-                "config": run.config.model_dump(mode="json"), "resumed": run.resumed, "data": _identity(run.manifest)
-            }  # fmt: skip
+                "config": run.config.model_dump(mode="json"),
+                "resumed": run.resumed,
+                "data": _identity(run.manifest),
+            }
 
         facts = world.from_first(opened)
         if mine:
@@ -156,7 +157,7 @@ def _identity(manifest: Manifest) -> str:
 
 
 def _same_manifest(dataset: str | Path, identity: str) -> Manifest:
-    """The manifest of this rank's dataset. RankError where that is not rank 0's: each machine may have a copy."""
+    """The manifest of this rank's dataset, which may be a copy. Raises RankError if it is not rank 0's dataset."""
     try:
         manifest = load_manifest(dataset)
     except StreamfeatError as error:
@@ -170,28 +171,29 @@ def _same_manifest(dataset: str | Path, identity: str) -> Manifest:
 
 
 def resumed_config(path: Path, saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
-    """The saved configuration, with what was `given` of `FREE_ON_RESUME`.
+    """The saved configuration, with the `given` options of `FREE_ON_RESUME`.
 
-    Raises ConfigError, with both values, for anything else that was given and differs.
+    Raises ConfigError, with both values, for any other given option that differs.
     """
     flat = _flat(saved)
     if saved.steps and "epochs" in given:
         raise ConfigError(
-            f"{path}: the run was started with --steps {saved.steps}; leave epochs, typed or in --config, out to go on"
+            f"{path}: the run was started with --steps {saved.steps}; to continue it, leave out --epochs (also in the "
+            "file of --config)"
         )
     differing = [name for name, value in given.items() if name not in FREE_ON_RESUME and value != flat[name]]
     if differing:
         lines = [f"  {_option(name)}: saved {flat[name]}, given {given[name]}" for name in differing]
         raise ConfigError(
             f"{path}: the run was started with other options:\n" + "\n".join(lines)
-            + "\nleave them out to go on with the saved ones, or start anew (--overwrite, or another folder)"
+            + "\nleave them out to continue with the saved ones, or start anew (--overwrite, or another folder)"
         )  # fmt: skip
     free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
     return validated(TrainConfig, {**saved.model_dump(), **free}, "train")
 
 
 def check_checkpoint(run: Run, checkpoint: Checkpoint) -> None:
-    """Refuse a checkpoint of another configuration or other data than its run's, with a table of differences."""
+    """Raises ConfigError, with a table of differences, if a checkpoint has other options or data than its run."""
     state = checkpoint.state
     here, there = _flat(run.config), _flat(state.config)
     lines = [
@@ -203,13 +205,13 @@ def check_checkpoint(run: Run, checkpoint: Checkpoint) -> None:
         lines.append(f"  dataset: config.json {run.manifest.fingerprint}, checkpoint {state.fingerprint}")
     if lines:
         raise ConfigError(
-            f"{checkpoint.path}: is of another run:\n" + "\n".join(lines)
-            + "\nput the checkpoints and config.json that belong together back, or start anew (--overwrite)"
+            f"{checkpoint.path}: belongs to another run:\n" + "\n".join(lines)
+            + "\nrestore the checkpoints and the config.json of one run, or start anew (--overwrite)"
         )  # fmt: skip
 
 
 def _has_stepped(path: Path) -> bool:
-    """Whether the run made a step."""
+    """Whether the run has done a step."""
     return (path / METRICS).exists() and (path / METRICS).stat().st_size > 0
 
 
@@ -232,13 +234,13 @@ def _new_config(given: Mapping[str, Any]) -> TrainConfig:
 
 
 def _check_live(config: TrainConfig, given: Mapping[str, Any]) -> None:
-    """Refuse options of live training without it: a forgotten --live would train on stored packings."""
+    """Raises ConfigError for options of live training without `live`: the user may have forgotten --live."""
     if not config.live and (names := sorted(name for name in given if name.startswith("live_"))):
         raise ConfigError(f"{', '.join(map(_option, names))}: belongs to live training; add --live, or leave it out")
 
 
 def _check_ours(path: Path) -> None:
-    """Refuse a folder that holds something and no run: nothing of the user's is ever written over."""
+    """Raises ConfigError for a folder that holds files but no run, so that files of the user are never overwritten."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -269,7 +271,7 @@ def _check_same_data(path: Path, record: RunRecord, dataset: Path, manifest: Man
     here = _facts(manifest)
     try:
         there = _facts(load_manifest(path / RUN_DATASET))
-    except StreamfeatError:  # a killed --overwrite has deleted it: the fingerprints remain
+    except StreamfeatError:  # a killed --overwrite has deleted it; the message then shows the fingerprints only
         there = here
     lines = [
         f"  {name}: saved {there.get(name)}, now {here.get(name)}\n"
@@ -277,14 +279,14 @@ def _check_same_data(path: Path, record: RunRecord, dataset: Path, manifest: Man
         if there.get(name) != here.get(name)
     ]
     raise ConfigError(
-        f"{path}: the run saw other data than {dataset} holds now:\n"
+        f"{path}: the run was trained on other data than {dataset} holds now:\n"
         f"  fingerprint: saved {record.fingerprint}, now {manifest.fingerprint}\n" + "".join(lines[:20])
         + "give the dataset that the run was started on, or start anew (--overwrite, or another folder)"
     )  # fmt: skip
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
-    """What a user can understand of a dataset, by dotted name; not where its files lay, nor what follows from that."""
+    """Dotted name → value of the facts of a dataset that a user can understand, without paths and derived values."""
     derived = {"fingerprint", "plan", "receipts", "sources", "special_tokens", "event_chunk", "event_shard"}
     return _leaves(manifest.model_dump(mode="json", exclude=derived))
 

@@ -1,6 +1,6 @@
-"""`metrics.jsonl`: a line per step and per validation, appended at once, every digit kept.
+"""`metrics.jsonl`: one line for each step and each validation, appended at once, with all digits.
 
-A resumed run appends. Where a step occurs twice, its later line counts.
+A resumed run appends. If a step occurs twice, its later line counts.
 """
 
 import contextlib
@@ -41,13 +41,13 @@ class MetricsLog:
 
     def __init__(self, run: Path, scalars: ScalarWriter | None = None) -> None:
         self.path = run / METRICS
-        self._scalars = scalars  # told the same
+        self._scalars = scalars  # gets the same values
         self._file = open_lines(self.path)
 
     def append(self, kind: Kind, step: int, values: Mapping[str, float | None]) -> None:
-        """One line: `kind`, `step`, then `values`; a value that is not finite becomes null.
+        """Appends one line: `kind`, `step`, then `values`. A value that is not finite becomes null.
 
-        Raises StorageError where the disk refuses; no half line stays.
+        Raises StorageError if it cannot be written; no part of the line stays.
         """
         line: Line = {"kind": kind, "step": step}
         line |= {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
@@ -65,10 +65,10 @@ class MetricsLog:
 
 
 def read_metrics(run: str | Path) -> list[Line]:
-    """The lines of a run that count, by step, the training line of a step before its validation.
+    """The lines of a run by step; the training line of a step comes before its validation line.
 
-    Empty where the run has none. Raises DamagedError for a line that is no metrics line, and where anything but an
-    ordinary file has the name.
+    Empty if the run has no metrics. Raises DamagedError for a line that is not a metrics line, and if metrics.jsonl is
+    not an ordinary file.
     """
     path = Path(run) / METRICS
     try:
@@ -80,16 +80,16 @@ def read_metrics(run: str | Path) -> list[Line]:
     *whole, torn = content.split(b"\n")
     del torn  # empty, or cut off by a kill
     for number, text in enumerate(whole, start=1):
-        line = read_back(_MetricsLine, text, f"{path}: line {number} is no metrics line", "delete that line")
+        line = read_back(_MetricsLine, text, f"{path}: line {number} is not a metrics line", "delete that line")
         lines[line.step, line.kind] = line.model_dump()
     return [lines[key] for key in sorted(lines)]
 
 
 def open_lines(path: Path) -> FileIO:
-    """The file of JSON lines at `path`, made where it is missing; what is written goes straight to its end.
+    """Opens the file of JSON lines at `path` for appending; creates it if missing.
 
-    Nothing is held back in a buffer: what a full disk refused would be written again when the file is closed.
-    Raises StorageError where the disk refuses, DamagedError where a link or anything but an ordinary file is there.
+    The file has no buffer: a buffer would try to write again when the file is closed after a full disk. Raises
+    StorageError if it cannot be opened, DamagedError if it is a link or not an ordinary file.
     """
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with storage_errors(path):
@@ -104,21 +104,21 @@ def open_lines(path: Path) -> FileIO:
 
 
 def append_line(file: FileIO, path: Path, line: Line) -> None:
-    """Write `line` to the end of `file`, which lies at `path`, or nothing: StorageError where the disk refuses."""
+    """Appends the whole `line` to `file` at `path`, or raises StorageError and appends nothing."""
     left = (json.dumps(line, allow_nan=False) + "\n").encode()
     with storage_errors(path):
         end = os.fstat(file.fileno()).st_size
         try:
-            while left:  # a disk that fills up takes a part first, and says why at the next call
+            while left:  # a disk that fills up writes a part first, and raises an error at the next call
                 left = left[file.write(left) :]
         except OSError:
-            with contextlib.suppress(OSError):  # opening the file drops a half line, too
+            with contextlib.suppress(OSError):  # if it fails, the next `open_lines` removes the partial line
                 file.truncate(end)
             raise
 
 
 def _drop_torn_line(file: FileIO) -> None:
-    """A kill in the middle of a write leaves a line without an end; the next one must not continue it."""
+    """Removes a line without an end, which a kill in the middle of a write leaves. A new line would continue it."""
     size = os.fstat(file.fileno()).st_size
     if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
         file.seek(0)

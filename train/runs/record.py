@@ -1,4 +1,4 @@
-"""What a run was asked, on which data: `config.json`, and the copy of what its model needs of the dataset."""
+"""`config.json` of a run, with its options and dataset, and the run's copy of the parts of the dataset it needs."""
 
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
@@ -19,12 +19,12 @@ _MOST_CONFIG_BYTES = 2**24
 
 
 class RunRecord(Frozen):
-    """`config.json`."""
+    """The content of `config.json`."""
 
     known_format = ("format_version", RUN_VERSION)
 
     format_version: int
-    dataset: str  # where the dataset lay
+    dataset: str  # path of the dataset when the run began
     fingerprint: str  # of the dataset
     items_sha256: str = ""  # of the copy of items.parquet; "" in runs of earlier versions
     train: TrainConfig
@@ -32,10 +32,10 @@ class RunRecord(Frozen):
 
 
 def read_record(path: str | Path) -> RunRecord:
-    """`config.json` of the run at `path`.
+    """Reads `config.json` of the run at `path`.
 
-    Raises ConfigError where there is no run, DamagedError where it cannot be read, FormatVersionError where a
-    newer version wrote it.
+    Raises ConfigError if there is no run, DamagedError if the file cannot be read, FormatVersionError if a newer
+    version wrote it.
     """
     file = Path(path) / RUN_CONFIG
     with storage_errors(file):
@@ -52,21 +52,21 @@ def read_record(path: str | Path) -> RunRecord:
 
 
 def dataset_of(run: str | Path, dataset: str | Path | None) -> tuple[Path, Manifest]:
-    """The dataset that `run` was trained on, where it lies now: at `dataset`, or where it lay when the run began.
+    """The dataset that `run` was trained on: the folder `dataset`, by default the folder when the run began.
 
-    Raises ConfigError where it is not there, or is another one.
+    Raises ConfigError if it does not exist or is another dataset.
     """
     record = read_record(run)
     if dataset is None and not _can_be_reached(record.dataset):
         raise ConfigError(
-            f"{run}: was trained on {record.dataset}, which is not there; say where it lies now with --dataset"
+            f"{run}: was trained on {record.dataset}, which does not exist; give its folder with --dataset"
         )
     dataset = Path(record.dataset if dataset is None else dataset)
     manifest = load_manifest(dataset)
     if manifest.fingerprint != record.fingerprint:
         raise ConfigError(
-            f"{dataset}: is another dataset (fingerprint {manifest.fingerprint}) than the one that {run} was trained "
-            f"on ({record.fingerprint}); give that one with --dataset, or train on this one"
+            f"{dataset}: has the fingerprint {manifest.fingerprint}, but {run} was trained on the dataset with the "
+            f"fingerprint {record.fingerprint}; give that one with --dataset, or train on this one"
         )
     return dataset, manifest
 
@@ -74,24 +74,24 @@ def dataset_of(run: str | Path, dataset: str | Path | None) -> tuple[Path, Manif
 def _can_be_reached(path: str) -> bool:
     try:
         return Path(path).exists()
-    except OSError:  # too long a name, a folder that may not be looked into
+    except OSError:  # the name is too long, or a folder may not be read
         return False
 
 
 def versions() -> dict[str, str]:
-    """What decides numbers beside the configuration."""
+    """The versions of packages that influence a run's numbers."""
     return {name: _version(name) for name in ("streamfeat", "torch", "numpy")}
 
 
 def _version(name: str) -> str:
     try:
         return version(name)
-    except PackageNotFoundError:  # streamfeat runs from a checkout, too
+    except PackageNotFoundError:  # streamfeat can run from a checkout without being installed
         return "not installed"
 
 
 def write_record(path: Path, dataset: Path, manifest: Manifest, config: TrainConfig) -> None:
-    """The data's side first: config.json makes the folder a run."""
+    """Writes the copy of the dataset, then config.json: a folder is a run from the moment it has config.json."""
     items = read_items_file(dataset, manifest)
     facts = manifest_json(manifest.model_copy(update={"receipts": ()})).encode()
     for name, content in ((f"{RUN_DATASET}/{MANIFEST}", facts), (f"{RUN_DATASET}/{ITEMS}", items)):
@@ -112,7 +112,8 @@ def _holds(path: Path, name: str, content: bytes) -> bool:
 
 
 def read_items_file(dataset: Path, manifest: Manifest) -> bytes:
-    """The bytes of items.parquet, checked: its counts are weights, and a run keeps them when the dataset is gone."""
+    """The bytes of items.parquet, checked against the manifest: its counts become weights of the model, and the run
+    keeps the copy."""
     sizes = {file.sha256: file.size for file in manifest.files() if file.path == ITEMS}
     try:
         items = read_below(dataset, ITEMS, max(sizes.values(), default=0))

@@ -1,4 +1,4 @@
-"""TensorBoard, an extra: the same numbers as `metrics.jsonl`, for those who like to watch them."""
+"""Writes the numbers of `metrics.jsonl` for TensorBoard, too. It needs the extra `tensorboard`."""
 
 import math
 from collections.abc import Mapping
@@ -7,17 +7,17 @@ from typing import Protocol
 
 
 class ScalarWriter(Protocol):
-    """What this project uses of torch's SummaryWriter."""
+    """The methods of torch's SummaryWriter that this project uses."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """One point of one curve."""
+        """Adds one point to the curve `tag`."""
 
     def close(self) -> None:
-        """Write what is left."""
+        """Writes all points and closes the file."""
 
 
 def open_tensorboard(folder: Path, first_step: int) -> ScalarWriter:
-    """A writer below `folder`; points from `first_step` on that an earlier try left are hidden."""
+    """A writer into `folder`. Points of an earlier process from `first_step` on are hidden."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer: ScalarWriter = SummaryWriter(str(folder), purge_step=first_step)
@@ -25,7 +25,7 @@ def open_tensorboard(folder: Path, first_step: int) -> ScalarWriter:
 
 
 def write_scalars(writer: ScalarWriter, kind: str, step: int, values: Mapping[str, float | None]) -> None:
-    """One point per value that is a finite number, under `<kind>/<name>`."""
+    """Adds a point to the curve `<kind>/<name>` for each finite value."""
     for name, value in values.items():
         if value is not None and math.isfinite(value):
             writer.add_scalar(f"{kind}/{name}", value, step)

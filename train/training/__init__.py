@@ -1,4 +1,4 @@
-"""The training loop and what it holds.
+"""The training loop and its parts.
 
 Only `evaluation`, `train` itself and the command line import it.
 """

@@ -1,8 +1,8 @@
-"""`bad-steps.jsonl`: which batches had a loss or gradient that was not finite, so that one can look at them.
+"""`bad-steps.jsonl`: the batches whose loss or gradient was not finite, so that a user can inspect them.
 
-A line holds `step`, `epoch`, `windows` by rank, `not_finite` (what was not: tasks, `gradient`), `losses`,
-`gradient_norm`, `learning_rate`, and `stream`: the state that, loaded into a `WindowStream`, gives that batch next.
-A resumed run appends; where a step occurs twice, its later line counts.
+A line holds `step`, `epoch`, `windows` by rank, `not_finite` (which values: tasks, `gradient`), `losses`,
+`gradient_norm`, `learning_rate`, and `stream`: a `WindowStream` with this state yields that batch next. A resumed run
+appends. If a step occurs twice, its later line counts.
 """
 
 import math
@@ -20,9 +20,9 @@ from train.training.update import Update
 def append_bad_step(
     run: Path, update: Update, windows: NDArray[np.int64], stream: dict[str, Any], *, step: int, epoch: int, ranks: int
 ) -> None:
-    """One line. `windows` (global batch,) are those of all ranks, rank by rank, -1 where a slot was empty.
+    """Appends one line. `windows` (global batch,) are those of all ranks, rank by rank; -1 for an empty slot.
 
-    Raises StorageError where the disk refuses, and then no half line stays; else as `open_lines`.
+    Raises StorageError if the line cannot be written (no part of it stays), and the errors of `open_lines`.
     """
     norm = update.gradient_norm
     line = {

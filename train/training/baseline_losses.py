@@ -1,6 +1,6 @@
-"""What a model has to beat: the popularity of items and the mean rating, on the same validation targets.
+"""Losses of two baselines, popularity of items and mean rating, on the same validation targets as the model's.
 
-Both are scored with the model's per-user weighting: the mean over users of the mean over a user's targets.
+Like the model's, a loss is the mean over users of the mean over a user's targets.
 """
 
 import itertools
@@ -17,7 +17,8 @@ from train.training.validation import UserMeans
 
 
 def popularity_nats(item_targets: NDArray[np.int64], medium_offsets: tuple[int, ...]) -> NDArray[np.float64]:
-    """(V,): -log P of each item within its medium, P = (count + .5) / (sum + .5 · items), counts (V,) of training."""
+    """(V,): -log P of each item within its medium, P = (count + .5) / (sum + .5 · items). `item_targets` (V,) are the
+    counts of training."""
     smoothed = item_targets + 0.5
     nats = np.empty(len(item_targets))
     for low, high in itertools.pairwise(medium_offsets):
@@ -33,10 +34,10 @@ def score_baselines(
     *,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Losses, dict[str, int]] | None:
-    """Task → loss of its baseline over the validation `batches` of all ranks, and task → users that have a target.
+    """Task → loss of its baseline over the validation `batches` of all ranks; and task → users with a target.
 
-    Watch tasks: nats of the popularity of training targets; rating tasks: squared error of the medium's
-    mean training rating. None where `stop` said so on any rank before the end.
+    Watch tasks: nats of the popularity of training targets. Rating tasks: squared error of the medium's mean training
+    rating. None if `stop` returned True on any rank before the end.
     """
     schema = manifest.data_schema
     nats = popularity_nats(item_targets, schema.medium_offsets)

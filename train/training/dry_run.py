@@ -1,4 +1,4 @@
-"""What a run would be, measured on its first steps: nothing of it is kept."""
+"""A dry run: does the first steps of a run, measures them, and keeps no files."""
 
 import contextlib
 import tempfile
@@ -22,34 +22,34 @@ from train.training.loop import never
 from train.training.progress import TrainingReport
 from train.training.session import open_session
 
-_UNTIMED = 3  # steps: the first ones compile, and fill caches
+_UNTIMED = 3  # the first steps are slower: they compile and fill caches
 _TIMED = 10
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The outline of a run."""
+    """The size, memory and time of a run."""
 
     device: str
     world_size: int
     num_parameters: int
-    weight_bytes: int  # on each rank, as the next ones
+    weight_bytes: int  # this and the next two: on each rank
     gradient_bytes: int
     optimizer_bytes: int
-    peak_bytes: int  # largest use so far: of the GPU, or of the process off it
-    memory: Memory  # what was expected before the first step
+    peak_bytes: int  # the most memory used so far: of the GPU, or of the process without a GPU
+    memory: Memory  # the estimate before the first step
     batch_windows: int
     batch_tokens: int  # with PAD
     micro_batch_windows: int
     steps_per_epoch: int
     num_steps: int
-    num_tokens: int  # that the whole run reads, without PAD
+    num_tokens: int  # tokens that the whole run reads, without PAD
     step_s: float  # median of the timed steps
     timed_steps: int
 
     @property
     def training_s(self) -> float:
-        """Expected seconds of all steps; validation and checkpoints come on top."""
+        """Expected seconds of all steps, without validation and checkpoints."""
         return self.step_s * self.num_steps
 
 
@@ -70,8 +70,8 @@ def dry_run_steps(
     force: bool = False,
     stop: Callable[[], bool] = never,
 ) -> Iterator[TrainingReport | Estimate]:
-    """The first steps of what `train` would do with the same arguments, at last an `Estimate`, or `Stopped` where
-    `stop` said so before there was anything to measure. Raises as `train`."""
+    """Does the first steps that `train_steps` would do with the same arguments; yields an `Estimate` last, or
+    `Stopped` if `stop` returned True before that. Raises the errors of `train_steps`."""
     with (
         exact_arithmetic(),
         joined() as world,

@@ -1,6 +1,6 @@
-"""The batches of a run, for one rank: from the packings of the dataset, or from live ones as they are written.
+"""The batches of a run for one rank: from the dataset's packings, or from live packings while they are written.
 
-The one place that looks ahead: while the device works at a step, the next batch is read, worked out and copied.
+Only this module reads ahead: while the device computes a step, the next batch is read, prepared and copied.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from train.training.update import Prepared
 if TYPE_CHECKING:
     from streamfeat.live.live_shards import LiveShards
 
-Prepare = Callable[[Arrays, int], Prepared]  # a batch's arrays, the step that takes it (from 0)
+Prepare = Callable[[Arrays, int], Prepared]  # (arrays of a batch, step that trains on it, from 0)
 
 
 @dataclass
 class _Next:
-    """A batch that no step has taken."""
+    """A batch that was read but not yet taken."""
 
     arrays: Arrays
     stream: dict[str, Any]  # the state of the stream before it
@@ -38,21 +38,21 @@ class _Next:
 
 
 class Feed:
-    """The training batches of a rank, in order. Its position counts those that steps have taken."""
+    """The training batches of a rank, in order. Its position counts the batches that were taken."""
 
     def __init__(
         self, stream: WindowStream, shards: "LiveShards | None", prepare: Prepare, num_steps: int, world: World
     ) -> None:
-        self.lap = Lap()  # since the last wait for a batch began
-        self.error: Exception | None = None  # what is wrong with the next batch, found while looking ahead
+        self.lap = Lap()  # starts when the wait for a batch begins
+        self.error: Exception | None = None  # the error of the next batch, found while reading ahead
         self._stream, self._shards, self._prepare = stream, shards, prepare
         self._num_steps, self._world = num_steps, world
         self._batches = _epochs(stream)
         self._next: _Next | None = None
 
     def await_batch(self, stop: Callable[[], bool]) -> Generator[Note, None, bool]:
-        """Wait until the next batch is there on every rank: True. False where any rank is to stop, where its next
-        batch has an `error`, or where no more will be written (`problem`). Every rank calls this alike."""
+        """Waits until every rank has its next batch, and returns True. Returns False if any rank is to stop, if its
+        next batch has an `error`, or if no more batches will come (`problem`). Every rank must call this."""
         self.lap = Lap()
 
         def is_to_stop() -> bool:
@@ -65,9 +65,9 @@ class Feed:
             return (yield from self._shards.awaited(position, is_to_stop, self._world.any))
 
     def take(self) -> tuple[Prepared, dict[str, Any]]:
-        """The next batch, which counts as taken; and the state of a stream that gives it next.
+        """Takes the next batch. Also returns the state of a stream that yields this batch next.
 
-        The arrays of the batch before may no longer be read.
+        The arrays of the batch before are no longer valid.
         """
         batch = self._next = self._next or self._read()
         prepared = batch.prepared or self._prepared(batch)
@@ -76,9 +76,9 @@ class Feed:
         return prepared, batch.stream
 
     def look_ahead(self) -> None:
-        """Read and prepare the next batch, where there is to be one and it is there already.
+        """Reads and prepares the next batch, if there is one and it is available.
 
-        What goes wrong is the `error` of the next step: the present one is done, and saved, before it is raised.
+        A failure becomes `error`. It is raised after the current step has been finished and saved.
         """
         position = self._stream.position
         try:
@@ -86,26 +86,26 @@ class Feed:
                 self._next = self._read()
                 self._next.prepared = self._prepared(self._next)
         except torch.OutOfMemoryError:
-            pass  # it is prepared in its own step, when the device has given this one's memory back
+            pass  # the next step prepares it, when the memory of the current step is free
         except Exception as error:  # noqa: BLE001  raised by `Session.ended`
             self.error = error
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of a stream that delivered the batches taken so far."""
+        """The state of the stream after the batches taken so far."""
         return self._next.stream if self._next else self._stream.state_dict()
 
     @property
     def problem(self) -> str | None:
-        """Live: why no more batches will come."""
+        """With live training: the reason why no more batches will come."""
         return self._shards.problem if self._shards else None
 
     @property
     def ahead(self) -> int | None:
-        """Shards that are written beyond those in use; None where nothing is live."""
+        """With live training: number of written shards after those in use. Otherwise None."""
         return self._shards.source.ahead() if self._shards else None
 
     def close(self) -> None:
-        """Let the stream's threads go."""
+        """Stops the stream's threads."""
         self._batches.close()
 
     def _read(self) -> _Next:
@@ -119,9 +119,9 @@ class Feed:
 
 @contextlib.contextmanager
 def open_feed(run: Run, world: World, num_steps: int, state: StreamState | None, prepare: Prepare) -> Iterator[Feed]:
-    """The batches from `state` on to step `num_steps`; from the first one where it is None.
+    """Opens the batches from the stream's `state` (None: from the first batch) up to step `num_steps`.
 
-    Live, this makes the run's folder and starts its producers.
+    With live training, this creates the run's live folder and starts its producers.
     """
     with contextlib.ExitStack() as opened:
         start = state.position if state else 0
@@ -130,14 +130,14 @@ def open_feed(run: Run, world: World, num_steps: int, state: StreamState | None,
         if state:
             stream.load_state_dict(state.model_dump(mode="json"))
         elif run.resumed and not run.config.live:
-            # The packings that the run began with, though more may have been added meanwhile.
+            # Use the packings that the run began with; more may have been added since.
             packings = load_manifest(run.path / RUN_DATASET).splits["training"].packings
             stream.load_state_dict({**stream.state_dict(), "packings": packings})
         yield opened.enter_context(contextlib.closing(Feed(stream, shards, prepare, num_steps, world)))
 
 
 def _go_live(run: Run, world: World, start: int, num_steps: int, opened: contextlib.ExitStack) -> "LiveShards":
-    # Brings in the builder, which a run on stored packings does without.
+    # Imported here, because it loads the builder, which a run on stored packings does not need.
     from streamfeat.live.folder import start_run
     from streamfeat.live.live_shards import live_shards
 
@@ -153,7 +153,7 @@ def _go_live(run: Run, world: World, start: int, num_steps: int, opened: context
         return str(opened.enter_context(folder))
 
     folder = Path(world.from_first(started))
-    # Producers that run apart leave a trial alone.
+    # A trial starts its own producer: separate ones (`live_workers` 0) do not serve trials.
     num_producers = max(config.num_producers(), int(run.trial)) if world.is_first else 0
     shards = live_shards(
         run.dataset, folder, manifest, world.rank, num_producers=num_producers, timeout_s=config.live_timeout

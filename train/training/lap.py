@@ -1,4 +1,4 @@
-"""How fast batches are worked off, and how much of the time goes into waiting for them."""
+"""Measures tokens per second, and the share of the time that is spent waiting for batches."""
 
 import contextlib
 import time
@@ -8,7 +8,7 @@ from train.model.targets import Arrays
 
 
 class Lap:
-    """A stretch of time, from its making on."""
+    """A measurement that starts when the object is created."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
@@ -17,7 +17,7 @@ class Lap:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """What happens inside counts as waiting for data."""
+        """Time inside this block counts as waiting for data."""
         asked = time.perf_counter()
         try:
             yield
@@ -25,11 +25,11 @@ class Lap:
             self._waited_s += time.perf_counter() - asked
 
     def count(self, arrays: Arrays) -> None:
-        """Add a batch's tokens; PAD is no token."""
+        """Adds the tokens of a batch, without PAD."""
         self._num_tokens += int((arrays["segment"] >= 0).sum())
 
     def timed(self, batches: Generator[Arrays]) -> Generator[Arrays]:
-        """`batches`, counted, and the time that each is waited for. Closing this closes them."""
+        """Yields `batches`, counts their tokens and measures the wait for each. Closing this generator closes them."""
         with contextlib.closing(batches):
             while True:
                 with self.waiting():
@@ -40,6 +40,6 @@ class Lap:
                 yield arrays
 
     def figures(self) -> tuple[float, float]:
-        """Tokens per second, and the share of the time that was spent waiting."""
+        """(tokens per second, share of the time that was spent waiting)."""
         seconds = time.perf_counter() - self._began
         return self._num_tokens / seconds, self._waited_s / seconds

@@ -1,4 +1,4 @@
-"""Training, as a recipe: it yields what happens and never prints."""
+"""The training loop. It yields what happens and never prints."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from train.training.session import open_session
 
 
 def never() -> bool:
-    """The `stop` of a run that no one stops."""
+    """The default of `stop`: never stop."""
     return False
 
 
@@ -30,12 +30,12 @@ def train_steps(
     tensorboard: bool = False,
     stop: Callable[[], bool] = never,
 ) -> Iterator[TrainingReport]:
-    """Train a model on `dataset` in the folder `run`; yields progress, at last `Finished` or `Stopped`.
+    """Trains a model on `dataset` in the folder `run`; yields progress and, last, `Finished` or `Stopped`.
 
-    `given` are options by name, the fields of `TrainConfig` and `ModelConfig`; what is not given is the
-    preset's or, with `resume`, as saved. `force` starts a run that seems to need more memory than there is. Once
-    `stop` says so, the current step is finished and saved. Started by torchrun, every rank calls this alike; what is
-    yielded is the same on all of them, but that rank 0 alone saves. Raises the errors of `streamfeat.errors`.
+    `given` are options by name: fields of `TrainConfig` and `ModelConfig`. Other options come from the preset or, with
+    `resume`, from the saved run. `force` starts a run even if its estimated memory is more than there is. After `stop`
+    returns True, the current step is finished and saved. Under torchrun every rank calls this with the same arguments;
+    all ranks yield the same, except that only rank 0 saves. Raises the errors of `streamfeat.errors`.
     """
     if tensorboard:
         require_extra("tensorboard", "tensorboard", "--tensorboard")
@@ -56,7 +56,7 @@ def train_steps(
         yield Note(str(session.started))
         yield Progress("training", session.step, session.num_steps, "steps")
         while True:
-            if session.validation_is_due:  # also of a run that was stopped before it, or in the middle of it
+            if session.validation_is_due:  # also after a resume, if the run was stopped before or during validation
                 yield from session.validate(stop)
             if session.checkpoint_is_due:
                 yield from session.save()

@@ -1,4 +1,4 @@
-"""AdamW with groups by module type, the learning rate of each step, and clipping."""
+"""AdamW, the learning rate of each step, and the clipping of gradients."""
 
 import math
 
@@ -9,9 +9,9 @@ from train.config import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW that decays the matrices of linear layers only: never embeddings, norms, biases.
+    """AdamW with weight decay only for the matrices of linear layers, not for embeddings, norms and biases.
 
-    Groups go by the type of the module that owns a parameter; a name changes when a wrapper adds a prefix.
+    The type of the module that owns a parameter decides, not the parameter's name: wrappers add a prefix to names.
     """
     matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
     decayed = {id(parameter) for parameter in matrices}
@@ -26,8 +26,11 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
-    """The rate of update `step` (from 0) of `num_steps`: a linear warm-up, the peak, and over the last
-    `decay_share` of the steps, or what the warm-up leaves of them, half a cosine down to a share of the peak."""
+    """The learning rate of update `step` (from 0) of `num_steps`.
+
+    A linear warm-up, then the peak. Over the last `decay_share` of the steps (but not during the warm-up) the rate
+    falls along half a cosine to the share `final_learning_rate` of the peak.
+    """
     warm_up = min(config.warm_up_steps, num_steps // 10)
     if step < warm_up:
         return config.learning_rate * (step + 1) / (warm_up + 1)
@@ -39,12 +42,12 @@ def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The rate of every group's next update."""
+    """Sets the learning rate of all groups for the next update."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 def clip_gradients(model: nn.Module, largest: float) -> Tensor:
-    """Scales gradients down to a global norm of at most `largest`; returns the norm before, () float32, on the
-    device, so that nothing waits. A norm that is not finite makes every gradient so: look at it before updating."""
+    """Scales gradients down to a global norm of at most `largest`. Returns the norm before, () float32, on the device,
+    so that the host does not wait. If the norm is not finite, no gradient is: check it before the update."""
     return nn.utils.clip_grad_norm_(model.parameters(), largest)

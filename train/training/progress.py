@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on. The library yields these and prints nothing."""
+"""The messages that a training run yields. The library prints nothing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ def decimal(loss: float | None) -> str:
 
 
 def baseline_of(task: str) -> str:
-    """What a task's baseline predicts from."""
+    """The name of a task's baseline."""
     return "popularity" if task.endswith("_watch") else "mean rating"
 
 
 @dataclass(frozen=True)
 class Started:
-    """Before the first step."""
+    """Yielded before the first step."""
 
     run: Path
     device: str
@@ -29,11 +29,11 @@ class Started:
     num_steps: int
     steps_per_epoch: int
     window_len: int
-    batch_windows: int  # of a global batch, what --batch-tokens was rounded to
+    batch_windows: int  # windows in a global batch, from the rounded --batch-tokens
     micro_batch_windows: int
     world_size: int
     baselines: Losses  # loss of popularity and of the mean rating on validation
-    validation_users: dict[str, int]  # users that have a target, by task
+    validation_users: dict[str, int]  # task → users with a target
 
     def __str__(self) -> str:
         tokens = self.batch_windows * self.window_len
@@ -56,8 +56,8 @@ class Stepped:
     losses: Losses
     learning_rate: float
     tokens_per_s: float
-    wait_share: float  # share of the time that the host waited for data, also while the device was busy
-    ahead: int | None  # live: shards that are written beyond those in use
+    wait_share: float  # share of the time in which the host waited for data, even if the device was busy
+    ahead: int | None  # live training: written shards after those in use
 
     def __str__(self) -> str:
         ahead = "" if self.ahead is None else f" +{self.ahead} shards"
@@ -69,11 +69,11 @@ class Validated:
     """One pass over the validation split."""
 
     figures: Figures
-    baselines: Losses  # of the same split
+    baselines: Losses  # on the same split
     is_best: bool
 
     def __str__(self) -> str:
-        """Each task's loss with its baseline beside it, so that the number means something."""
+        """Each task's loss next to the loss of its baseline."""
         tasks = ", ".join(
             f"{task} {decimal(loss)} ({baseline_of(task)} {decimal(self.baselines.get(task))})"
             for task, loss in self.figures.losses.items()
@@ -84,7 +84,7 @@ class Validated:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint."""
+    """A checkpoint was saved."""
 
     step: int
     path: Path
@@ -92,18 +92,18 @@ class Saved:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The end of a run that was asked to stop before its end; what it did is saved."""
+    """The run was stopped before its end. Its steps are saved."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The end of a run that made all of its steps, or whose validation no longer fell."""
+    """The run has done all of its steps, or ended because validation no longer improved."""
 
     step: int
-    last: Figures | None  # the last validation; None where the split has no window
-    best: Figures | None  # the one whose monitored figure was lowest
+    last: Figures | None  # the last validation; None if the split has no windows
+    best: Figures | None  # the validation with the lowest monitored figure
     best_checkpoint: Path | None
 
 

@@ -1,4 +1,4 @@
-"""Going back to the newest checkpoint of a run, the same one on every rank."""
+"""Restores the newest checkpoint of a run, the same one on every rank."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from train.training.update import Updater
 def restore(
     run: Run, world: World, updater: Updater, notes: list[Note]
 ) -> tuple[TrainState | None, Checkpoints | None]:
-    """Bring the model and its optimizer to the newest checkpoint that is whole. Returns its state, None where the run
-    has none yet; and on rank 0 the checkpoints. What the user should read goes to `notes`.
+    """Loads the newest complete checkpoint into the model and its optimizer. Returns its state (None if the run has no
+    checkpoint yet) and, on rank 0, the checkpoints. Adds messages for the user to `notes`.
 
-    Raises as `Checkpoints.load_newest` and `check_checkpoint`.
+    Raises the errors of `Checkpoints.load_newest` and `check_checkpoint`.
     """
-    opened: list[Checkpoints] = []  # on rank 0, as the next one
-    newest: list[Checkpoint] = []  # read once
+    opened: list[Checkpoints] = []  # filled on rank 0 only, like the next one
+    newest: list[Checkpoint] = []  # so that rank 0 reads it only once
 
     def found() -> dict[str, Any]:
         checkpoints = Checkpoints(run.path, run.config.keep)

@@ -1,4 +1,4 @@
-"""Which figure of validation is watched, and whether it can be."""
+"""Checks that the monitored figure of validation exists and has targets."""
 
 import difflib
 
@@ -6,7 +6,7 @@ from streamfeat.errors import ConfigError
 
 
 def check_monitor(monitor: str, tasks: tuple[str, ...]) -> None:
-    """Raise ConfigError, with the closest name, where no figure has that name."""
+    """Raises ConfigError, with the closest known name, if there is no such figure."""
     known = ("loss", *tasks)
     if monitor not in known:
         close = difflib.get_close_matches(monitor, known, n=1)
@@ -15,10 +15,11 @@ def check_monitor(monitor: str, tasks: tuple[str, ...]) -> None:
 
 
 def check_has_figure(monitor: str, users: dict[str, int]) -> None:
-    """Raise ConfigError where no user of validation (`users`, by task) has a target of `monitor`: no best could be."""
+    """Raises ConfigError if no validation user (`users`, by task) has a target of the task `monitor`: there would be
+    no best checkpoint."""
     if users.get(monitor) == 0:
         others = ", ".join(task for task in users if users[task]) or "none"
         raise ConfigError(
-            f"--monitor {monitor}: no user of the validation split has a target of it; tasks that have: {others}; "
-            "watch one of those or the loss, or hold out more users (--split) and build again"
+            f"--monitor {monitor}: no user of the validation split has a target of this task; tasks with targets: "
+            f"{others}; monitor one of those or the loss, or hold out more users (--split) and build again"
         )

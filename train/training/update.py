@@ -1,7 +1,7 @@
 """One optimizer update: the loss of a global batch, its gradient in micro-batches, and the step.
 
-Loss sums are divided by the weight sums of the whole global batch, which all ranks know before the first
-micro-batch, so that neither accumulation nor ranks change the number.
+Loss sums are divided by the weight sums of the whole global batch. All ranks know them before the first micro-batch, so
+the loss is the same for any number of micro-batches and ranks.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from train.training.progress import Losses
 
 @dataclass(frozen=True)
 class Update:
-    """What came of a batch."""
+    """The result of one update."""
 
     losses: Losses  # by task, unscaled
     loss: float | None
@@ -38,28 +38,28 @@ class Update:
 
     @property
     def finite(self) -> bool:
-        """False: loss or gradient was not, and nothing was applied."""
+        """Whether loss and gradient were finite. If not, the update was not applied."""
         return not self.not_finite
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """This rank's share of the global batch of a step, as far as the host can bring it before the step."""
+    """This rank's share of a step's global batch, with all work that the host can do before the step."""
 
     step: int  # from 0
-    window: NDArray[np.int64]  # (rows,): which windows they are, -1 where a slot is empty
+    window: NDArray[np.int64]  # (rows,): numbers of the windows; -1 for an empty slot
     weights: list[float]  # by task: sum over this rank's targets
-    num_micro: int  # micro-batches; at least one
-    batches: Iterator[Batch]  # them, on the device: the first is made already, each other when it is asked for
+    num_micro: int  # number of micro-batches, at least one
+    batches: Iterator[Batch]  # micro-batches on the device; the first is made before the step, the others during it
 
 
 class Replica(nn.Module):
-    """What every rank runs on its micro-batches: the model, its loss sums made one number to be minimised."""
+    """The module that every rank runs on its micro-batches: it joins the model's loss sums into one scaled loss."""
 
     def __init__(self, model: EventTransformer, scales: dict[str, float], device: torch.device) -> None:
         super().__init__()
         self.model = model
-        # DistributedDataParallel looks for parameters without a gradient, and warns where there never is one.
+        # DistributedDataParallel searches for unused parameters and warns if there are none. This one is never used.
         self.unused = nn.Parameter(torch.zeros((), device=device))
         self._scales = scales
         self._loss_sums: Callable[[Batch], dict[str, Tensor]] = model.loss_sums
@@ -67,14 +67,14 @@ class Replica(nn.Module):
             self._loss_sums = torch.compile(model.loss_sums)
 
     def forward(self, batch: Batch, divisors: dict[str, float]) -> tuple[Tensor, Tensor]:
-        """The scaled loss, (), and the loss sums, (tasks,) without gradient, of the tasks in `divisors` alone."""
+        """The scaled loss () and the loss sums (tasks,), without gradient, of the tasks in `divisors`."""
         sums = self._loss_sums(batch)
         total = torch.stack([sums[task] / (divisor * self._scales[task]) for task, divisor in divisors.items()]).sum()
         return total, torch.stack([sums[task].detach() for task in divisors])
 
 
 class Updater:
-    """A model under training with its optimizer."""
+    """A model in training, with its optimizer."""
 
     def __init__(
         self, model: EventTransformer, manifest: Manifest, config: TrainConfig, num_steps: int, world: World
@@ -90,8 +90,8 @@ class Updater:
         self._replica = world.replicated(Replica(model, self.scales, world.device))
 
     def prepare(self, arrays: Arrays, step: int) -> Prepared:
-        """What update `step` (from 0) needs of the host, from this rank's share `arrays` of the global batch, which are
-        read until its last micro-batch is made."""
+        """Does the host's work for update `step` (from 0). `arrays` are this rank's share of the global batch; they are
+        read until the last micro-batch is made."""
         micro = micro_batches(arrays, self.micro_windows) or [slice(0, self.micro_windows)]
         batches = (to_batch(arrays, rows, self.facts, self.device, step=step) for rows in micro)
         return Prepared(
@@ -103,10 +103,10 @@ class Updater:
         )
 
     def apply(self, prepared: Prepared, meanwhile: Callable[[], None] = lambda: None) -> Update:
-        """One update; a batch without any target changes nothing.
+        """Does one update. A batch without targets changes nothing.
 
-        `meanwhile` is called once the device has all its work and nothing of the arrays is read any more: the
-        next batch's host work then costs no time.
+        `meanwhile` is called when the device has all its work and the arrays are no longer read, so that the host can
+        prepare the next batch at the same time.
         """
         rate = self.rate_of(prepared.step)
         weights = self.world.sum(prepared.weights)
@@ -121,7 +121,7 @@ class Updater:
         with self.world.watched():
             with without_sync(self._replica):
                 sums = [self._backward(next(batches), divisors) for _ in range(prepared.num_micro - 1)]
-            # Gradients are exchanged in every rank's last pass, also where a rank has no target at all.
+            # The last pass of every rank exchanges gradients, even if the rank has no target.
             sums.append(self._backward(next(batches), divisors))
             norm = clip_gradients(self.model, self.config.clip)
             meanwhile()
@@ -157,29 +157,29 @@ class Updater:
         return learning_rate(self.config, step, self.num_steps)
 
     def _backward(self, batch: Batch, divisors: dict[str, float]) -> Tensor:
-        """Add the gradients of one micro-batch; returns its loss sums, (tasks,) in the order of `divisors`."""
+        """Adds the gradients of one micro-batch. Returns its loss sums (tasks,) in the order of `divisors`."""
         with autocast(self.device):
             total: Tensor
             sums: Tensor
             total, sums = self._replica(batch, divisors)
-        # Ranks average their gradients; the loss is a sum over them.
+        # DistributedDataParallel averages gradients over ranks, but the loss is their sum.
         (total * self.world.size).backward()  # type: ignore[no-untyped-call]
         return sums
 
     def _on_host(self, sums: list[Tensor], norm: Tensor) -> list[float]:
-        """Loss sums added up in float64, then the norm: the one time in a step that the host waits."""
+        """The total loss sums in float64, then the norm. In a step the host waits for the device only here."""
         totals = torch.stack(sums).double().sum(0)
         values: list[float] = torch.cat((totals, norm.double().reshape(1))).tolist()
         return values
 
 
 def _seed_native_dropout(seed: int, step: int, rank: int) -> None:
-    """Native dropout draws from torch's generator: seeded per step and rank, a resumed run sees the same masks."""
+    """Seeds torch's generator, from which its own dropout draws, so that a resumed run gets the same masks."""
     torch.cuda.manual_seed(int(draws(seed, DROPOUT, step, first=rank, num=1)[0] >> np.uint64(1)))
 
 
 def task_scales(manifest: Manifest) -> dict[str, float]:
-    """Task → what its loss is divided by: entropy of popularity, variance of ratings; 1 in place of 0."""
+    """Task → the divisor of its loss: entropy of popularity, or variance of ratings; 1 if that is 0."""
     scales = {}
     for medium in manifest.scales:
         scales[f"{medium.medium}_watch"] = medium.watch_entropy or 1.0
@@ -188,18 +188,18 @@ def task_scales(manifest: Manifest) -> dict[str, float]:
 
 
 def scaled_sum(losses: Losses, scales: dict[str, float]) -> float | None:
-    """Σ task loss / scale over the tasks that have a loss; None where none has, not finite where one is not."""
+    """Σ task loss / scale over the tasks that have a loss. None if no task has one; not finite if one loss is not."""
     terms = [loss / scales[task] for task, loss in losses.items() if loss is not None]
     return sum(terms) if terms else None
 
 
 def finite_or_none(losses: Losses) -> Losses:
-    """`losses` with None in place of what is not finite, as they are reported."""
+    """`losses` for reports: None replaces values that are not finite."""
     return {task: loss if loss is not None and math.isfinite(loss) else None for task, loss in losses.items()}
 
 
 def micro_batches(arrays: Arrays, num_windows: int) -> list[slice]:
-    """The rows of a batch, `num_windows` at a time, leaving out those that hold no target."""
+    """The rows of a batch, `num_windows` at a time; slices without any target are left out."""
     found = []
     for first in range(0, len(arrays["window"]), num_windows):
         rows = slice(first, min(first + num_windows, len(arrays["window"])))

@@ -1,4 +1,4 @@
-"""The reported validation loss: per task the mean over users of the mean over that user's targets."""
+"""The validation loss of each task: the mean over users of the mean over the user's targets."""
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
@@ -22,21 +22,21 @@ from train.training.update import micro_batches
 
 @dataclass
 class UserMeans:
-    """Losses of one task, summed per user across windows, so that every user counts alike."""
+    """The losses of one task, summed per user over windows, so that every user has the same weight."""
 
     _users: list[NDArray[np.int64]] = field(default_factory=list)
     _sums: list[NDArray[np.float64]] = field(default_factory=list)
     _counts: list[NDArray[np.int64]] = field(default_factory=list)
 
     def add(self, losses: NDArray[Any], user: NDArray[Any]) -> None:
-        """Losses (n,) of targets and their users (n,)."""
+        """Adds the losses (n,) of targets and their users (n,)."""
         users, index = np.unique(user, return_inverse=True)
         self._users.append(users.astype(np.int64))
         self._sums.append(np.bincount(index, losses.astype(np.float64), len(users)).astype(np.float64))
         self._counts.append(np.bincount(index, minlength=len(users)))
 
     def result(self, world: World) -> tuple[float | None, int]:
-        """The mean over the users of all ranks, None without any, and the number of users."""
+        """The mean over the users of all ranks (None without users), and the number of users."""
         empty = np.empty(0, np.int64)
         users, sums, counts = (
             world.concatenated(np.concatenate(parts or [empty.astype(dtype)]))
@@ -50,7 +50,7 @@ class UserMeans:
 
 
 def validation_batches(dataset: Path, manifest: Manifest, config: TrainConfig, world: World) -> Generator[Arrays]:
-    """This rank's share of the validation split once: packing 0 with the masks of epoch 0, at every step the same."""
+    """This rank's share of the validation split, once: packing 0 with the masks of epoch 0, the same in every call."""
     if not manifest.splits["validation"].windows:
         return
     with WindowStream(
@@ -76,8 +76,8 @@ def validate(
     *,
     stop: Callable[[], bool] = lambda: False,
 ) -> Losses | None:
-    """The loss of every task over the `batches` of all ranks; None where `stop` said so on any rank before its end.
-    Restores training mode."""
+    """The loss of every task over the `batches` of all ranks. None if `stop` returned True on any rank before the end.
+    Leaves the model in training mode."""
     means = {task: UserMeans() for task in task_names(facts.schema.media)}
     stopped = False
     model.eval()

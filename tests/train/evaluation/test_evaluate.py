@@ -288,7 +288,7 @@ def test_a_dataset_that_moved_is_named_and_can_be_given(done: Done, tmp_path: Pa
     shutil.copytree(done.dataset, moved)
     config = json.loads((run / "config.json").read_text("utf-8"))
     (run / "config.json").write_text(json.dumps(config | {"dataset": str(tmp_path / "gone")}), "utf-8")
-    with pytest.raises(ConfigError, match=r"gone, which is not there"):
+    with pytest.raises(ConfigError, match=r"gone, which does not exist"):
         next(iter(evaluate_steps(run)))
     assert result(evaluate_steps(run, moved, ks=KS, num_bootstrap=50)) == done.found
 

@@ -267,7 +267,7 @@ def test_what_cannot_be_scored_is_refused_with_the_reason(runs: dict[str, Path],
         Scorer.of_run(run)
     shutil.copytree(runs["causal"], run)
     for name, message in (
-        ("newest", "neither best, latest"),
+        ("newest", "neither best nor latest"),
         ("../step-00000006", "neither"),
         ("step-00000007", "no such"),
     ):
@@ -280,7 +280,7 @@ def test_what_cannot_be_scored_is_refused_with_the_reason(runs: dict[str, Path],
     with pytest.raises(DamagedError, match=r"model\.safetensors"):
         Scorer.of_run(run, checkpoint="latest")
     (run / "latest").write_text("../../elsewhere\n")
-    with pytest.raises(DamagedError, match="names no checkpoint"):
+    with pytest.raises(DamagedError, match="does not name a checkpoint"):
         Scorer.of_run(run, checkpoint="latest")
     for pointer in ("best", "latest"):
         (run / pointer).unlink()

@@ -164,7 +164,7 @@ def test_damaged_checkpoints_alone_are_an_error_and_none_at_all_is_not(tmp_path:
     saved(tmp_path, 1, 2)
     for step in (1, 2):
         (tmp_path / f"checkpoints/step-0000000{step}/state.json").unlink()
-    with pytest.raises(DamagedError, match="no checkpoint is whole"):
+    with pytest.raises(DamagedError, match="no checkpoint is complete"):
         Checkpoints(tmp_path).load_newest()
 
 

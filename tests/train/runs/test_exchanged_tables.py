@@ -74,5 +74,5 @@ def test_items_of_another_dataset_in_a_run_are_refused(tmp_path: Path, sound: Pa
     """The run's own copy: recommendations would name other items."""
     shutil.copytree(sound / "run", tmp_path / "run")
     exchange(tmp_path / "run/dataset/items.parquet", "raw_id")
-    with pytest.raises(DamagedError, match=r"items\.parquet: is not as it was built.*write them again"):
+    with pytest.raises(DamagedError, match=r"items\.parquet: is not as it was built.*writes them again"):
         Scorer.of_run(tmp_path / "run")

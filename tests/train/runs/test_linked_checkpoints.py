@@ -63,7 +63,7 @@ def test_a_folder_with_anything_in_it_is_no_place_for_a_new_run_s_checkpoints(
     (tmp_path / "run").mkdir()
     (tmp_path / "run/checkpoints").symlink_to(tmp_path / "other/checkpoints")
     for overwrite in (False, True):
-        with pytest.raises(ConfigError, match="is not empty and holds no run"):
+        with pytest.raises(ConfigError, match="is not empty and does not hold a run"):
             train(tiny_dataset, tmp_path / "run", overwrite=overwrite)
     assert (tmp_path / "other" / MODEL).exists()
 

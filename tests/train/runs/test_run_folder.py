@@ -313,7 +313,7 @@ def test_a_dataset_that_cannot_be_reached_is_not_there(tmp_path: Path, tiny_data
     start(tiny_dataset, tmp_path / "run")
     file = tmp_path / "run/config.json"
     file.write_text(file.read_text().replace(str(tiny_dataset.resolve()), "x" * 5000))
-    with pytest.raises(ConfigError, match="which is not there; say where it lies now with --dataset"):
+    with pytest.raises(ConfigError, match="which does not exist; give its folder with --dataset"):
         dataset_of(tmp_path / "run", None)
 
 
@@ -321,7 +321,7 @@ def test_a_dataset_whose_place_cannot_be_recorded_is_refused(tmp_path: Path, tin
     """JSON holds no other bytes than UTF-8."""
     place = tmp_path / "\udcff/data"
     shutil.copytree(tiny_dataset, place)
-    with pytest.raises(ConfigError, match="a path that is no UTF-8 cannot be recorded"):
+    with pytest.raises(ConfigError, match="a path that is not UTF-8 cannot be recorded"):
         start(place, tmp_path / "run")
 
 
@@ -342,7 +342,7 @@ def test_what_a_run_keeps_of_its_dataset_is_written_again_on_resume(
     else:
         shutil.rmtree(run / "dataset")
         (run / "dataset").write_bytes(b"")
-    with pytest.raises(DamagedError, match="or let `train --resume` write them again"):
+    with pytest.raises(DamagedError, match="or run `train --resume`, which writes them again"):
         Scorer.of_run(run)
     if harm == "a file in its place":
         (run / "dataset").unlink()
@@ -356,5 +356,5 @@ def test_a_file_in_place_of_the_checkpoints_is_damage(tmp_path: Path, tiny_datas
     run = tmp_path / "run"
     start(tiny_dataset, run)
     (run / "checkpoints").write_bytes(b"")
-    with pytest.raises(DamagedError, match="a file where a folder belongs"):
+    with pytest.raises(DamagedError, match="a file instead of a folder"):
         list(train_steps(tiny_dataset, run, {}, resume=True))

@@ -146,7 +146,7 @@ def test_a_figure_that_no_validation_can_have_is_refused(tmp_path: Path, tiny_ev
     """Nobody rated an anime: without a best, patience would never end the run. The corrected command starts it."""
     events = [replace(event, rating=None) if event.medium == "anime" else event for event in tiny_events]
     build_shards([str(write_csv(tmp_path / "e.csv", events))], tmp_path / "data", window_len=32, split="users:0.2")
-    wrong = "no user of the validation split.*tasks that have: anime_watch, manga_watch, manga_rating;"
+    wrong = "no user of the validation split.*tasks with targets: anime_watch, manga_watch, manga_rating;"
     with pytest.raises(ConfigError, match=wrong):
         drain(train_steps(tmp_path / "data", tmp_path / "run", {**GIVEN, "monitor": "anime_rating"}))
     last = drain(train_steps(tmp_path / "data", tmp_path / "run", {**GIVEN, "epochs": 1}))[-1]
