@@ -1,4 +1,4 @@
-"""Manifests that say something else and are sound all the same, for tests of what is checked behind the checksum."""
+"""Edited manifests with a right checksum, for tests of the other checks."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from streamfeat.store.manifest import manifest_checksum
 
 
 def set_shard_checksums(root: Path, crc32c: str | None) -> None:
-    """Give every record of a shard in the manifest and in the receipts this `crc32c`; None takes it away."""
+    """Sets `crc32c` of every shard's record in the manifest and in the receipts; None removes it."""
 
     def change(receipt: dict[str, Any]) -> None:
         for record in receipt["files"]:
@@ -24,7 +24,7 @@ def set_shard_checksums(root: Path, crc32c: str | None) -> None:
 
 
 def edit_manifest(root: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
-    """Let `edit` change the manifest of the dataset `root`, and give it the checksum that fits."""
+    """Calls `edit` to change the manifest of the dataset `root`, and updates its checksum."""
     file = root / "dataset.json"
     values = json.loads(file.read_text("utf-8"))
     del values["checksum"]

@@ -1,4 +1,4 @@
-"""Which processes are there: one that has ended counts as gone, even where nobody has asked for its exit code yet."""
+"""Finds running processes. One that has ended counts as gone, even if its exit code was not read yet."""
 
 import contextlib
 import os
@@ -14,7 +14,8 @@ def is_running(pid: int) -> bool:
 
 
 def assert_session_ends(session: int) -> None:
-    """Nothing is left of a session after a minute. A worker learns that its parent is gone once it has imported."""
+    """All processes of a session must end within a minute. A worker notices that its parent has ended after its
+    imports."""
     deadline = time.monotonic() + 60
     while left := _members(session):
         if time.monotonic() > deadline:

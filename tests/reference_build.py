@@ -1,4 +1,4 @@
-"""The build, naively: plain Python over lists of events. Written from the specification, not from the kernels."""
+"""A naive build: plain Python over lists of events, written from the specification, not from the kernels."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ def splitmix64(x: int) -> int:
 
 
 def draw(seed: int, *counters: int) -> int:
-    """Fold purpose and counters into splitmix64(seed)."""
+    """Folds purpose and counters into splitmix64(seed)."""
     state = splitmix64(seed & MASK64)
     for counter in counters:
         state = splitmix64(state ^ (counter & MASK64))
@@ -71,7 +71,7 @@ class Dataset:
 
 
 def drop_duplicates(history: list[Event]) -> list[Event]:
-    """The last of equal (item, medium, time) stays, at its own place."""
+    """Of equal (item, medium, time) the last one stays, at its place."""
     kept = []
     for k, event in enumerate(history):
         later = history[k + 1 :]
@@ -130,7 +130,7 @@ class Token:
 
 
 def packing_order(dataset: Dataset, *, seed: int, split: str, packing: int) -> list[int]:
-    """The users that a split has events of, as a packing lays them out."""
+    """The users with events in a split, in the order of a packing."""
     counter = 0 if split == "training" else 1
     order: list[int] = []
     partitions = range(len(dataset.partition_edges) - 1)
@@ -159,7 +159,7 @@ def pack(dataset: Dataset, *, seed: int, split: str, packing: int, max_document_
 
 
 def first_fit(lengths: list[int], window_len: int) -> list[tuple[int, int]]:
-    """Window and place in it of each segment: the first window with room for it."""
+    """Window and place in it of each segment: the first window with enough room."""
     filled: list[int] = []
     places = []
     for length in lengths:

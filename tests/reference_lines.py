@@ -6,7 +6,7 @@ GOOD, MALFORMED, INVALID_UTF8 = 0, 1, 2
 
 
 def split_fields(line: str, delimiter: str, quote: str) -> list[str] | None:
-    """The fields of one line, None where a quote is unclosed or followed by text."""
+    """The fields of one line; None if a quote is unclosed or followed by text."""
     fields: list[str] = []
     rest = line
     while True:

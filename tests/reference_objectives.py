@@ -1,4 +1,4 @@
-"""Naive twins of the objective kernels and of the order: written from the rules, one token at a time."""
+"""Naive twins of the objective kernels and of the order, written from the rules, one token at a time."""
 
 import math
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What of a dataset the objectives need."""
+    """The facts of a dataset that the objectives need."""
 
     medium_offsets: tuple[int, ...]
     num_users: int
@@ -84,7 +84,7 @@ def featurize(
     tokens: list[Token], facts: Facts, *, objective: str, policy: str, split: str, seed: int, epoch: int, window: int,
     last_only: bool = False,
 ) -> dict[str, list[Any]]:  # fmt: skip
-    """Every token array of a batch for one window; `last_only`: each segment's last event alone is asked for."""
+    """Every token array of a batch for one window; `last_only`: only the last event of each segment is a target."""
     segments = _segments(tokens, facts)
     out = _shown(tokens, segments, facts)
     draws = _Draws(seed, split, epoch, window)
@@ -119,7 +119,7 @@ def _segments(tokens: list[Token], facts: Facts) -> list[int]:
 
 
 def _shown(tokens: list[Token], segments: list[int], facts: Facts) -> dict[str, list[Any]]:
-    """The arrays before anything is masked or asked."""
+    """The arrays before masks and targets."""
     n = len(tokens)
     zeros: dict[str, list[Any]] = {
         name: [0] * n for name in ("told_time", "target_item", "target_rating", "weight_item", "weight_rating")
@@ -239,7 +239,7 @@ def _mask_last(
 
 
 def _disturb(token: Token, t: int, facts: Facts, draws: _Draws, out: dict[str, list[Any]]) -> None:
-    """Each field of a picked token on its own: masked, kept or random."""
+    """Masks, keeps or replaces each field of a picked token separately."""
     u = draws.unit(MASK_ITEM, t)
     if u < 0.8:
         out["item"][t] = facts.num_items + 2
@@ -266,7 +266,7 @@ def _disturb(token: Token, t: int, facts: Facts, draws: _Draws, out: dict[str, l
 
 
 def _share_weights(segments: list[int], facts: Facts, out: dict[str, list[Any]]) -> None:
-    """Validation: every user's targets of a task weigh 1 together."""
+    """Validation: the weights of a user's targets of one task add up to 1."""
     for name in ("weight_item", "weight_rating"):
         keys = [(segment, facts.medium(item)) for segment, item in zip(segments, out["target_item"], strict=True)]
         counted = [key for key, weight in zip(keys, out[name], strict=True) if weight]

@@ -31,7 +31,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs a command in this process: its exit code, stdout and stderr. Whatever is no message is raised."""
+    """Runs a command in this process: its exit code, stdout and stderr. Errors without a message are raised."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
     def run(*words: str | Path) -> tuple[int, str, str]:
@@ -145,7 +145,7 @@ EVERY_DAY = {next(name for name in FILES if name.startswith(row)) for row in ROW
      for name in FILES],
 )  # fmt: skip
 def test_a_bad_event_file_is_refused_with_the_remedy(tmp_path: Path, call: Call, name: str) -> None:
-    """And nothing that looks like a dataset is left."""
+    """No folder that looks like a dataset is left."""
     content, options, code, message = FILES[name]
     events = tmp_path / "events.csv"
     events.write_bytes(content)
@@ -182,7 +182,7 @@ KEPT: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (not name.startswith(("45", "48", "53")))) for name in KEPT]
 )
 def test_odd_events_are_kept_and_counted(tmp_path: Path, call: Call, name: str) -> None:
-    """What is unusual and no fault; ids come back as they were."""
+    """Unusual events without errors; ids are kept as they were."""
     content, facts, said = KEPT[name]
     events = tmp_path / "events.csv"
     events.write_bytes(content)
@@ -275,7 +275,7 @@ OPTIONS: dict[str, tuple[str, int, str]] = {
 def test_a_bad_option_is_refused_with_the_remedy(
     tmp_path: Path, call: Call, tiny_dataset: Path, small_run: Path, history: Path, name: str
 ) -> None:
-    """Out of range, in conflict, or naming what is not there."""
+    """Out of range, in conflict, or with an unknown name."""
     words, code, message = OPTIONS[name]
     places = {"data": tiny_dataset, "run": small_run, "history": history, "tmp": tmp_path}
     expect(call(*(word.format(**places) for word in words.split())), code, message)
@@ -308,7 +308,7 @@ HARMED: dict[str, tuple[str, bytes | None, str, int, str]] = {
 def test_a_damaged_run_is_an_error_that_names_the_file(
     tmp_path: Path, call: Call, tiny_dataset: Path, small_run: Path, history: Path, name: str
 ) -> None:
-    """Whichever command meets it first."""
+    """For every command that reads it."""
     file, content, command, code, message = HARMED[name]
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
@@ -355,7 +355,7 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 def test_a_manifest_that_cannot_be_is_refused_behind_a_checksum_that_fits(
     tmp_path: Path, call: Call, tiny_dataset: Path, name: str
 ) -> None:
-    """By training, before any memory is taken for it."""
+    """By training, before it allocates memory for it."""
     edit, message = FORGED[name]
     shutil.copytree(tiny_dataset, tmp_path / "data")
     edit_manifest(tmp_path / "data", edit)
@@ -373,7 +373,7 @@ def test_a_bad_toml_is_refused_by_name(tmp_path: Path, call: Call, tiny_dataset:
 
 @pytest.mark.slow
 def test_a_user_with_a_million_events_costs_no_more_than_its_rows(tmp_path: Path, call: Call) -> None:
-    """One history longer than a thousand windows is built, and looked at, in the memory of one partition."""
+    """One history longer than a thousand windows is built and shown in the memory of one partition."""
     events = tmp_path / "events.csv"
     with events.open("wb") as file:
         file.write(HEADER)
@@ -389,5 +389,5 @@ def test_a_user_with_a_million_events_costs_no_more_than_its_rows(tmp_path: Path
 
 
 def test_there_are_sixty_cases_and_more() -> None:
-    """And each row of the table of faults that is about events has several forms."""
+    """Each row of the table of faults about events has several cases."""
     assert len(FILES) + len(KEPT) + len(OPTIONS) + len(HARMED) + len(FORGED) >= 120

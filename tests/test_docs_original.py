@@ -1,4 +1,4 @@
-"""The page for users of the original is held to the code: what it names in backticks exists where it says."""
+"""The page for users of the original is compared with the code: names in backticks must exist at their place."""
 
 import ast
 import re
@@ -39,7 +39,7 @@ COMMANDS: dict[str, Any] = typer.main.get_command(streamfeat_cli.app).commands  
 
 
 def names_in(file: Path) -> set[str]:
-    """What a file defines: top-level names, and those of its classes as `Class.name`."""
+    """The names that a file defines: top-level names, and those of its classes as `Class.name`."""
     names = set()
     for node in ast.parse(file.read_text("utf-8")).body:
         for name in _defined(node):
@@ -61,7 +61,8 @@ def options_of(command: str) -> set[str]:
 
 
 def exists(ticked: str, names: set[str]) -> bool:
-    """Whether what stands in backticks is a file, a name in one, a command, an option, an array or the original's."""
+    """Whether a text in backticks is a file, a name in one, a command, an option, an array or a name of the
+    original."""
     word, *rest = ticked.split()
     if word == "cli.py" and rest:
         return rest[0] in COMMANDS and set(rest[1:]) <= options_of(rest[0])
@@ -74,12 +75,12 @@ def exists(ticked: str, names: set[str]) -> bool:
 
 @pytest.mark.parametrize(("file", "listed"), PLACED)
 def test_a_name_is_defined_in_the_file_that_the_page_gives_for_it(file: str, listed: str) -> None:
-    """Not imported there: a reader opens the file and finds it."""
+    """Not only imported there, so that a reader finds it."""
     assert set(re.findall(r"`([\w.]+)`", listed)) - names_in(HOUSE / file) == set()
 
 
 def test_nothing_that_stands_in_backticks_is_made_up() -> None:
-    """Files, classes, functions, commands, options, arrays; the original's own words are listed above."""
+    """Files, classes, functions, commands, options, arrays; names of the original are listed above."""
     assert len(PLACED) >= 20
     names = set().union(*(names_in(HOUSE / file) for file, _ in PLACED))
     assert [ticked for ticked in TICKED if not exists(ticked, names)] == []
@@ -88,7 +89,7 @@ def test_nothing_that_stands_in_backticks_is_made_up() -> None:
 
 
 def test_made_up_names_are_noticed() -> None:
-    """The walk above finds what is wrong."""
+    """The check above finds wrong names."""
     names = names_in(HOUSE / "streamfeat/config.py")
     assert {"BuildConfig", "BuildConfig.seed", "BuildConfig.max_crop_len", "MEDIUM_NAME"} <= names
     assert not {"Frozen", "BuildConfig.epochs", "seed"} & names
@@ -103,14 +104,14 @@ def test_made_up_names_are_noticed() -> None:
 
 
 def test_every_function_and_parameter_of_the_original_has_its_place() -> None:
-    """A user of it finds each one: functions in a heading, or in the row of a table."""
+    """Functions in a heading, parameters in the row of a table."""
     headings = " ".join(line for line in PAGE.splitlines() if line.startswith("### "))
     assert [name for name in FUNCTIONS if f"`{name}`" not in headings] == []
     assert [name for name in PARAMETERS if name not in TICKED] == []
 
 
 def test_what_the_page_calls_the_same_is_the_same() -> None:
-    """Defaults that the original had too."""
+    """Defaults that are the same in the original."""
     build, train = BuildConfig(), TrainConfig()
     assert (build.window_len, build.max_document_len, build.keep_planned) == (1024, "unlimited", True)
     assert (build.split, build.seed, build.packings) == ("users:0.01", 20221221, 1)

@@ -1,4 +1,4 @@
-"""Errors that a user can fix tell how."""
+"""Errors that a user can fix say how."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from streamfeat.errors import MissingExtraError, require_extra
 
 
 def test_an_extra_that_is_there_is_no_error() -> None:
-    """Nothing is imported to find out."""
+    """The check does not import it."""
     require_extra("numpy", "hdf5", "--hdf5")
 
 
 def test_a_missing_extra_is_installed_by_the_command_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkout is installed from its folder, whatever the working folder; a wheel by its name."""
+    """A checkout is installed from its folder, for any working folder; a wheel by its name."""
     with pytest.raises(MissingExtraError) as raised:
         require_extra("no_such_module", "hdf5", "--hdf5")
     house = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""The examples run as they are: what a newcomer copies first."""
+"""The examples run unchanged: newcomers copy them first."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ OPTIONAL = {"jax": "pip install jax", "polars": "pip install -e '.[dev]'"}
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_and_says_a_little(example: Path, tmp_path: Path) -> None:
-    """`python examples/x.py` from anywhere: some lines, no warning, nothing left behind."""
+    """`python examples/x.py` from any folder: some lines, no warning, and no files left."""
     for library, remedy in OPTIONAL.items():
         needed = re.search(rf"^import {library}\b", example.read_text("utf-8"), re.MULTILINE)
         if needed and importlib.util.find_spec(library) is None:

@@ -1,4 +1,4 @@
-"""Ctrl-C in a script that trains: the step is finished and saved, and the script goes on with the run."""
+"""Ctrl-C in a script that trains: the step is finished and saved, and the script can continue the run."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def _steps(run: Path) -> int:
 
 
 def test_ctrl_c_returns_the_run_and_leaves_it_resumable(tiny_dataset: Path, tmp_path: Path) -> None:
-    """A real SIGINT: `train` returns, one line says how to go on, and what was done is in a checkpoint."""
+    """A real SIGINT: `train` returns, one line says how to continue, and the steps so far are in a checkpoint."""
     run = tmp_path / "run"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tiny_dataset), str(run)], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)  # fmt: skip
@@ -46,7 +46,7 @@ def test_ctrl_c_returns_the_run_and_leaves_it_resumable(tiny_dataset: Path, tmp_
 
 
 def test_a_handler_of_the_callers_is_back_afterwards(tiny_dataset: Path, tmp_path: Path) -> None:
-    """Ctrl-C means what it meant before, once the call is over."""
+    """After the call, Ctrl-C has the caller's handler again."""
     import streamfeat
 
     before = signal.getsignal(signal.SIGINT)
@@ -55,7 +55,7 @@ def test_a_handler_of_the_callers_is_back_afterwards(tiny_dataset: Path, tmp_pat
 
 
 def test_a_second_ctrl_c_is_a_keyboard_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever cannot wait for the step gets what Python gives; a hasty double press is one wish."""
+    """A second Ctrl-C raises KeyboardInterrupt, unless it comes at almost the same time as the first."""
     from streamfeat import signals
 
     monkeypatch.setattr(signals, "_SAME_WISH_S", 0.05)

@@ -1,4 +1,4 @@
-"""`import streamfeat` as people write it: calls act, and return objects that print well."""
+"""`import streamfeat` in Python: calls do their work and return objects that print well."""
 
 import inspect
 import json
@@ -65,14 +65,14 @@ def test_rows_are_taken_by_number(folder: Path) -> None:
 
 
 def test_a_stream_feeds_a_loop_of_ones_own(folder: Path) -> None:
-    """`stream` has a batch size where none is given, and says what it is."""
+    """`stream` has a default batch size, and its repr describes it."""
     stream = streamfeat.open("data").stream(objective="causal")
     assert [batch["item"].shape for batch in stream] == [(32, 32)] * stream.steps_per_epoch
     assert repr(stream).startswith("WindowStream('data', causal, training: ")
 
 
 def test_building_again_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same call is up to date; another window length is refused."""
+    """The same call again is up to date; another window length is an error."""
     before = Path("data/dataset.json").read_bytes()
     assert streamfeat.build("ratings.csv", "data", window_len=32, split="last:2").manifest.num_users == 40
     assert Path("data/dataset.json").read_bytes() == before
@@ -84,7 +84,7 @@ def test_building_again_changes_nothing(folder: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_run_has_its_figures(folder: Path) -> None:
-    """The last and the best validation beside the baselines, and every step's metrics."""
+    """The last and the best validation next to the baselines, and the metrics of every step."""
     run = streamfeat.open_run("run")
     figures = run.figures.to_dict()
     assert [row["task"] for row in run.figures] == [
@@ -120,7 +120,7 @@ def test_an_evaluation_is_a_frame_and_json(folder: Path) -> None:
 
 
 def test_a_known_user_is_recommended_what_everyone_is(folder: Path, tmp_path: Path) -> None:
-    """`user=` takes the whole history from the dataset: the same lists as `recommend_all` writes."""
+    """`user=` takes the whole history from the dataset, so the lists equal those of `recommend_all`."""
     pq = pytest.importorskip("pyarrow.parquet")
     run = streamfeat.open_run("run")
     found = run.recommend(user="user4", k=3, at=1_400_000_000)
@@ -139,7 +139,7 @@ def test_a_known_user_is_recommended_what_everyone_is(folder: Path, tmp_path: Pa
 
 
 def test_a_history_may_be_a_table_rows_or_a_path(folder: Path, tmp_path: Path) -> None:
-    """The same events in any form are recommended the same."""
+    """The same events in any form give the same recommendations."""
     pl = pytest.importorskip("polars", reason="pip install -e '.[dev]'")
     rows = [{"item": "a1", "medium": "anime", "timestamp": 1_400_000_000, "rating": 8},
             {"item": "m2", "medium": "manga", "timestamp": 1_400_000_500}]  # fmt: skip
@@ -179,7 +179,7 @@ def test_tuples_are_enough_where_there_is_one_medium(tmp_path: Path) -> None:
 
 
 def test_a_known_user_and_a_history_of_ours_are_asked_where_no_file_names_a_medium(tmp_path: Path) -> None:
-    """The only medium is then called `item`, which event files may not name: what we print is taken all the same."""
+    """Then the only medium is called `item`, which event files must not use; a history that we print is accepted."""
     events = tmp_path / "e.csv"
     events.write_text("user,item,timestamp\n" + "".join(f"u{n % 9},i{n % 7},{1_400_000_000 + n}\n" for n in range(90)))
     data = streamfeat.build(events, tmp_path / "data", window_len=16, split="users:0.2")
@@ -198,7 +198,7 @@ def test_a_known_user_and_a_history_of_ours_are_asked_where_no_file_names_a_medi
 
 
 def test_verify_repair_and_export_act(folder: Path, tmp_path: Path) -> None:
-    """A damaged window is named, made anew, and gone from the next check."""
+    """A damaged window is listed, written again, and sound in the next check."""
     data = streamfeat.open("data")
     assert len(data.verify()) == 0
     shard = next(path for path in Path("data/windows.zarr/validation/0").rglob("c/*/*") if path.is_file())
@@ -213,7 +213,7 @@ def test_verify_repair_and_export_act(folder: Path, tmp_path: Path) -> None:
 def test_progress_is_shown_when_asked_for_and_warnings_always(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Standard output stays the caller's; without a terminal nothing is drawn."""
+    """Nothing is printed on standard output; without a terminal no bar is drawn."""
     streamfeat.build("ratings.csv", tmp_path / "data", window_len=32, progress=True)
     said = capsys.readouterr()
     assert said.out == ""
@@ -229,7 +229,7 @@ def test_progress_is_shown_when_asked_for_and_warnings_always(
 
 
 def test_html_is_escaped(folder: Path, tmp_path: Path) -> None:
-    """Ids and titles come from files, and a notebook runs what is not escaped."""
+    """Ids and titles come from files, and a notebook would run unescaped HTML."""
     (tmp_path / "e.csv").write_text(
         "user,item,timestamp,title\n"
         + "".join(
@@ -250,7 +250,7 @@ def test_html_is_escaped(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_public_names_are_all_there_is_to_see() -> None:
-    """`dir`, completion and a star import show them and nothing else; each leads somewhere and has a docstring."""
+    """`dir`, completion and a star import show only them; each can be imported and has a docstring."""
     code = (
         "import sys, streamfeat\n"
         "heavy = {'numba', 'zarr', 'duckdb', 'torch', 'pyarrow', 'pydantic', 'rich', 'numpy'} & set(sys.modules)\n"
@@ -266,7 +266,7 @@ def test_the_public_names_are_all_there_is_to_see() -> None:
 
 
 def test_help_names_every_option_of_a_build_and_of_a_training() -> None:
-    """Each with its default; the model's options stand among the trainer's, as they are given."""
+    """With its default. The model's options are listed with the trainer's."""
     build, train = (inspect.signature(call).parameters for call in (streamfeat.build, streamfeat.train))
     assert set(BuildConfig.model_fields) < set(build)
     assert build["window_len"].default == BuildConfig().window_len
@@ -279,7 +279,7 @@ def test_help_names_every_option_of_a_build_and_of_a_training() -> None:
 
 
 def test_without_pandas_a_frame_names_it(folder: Path) -> None:
-    """Everything else works without."""
+    """All other calls work without pandas."""
     code = (
         "import sys; sys.modules['pandas'] = None\n"
         "import streamfeat; data = streamfeat.open('data'); print(len(data.items.to_dict()['id']))\n"

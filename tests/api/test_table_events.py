@@ -1,4 +1,4 @@
-"""Tables in memory as events: the dataset is that of the same events in a file."""
+"""Tables in memory as events: their dataset equals that of the same events in a file."""
 
 import hashlib
 import subprocess
@@ -32,12 +32,12 @@ def arrow_table(path: Path) -> pa.Table:
 
 
 def arrow_reader(path: Path) -> pa.RecordBatchReader:
-    """Gone once it was read."""
+    """A reader that can be read only once."""
     return arrow_table(path).to_reader(max_chunksize=100)
 
 
 def bytes_of(root: Path) -> dict[str, str]:
-    """Digest of every file, but for the records of how it was built."""
+    """The digest of every file, except for the records of how the dataset was built."""
     return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in root.rglob("*")
             if path.is_file() and "receipts" not in path.parts and path.name != "dataset.json"}  # fmt: skip
@@ -45,7 +45,7 @@ def bytes_of(root: Path) -> dict[str, str]:
 
 @pytest.fixture
 def no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for temporary files, which is to be empty at the end."""
+    """A folder for temporary files, which must be empty at the end."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -56,7 +56,7 @@ def no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_table_builds_what_its_file_builds(
     table_of: Any, tmp_path: Path, tiny_events: list[Event], no_trace: Path
 ) -> None:
-    """Byte for byte; the same call again is up to date, another table is refused, and nothing is left behind."""
+    """Byte for byte. The same call again is up to date, another table is an error, and no temporary file stays."""
     events = write_csv(tmp_path / "events.csv", tiny_events)
     expected = streamfeat.build(events, tmp_path / "file", **OPTIONS)
     found = streamfeat.build(table_of(events), tmp_path / "table", **OPTIONS)
@@ -73,7 +73,7 @@ def test_a_table_builds_what_its_file_builds(
 
 
 def test_files_and_tables_together_are_read_in_order(tmp_path: Path, tiny_events: list[Event], no_trace: Path) -> None:
-    """Ties keep the order of what was given."""
+    """Events with equal times keep the order of the given files and tables."""
     first, second = write_csv(tmp_path / "a.csv", tiny_events[:300]), write_csv(tmp_path / "b.csv", tiny_events[300:])
     streamfeat.build([first, second], tmp_path / "files", **OPTIONS)
     streamfeat.build([first, arrow_table(second)], tmp_path / "both", **OPTIONS)
@@ -84,7 +84,7 @@ def test_files_and_tables_together_are_read_in_order(tmp_path: Path, tiny_events
 
 
 def test_what_is_no_table_is_named(tmp_path: Path, no_trace: Path) -> None:
-    """The message speaks of the table, not of a file that the caller has never seen."""
+    """The message names the table, not a temporary file that the caller does not know."""
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match="table: int is neither a path nor a table"):
         streamfeat.build(7, out)
@@ -124,7 +124,7 @@ def test_columns_are_named_and_odd_types_read(tmp_path: Path, no_trace: Path) ->
 
 @pytest.mark.slow
 def test_workers_read_a_table(tmp_path: Path, tiny_events: list[Event], no_trace: Path) -> None:
-    """Spawned processes find the file; a table and a file are a split each."""
+    """Spawned processes find the file. A table and a file are one split each."""
     first, second = write_csv(tmp_path / "a.csv", tiny_events[:300]), write_csv(tmp_path / "b.csv", tiny_events[300:])
     streamfeat.build([first, second], tmp_path / "files", **OPTIONS)
     script = (

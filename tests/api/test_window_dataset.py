@@ -1,4 +1,5 @@
-"""`WindowDataset` under PyTorch's DataLoader and torchdata's: the stream's batches, whoever reads, resumed anywhere."""
+"""`WindowDataset` with PyTorch's DataLoader and torchdata's: the same batches as the stream, for any reader, resumed
+at any batch."""
 
 import copy
 import json
@@ -69,7 +70,7 @@ def assert_same(found: list[Tensors], expected: list[Arrays]) -> None:
 def test_three_epochs_are_those_of_the_stream(
     tiny_dataset: Path, reader: dict[str, Any], options: dict[str, Any]
 ) -> None:
-    """Epochs go on from one iteration to the next, and batches live on: all are kept and then compared."""
+    """Each iteration continues with the next epoch, and batches stay valid: all are kept and then compared."""
     loader = plain(tiny_dataset, reader, **options)
     found = [list(loader) for _ in range(3)]
     for epoch, expected in zip(found, streamed(tiny_dataset, 3, **options), strict=True):
@@ -79,7 +80,7 @@ def test_three_epochs_are_those_of_the_stream(
 
 @pytest.mark.slow
 def test_a_worker_that_is_started_afresh_reads_the_same(tiny_dataset: Path) -> None:
-    """`spawn`, the only way on other systems: the worker gets the dataset by its arguments."""
+    """With `spawn`, the only way on other systems, the worker gets the dataset by its arguments."""
     expected = streamed(tiny_dataset, 2)
     loader = stateful(tiny_dataset, SPAWNED)
     assert_same(list(loader), expected[0])
@@ -92,14 +93,15 @@ def test_a_worker_that_is_started_afresh_reads_the_same(tiny_dataset: Path) -> N
 
 @by_reader
 def test_an_iteration_left_early_is_followed_by_the_next_epoch(tiny_dataset: Path, reader: dict[str, Any]) -> None:
-    """Whatever a worker has prefetched, so that a look at the first batch costs no later epoch a batch."""
+    """Even if a worker has prefetched more. So looking at the first batch does not change later epochs."""
     loader = plain(tiny_dataset, reader)
     next(iter(loader))
     assert_same(list(loader), streamed(tiny_dataset, 2)[1])
 
 
 def saved_after_every_batch(loader: Any, num_epochs: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """(epoch, batches of it that were delivered, state): before the first, after each, and after each epoch's end."""
+    """(epoch, its delivered batches, state): before the first batch, after each one, and after the end of each
+    epoch."""
     for epoch in range(num_epochs):
         batches = iter(loader)
         yield epoch, 0, loader.state_dict()
@@ -113,8 +115,8 @@ def saved_after_every_batch(loader: Any, num_epochs: int) -> Iterator[tuple[int,
 def test_torchdata_resumes_at_every_batch_of_two_epochs(
     tiny_dataset: Path, reader: dict[str, Any], batch_windows: int
 ) -> None:
-    """Saved, rebuilt, loaded: the rest of the epoch and the epochs after it are equal bit for bit. Where an epoch
-    has fewer batches than a worker prefetches, too."""
+    """After saving, creating it again and loading, the rest of the epoch and the next epochs are equal bit for bit.
+    Also if an epoch has fewer batches than a worker prefetches."""
     expected = streamed(tiny_dataset, 4, batch_windows=batch_windows)
     states = list(saved_after_every_batch(stateful(tiny_dataset, reader, batch_windows=batch_windows), 2))
     assert len(states) == 2 * (len(expected[0]) + 2) >= 8
@@ -149,7 +151,8 @@ def test_a_resumed_loader_can_be_saved_and_resumed_again(tiny_dataset: Path, rea
 
 @pytest.mark.parametrize("every", [2, 3])
 def test_a_state_taken_between_two_snapshots_is_exact_too(tiny_dataset: Path, every: int) -> None:
-    """`snapshot_every_n_steps`: torchdata goes on from the last snapshot and drops what was delivered since."""
+    """With `snapshot_every_n_steps`, torchdata continues from the last snapshot and skips the batches
+    delivered since."""
     expected = streamed(tiny_dataset, 1)[0]
 
     def make() -> Any:
@@ -176,7 +179,7 @@ def test_the_dataset_alone_resumes_at_every_batch(tiny_dataset: Path) -> None:
 
 
 def test_a_loaded_state_reaches_the_worker_of_a_plain_loader(tiny_dataset: Path) -> None:
-    """Loading into the dataset is enough to begin where another run stood."""
+    """Loading the state into the dataset is enough to continue another run."""
     expected, dataset = streamed(tiny_dataset, 2), dataset_of(tiny_dataset)
     list(islice(dataset, 3))
     loader = plain(tiny_dataset, FORKED)
@@ -186,7 +189,7 @@ def test_a_loaded_state_reaches_the_worker_of_a_plain_loader(tiny_dataset: Path)
 
 
 def test_a_forked_worker_leaves_alone_what_its_parent_reads(tiny_dataset: Path) -> None:
-    """An iteration under way in the parent goes on, and the worker begins one of its own."""
+    """The parent's iteration continues, and the worker begins its own."""
     expected, dataset = streamed(tiny_dataset, 2), dataset_of(tiny_dataset, threads=2)
     batches = iter(dataset)
     first = next(batches)
@@ -195,7 +198,7 @@ def test_a_forked_worker_leaves_alone_what_its_parent_reads(tiny_dataset: Path) 
 
 
 def test_what_a_worker_of_a_plain_loader_delivered_is_not_guessed(tiny_dataset: Path) -> None:
-    """It has read ahead: a state would leave out batches that nobody has seen."""
+    """The worker has read ahead, so its state would skip batches that were not delivered."""
     loader = plain(tiny_dataset, FORKED)
     next(iter(loader))
     with pytest.raises(ConfigError, match=r"StatefulDataLoader, or read with num_workers=0"):
@@ -204,7 +207,7 @@ def test_what_a_worker_of_a_plain_loader_delivered_is_not_guessed(tiny_dataset: 
 
 @pytest.mark.parametrize("make", [plain, stateful])
 def test_more_than_one_worker_is_refused_with_the_remedy(tiny_dataset: Path, make: Callable[..., Any]) -> None:
-    """Each would read everything: threads share the work instead."""
+    """Each worker would read everything; threads share the work instead."""
     with pytest.raises(ConfigError, match=r"num_workers=0 or 1, and WindowDataset threads=2") as refused:
         next(iter(make(tiny_dataset, {**FORKED, "num_workers": 2})))
     # The error's frames hold it, and through it the loader, whose workers end with the loader.
@@ -212,7 +215,7 @@ def test_more_than_one_worker_is_refused_with_the_remedy(tiny_dataset: Path, mak
 
 
 def test_the_state_of_another_dataset_is_refused(tiny_dataset: Path) -> None:
-    """With both values; and one that is no state, or contradicts itself."""
+    """The error has both values. A value that is not a state, or an inconsistent one, is an error, too."""
     dataset = dataset_of(tiny_dataset)
     state = dataset.state_dict()
     with pytest.raises(ConfigError, match=r"seed 3 \(here 4\)"):
@@ -225,7 +228,7 @@ def test_the_state_of_another_dataset_is_refused(tiny_dataset: Path) -> None:
 
 
 def test_a_copy_begins_with_the_same_iteration(tiny_dataset: Path) -> None:
-    """Pickled by its arguments and by which iteration comes next."""
+    """A pickled dataset has its arguments and the number of the next iteration."""
     dataset = dataset_of(tiny_dataset)
     list(dataset)
     for other in (pickle.loads(pickle.dumps(dataset)), copy.deepcopy(dataset)):
@@ -234,7 +237,7 @@ def test_a_copy_begins_with_the_same_iteration(tiny_dataset: Path) -> None:
 
 
 def test_packings_added_later_do_not_change_a_run(tiny_dataset: Path) -> None:
-    """A run keeps the number of packings it began with: here 1 of the 2 that there are."""
+    """A run keeps the number of packings with which it began: here 1 of 2."""
     dataset = dataset_of(tiny_dataset)
     state = dataset.state_dict()
     state["stream"]["packings"] = 1
@@ -259,7 +262,7 @@ dist.destroy_process_group()
 
 @pytest.mark.slow
 def test_ranks_come_from_torch_distributed(tiny_dataset: Path, tmp_path: Path) -> None:
-    """Two real ranks read what two streams read that are told their ranks."""
+    """Two real ranks read the same as two streams with given ranks."""
     processes = [
         subprocess.Popen([sys.executable, "-c", RANK, str(tiny_dataset), str(rank), str(tmp_path / "store")],
                          stdout=subprocess.PIPE, text=True)
@@ -272,7 +275,7 @@ def test_ranks_come_from_torch_distributed(tiny_dataset: Path, tmp_path: Path) -
 
 
 def test_given_ranks_come_together(tiny_dataset: Path) -> None:
-    """A rank without a world size is a slip, and given ones go to the stream."""
+    """A rank without a world size is an error. Given ones are passed to the stream."""
     with pytest.raises(ConfigError, match="rank is 1 and world_size is None; give both"):
         dataset_of(tiny_dataset, rank=1)
     shares = [list(dataset_of(tiny_dataset, rank=rank, world_size=2)) for rank in range(2)]
@@ -280,7 +283,7 @@ def test_given_ranks_come_together(tiny_dataset: Path) -> None:
 
 
 def test_a_loop_of_ones_own_needs_no_trainer() -> None:
-    """`streamfeat.torch` loads torch and the library; the trainer stays out."""
+    """`streamfeat.torch` imports torch and the library, but not the trainer."""
     code = "import sys, streamfeat.torch; print([name for name in sys.modules if name.partition('.')[0] == 'train'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""From event files to a dataset: what is stored equals a naive build, whatever the number of workers."""
+"""From event files to a dataset: the stored data equal those of a naive build, for any number of workers."""
 
 import hashlib
 import math
@@ -27,7 +27,7 @@ MEDIA_SETS = [{"movie": 40}, {"anime": 30, "manga": 20}, {"a": 5, "b": 50, "c": 
 
 @pytest.fixture
 def small_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several partitions from little data."""
+    """Makes several partitions of few data."""
     monkeypatch.setattr(plan, "PARTITION_ROWS", 100)
 
 
@@ -47,7 +47,7 @@ def stored_tokens(out: Path, split: str, packing: int) -> dict[str, np.ndarray]:
 def expected_tokens(
     manifest: Manifest, dataset: reference.Dataset, stream: list[reference.Token]
 ) -> dict[str, np.ndarray]:
-    """The arrays that a naive packing makes, padded to whole windows."""
+    """The arrays of a naive packing, padded to whole windows."""
     schema = manifest.data_schema
     num = -(-len(stream) // schema.window_len) * schema.window_len
     arrays = {f.name: np.full(num, f.pad, f.dtype) for f in schema.token_fields()}
@@ -119,7 +119,7 @@ def test_each_training_event_lies_in_a_packing_exactly_once(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("small_partitions")
 def test_histories_hold_every_event_oldest_first(tmp_path: Path) -> None:
-    """`histories.zarr` is the naive build's histories laid end to end."""
+    """`histories.zarr` equals the histories of the naive build, one after the other."""
     events = invent_events(seed=11, num_users=25, media={"x": 25, "y": 4}, rating_step=0.37)
     out = tmp_path / "out"
     manifest = build_shards([str(write_csv(tmp_path / "e.csv", events))], out)
@@ -137,7 +137,7 @@ def test_histories_hold_every_event_oldest_first(tmp_path: Path) -> None:
 
 
 def test_the_manifest_holds_the_loss_scales(tmp_path: Path) -> None:
-    """Entropy of training popularity and variance of training ratings, planned events left out of both."""
+    """Entropy of training popularity and variance of training ratings, both without planned events."""
     events = invent_events(seed=2, num_users=60, media={"anime": 20, "manga": 10})
     manifest = build_shards([str(write_csv(tmp_path / "e.csv", events))], tmp_path / "out", split="users:0.3")
     naive = reference.build(events, seed=SEED, num_partitions=1, share=0.3)
@@ -177,7 +177,7 @@ def test_the_same_bytes_come_from_one_two_and_three_workers(tmp_path: Path) -> N
 
 
 def test_a_rerun_is_up_to_date_and_another_configuration_is_refused(tmp_path: Path, tiny_events: list) -> None:
-    """The refusal names both values and the remedy, and leaves the dataset as it was."""
+    """The error names both values and the remedy, and the dataset does not change."""
     events, out = str(write_csv(tmp_path / "e.csv", tiny_events)), tmp_path / "out"
     first = build_shards([events], out, window_len=32)
     before = tree_digests(out)
@@ -188,7 +188,7 @@ def test_a_rerun_is_up_to_date_and_another_configuration_is_refused(tmp_path: Pa
 
 
 def test_more_packings_are_added_and_the_first_ones_stay(tmp_path: Path, tiny_events: list) -> None:
-    """A rerun with a larger number adds; with a smaller one it changes nothing."""
+    """A rerun with a larger number adds packings; with a smaller one it changes nothing."""
     events, out = str(write_csv(tmp_path / "e.csv", tiny_events)), tmp_path / "out"
     one = build_shards([events], out, window_len=32)
     before = tree_digests(out / "windows.zarr")
@@ -204,7 +204,7 @@ def test_more_packings_are_added_and_the_first_ones_stay(tmp_path: Path, tiny_ev
 
 
 def test_filters_drop_items_then_users_once(tmp_path: Path, tiny_events: list) -> None:
-    """Users are counted after rare items are gone; nothing is filtered again after that."""
+    """Users are counted after rare items are removed. Nothing is filtered again after that."""
     events, out = str(write_csv(tmp_path / "e.csv", tiny_events)), tmp_path / "out"
     manifest = build_shards([events], out, min_item_events=12, min_user_events=5)
     naive = reference.build(tiny_events, seed=SEED, num_partitions=1, share=0.01, min_item_events=12, min_user_events=5)
@@ -216,7 +216,7 @@ def test_filters_drop_items_then_users_once(tmp_path: Path, tiny_events: list) -
 
 
 def test_ids_of_any_kind_stay_exact_and_apart(tmp_path: Path) -> None:
-    """Leading zeros, decimals, numbers beyond 64 bits, unicode: each is its own user and item."""
+    """Leading zeros, decimals, numbers beyond 64 bits, unicode: each is a separate user and item."""
     ids = ["7", "007", "7.0", "-7", str(2**53 + 1), str(2**63 - 1), str(2**63), str(2**64 + 5), "é", "用户", "a b"]
     lines = ["user,item,timestamp", *(f"{u},{i},{1_400_000_000 + k}" for u in ids for k, i in enumerate(ids))]
     path = tmp_path / "e.csv"
@@ -265,7 +265,7 @@ def test_media_select_and_order_and_planned_events_can_be_left_out(tmp_path: Pat
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path, tiny_events: list) -> None:
-    """Not even --overwrite touches it."""
+    """Even with --overwrite."""
     events = str(write_csv(tmp_path / "e.csv", tiny_events))
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
@@ -275,7 +275,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path, tiny_events: li
 
 
 def test_odd_times_are_kept_and_counted(tmp_path: Path) -> None:
-    """Before 1990, or later than a day after the file was written."""
+    """Times before 1990, or more than a day after the file was written."""
     path = tmp_path / "e.csv"
     path.write_text("user,item,timestamp\nu,a,86400\nu,b,1400000000\nu,c,4000000000\nv,c,1400000000\n")
     manifest = build_shards([str(path)], tmp_path / "out")
@@ -288,7 +288,8 @@ def test_odd_times_are_kept_and_counted(tmp_path: Path) -> None:
 def test_no_shard_has_more_chunks_than_a_reader_takes(
     tmp_path: Path, tiny_dataset: Path, num_windows: dict[SplitLabel, int]
 ) -> None:
-    """However large `shard_windows`: it is the most of a shard. Chunks of validation are halved with training's."""
+    """For any `shard_windows`, which is only an upper limit. Chunks of validation are halved together with those of
+    training."""
     config = BuildConfig(window_len=32, chunk_windows=4, shard_windows=2**23)
     extents = {
         split: Extent(*(np.array([number]) for number in (1, 32 * num - 1, 32 * num)))
@@ -303,7 +304,7 @@ def test_no_shard_has_more_chunks_than_a_reader_takes(
 
 
 def test_the_largest_numbers_that_options_take_make_a_dataset(tmp_path: Path, tiny_events: list) -> None:
-    """It is the one without limits, cut into one shard."""
+    """It equals the dataset without limits, in one shard."""
     source = str(write_csv(tmp_path / "e.csv", tiny_events))
     largest = {"chunk_windows": 2**48, "shard_windows": 2**48, "max_document_len": 2**48, "seed": 2**63 - 1}
     build_shards([source], tmp_path / "large", window_len=32, **largest)
@@ -320,7 +321,7 @@ def test_the_largest_numbers_that_options_take_make_a_dataset(tmp_path: Path, ti
 def test_an_event_file_that_changes_while_it_is_read_makes_no_dataset(
     tmp_path: Path, tiny_events: list, change: str
 ) -> None:
-    """What was read of it before and after belongs to no version of the file."""
+    """The rows read before and after the change belong to no version of the file."""
     source = write_csv(tmp_path / "e.csv", tiny_events)
     steps = build_steps([str(source)], tmp_path / "out", BuildConfig(window_len=32))
     next(step for step in steps if isinstance(step, Progress) and step.done == step.total)

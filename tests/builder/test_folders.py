@@ -1,4 +1,5 @@
-"""Whose folder OUT is: nothing of others is touched, nothing damaged is believed, two builds never meet."""
+"""Ownership of OUT: folders of others are not changed, damaged files are not trusted, two builds never write at the
+same time."""
 
 import json
 import os
@@ -34,7 +35,7 @@ def leave_unfinished(events: list[str], out: Path, stage: str = "windows") -> No
 
 
 def test_overwrite_leaves_what_a_build_did_not_make(tmp_path: Path, events: str) -> None:
-    """Notes and runs that lie in the folder stay; a folder with a foreign dataset.json is refused whole."""
+    """Notes and runs in the folder stay. A folder with a foreign dataset.json is an error."""
     out = tmp_path / "out"
     build_shards([events], out)
     (out / "notes.txt").write_text("mine")
@@ -49,7 +50,7 @@ def test_overwrite_leaves_what_a_build_did_not_make(tmp_path: Path, events: str)
 
 
 def test_event_files_inside_the_folder_are_never_overwritten(tmp_path: Path, events: str) -> None:
-    """The input would be gone before it was read."""
+    """Otherwise the input would be deleted before it is read."""
     out = tmp_path / "out"
     build_shards([events], out)
     inside = out / "more.csv"
@@ -60,7 +61,7 @@ def test_event_files_inside_the_folder_are_never_overwritten(tmp_path: Path, eve
 
 
 def test_a_rerun_notices_a_lost_shard(tmp_path: Path, events: str) -> None:
-    """It is not up to date, and the message says how to mend it."""
+    """The dataset is not up to date, and the message says how to repair it."""
     out = tmp_path / "out"
     build_shards([events], out)
     (out / "windows.zarr/training/0/item/c/0/0").unlink()
@@ -69,7 +70,7 @@ def test_a_rerun_notices_a_lost_shard(tmp_path: Path, events: str) -> None:
 
 
 def test_a_second_build_into_one_folder_is_refused(tmp_path: Path, events: str) -> None:
-    """It names the first one; when that is gone, the folder is free."""
+    """The error names the first build. After that one has ended, the folder is free."""
     out = tmp_path / "out"
     first = build_steps([events], out, BuildConfig())
     next(step for step in first if type(step).__name__ == "Progress")
@@ -81,7 +82,7 @@ def test_a_second_build_into_one_folder_is_refused(tmp_path: Path, events: str) 
 
 @pytest.mark.parametrize("name", ["tmp", "receipts", "windows.zarr/training"])
 def test_no_build_writes_or_removes_through_a_link(tmp_path: Path, events: str, name: str) -> None:
-    """An unfinished and a finished one are refused; `--overwrite` removes the link itself."""
+    """With a link inside, an unfinished and a finished build are errors; `--overwrite` removes the link itself."""
     built = tmp_path / "built"
     leave_unfinished([events], built)
     for state in ("unfinished", "finished"):
@@ -105,7 +106,7 @@ def test_no_build_writes_or_removes_through_a_link(tmp_path: Path, events: str, 
 
 
 def test_a_link_to_an_empty_folder_makes_no_folder_of_ours(tmp_path: Path, events: str) -> None:
-    """Only where links may be: nothing is written through this one."""
+    """Only at places where links are allowed. No file is written through this one."""
     (tmp_path / "out").mkdir()
     (tmp_path / "outside").mkdir()
     (tmp_path / "out/tmp").symlink_to(tmp_path / "outside")
@@ -115,7 +116,7 @@ def test_a_link_to_an_empty_folder_makes_no_folder_of_ours(tmp_path: Path, event
 
 
 def test_the_marker_alone_makes_a_folder_ours(tmp_path: Path, events: str) -> None:
-    """It is written before anything else: what of a build somebody removed, the rest is still a build's."""
+    """It is written first, so even if other files of a build were removed, the rest belongs to the build."""
     out = tmp_path / "out"
     leave_unfinished([events], out)
     for name in ("tmp", "receipts"):
@@ -129,7 +130,7 @@ def test_the_marker_alone_makes_a_folder_ours(tmp_path: Path, events: str) -> No
 
 @pytest.mark.parametrize("kind", ["nothing", "another's", "link"])
 def test_only_our_own_marker_makes_a_folder_ours(tmp_path: Path, events: str, kind: str) -> None:
-    """Not a file of that name that says something else, nor a link to a marker elsewhere."""
+    """A file of this name with other content does not, nor a link to a marker in another folder."""
     build_shards([events], tmp_path / "data")
     out = tmp_path / "out"
     (out / "receipts").mkdir(parents=True)
@@ -145,7 +146,7 @@ def test_only_our_own_marker_makes_a_folder_ours(tmp_path: Path, events: str, ki
 
 
 def test_a_dataset_without_a_marker_is_ours_by_its_manifest(tmp_path: Path, events: str) -> None:
-    """Earlier versions wrote none; so does an unfinished build of theirs, known by its plan."""
+    """Earlier versions wrote no marker. An unfinished build of theirs is known by its plan."""
     out = tmp_path / "out"
     leave_unfinished([events], out)
     (out / ".streamfeat").unlink()
@@ -156,7 +157,7 @@ def test_a_dataset_without_a_marker_is_ours_by_its_manifest(tmp_path: Path, even
 
 
 def test_overwrite_removes_what_a_killed_repair_left(tmp_path: Path, events: str) -> None:
-    """A folder in `tmp/`, with a part of the windows in it."""
+    """A folder in `tmp/`, with some windows in it."""
     out = tmp_path / "out"
     build_shards([events], out)
     shutil.copytree(out / "windows.zarr", out / "tmp/repair/windows.zarr")
@@ -171,7 +172,7 @@ def test_overwrite_removes_what_a_killed_repair_left(tmp_path: Path, events: str
      '{"format_version": 1, "config": {}, "sources": [["e.csv", 1]]}', '{"a": ' + "9" * 5000 + "}"],
 )  # fmt: skip
 def test_a_damaged_plan_is_an_error_with_the_remedy(tmp_path: Path, events: str, text: str) -> None:
-    """Whatever stands in `tmp/plan.json`; the remedy works."""
+    """For any content of `tmp/plan.json`. The remedy works."""
     out = tmp_path / "out"
     (out / "tmp").mkdir(parents=True)
     (out / "tmp/plan.json").write_text(text, "latin-1")
@@ -183,7 +184,7 @@ def test_a_damaged_plan_is_an_error_with_the_remedy(tmp_path: Path, events: str,
 
 
 def test_an_unfinished_build_of_an_older_format_is_refused_with_the_remedy(tmp_path: Path, events: str) -> None:
-    """Its receipts say other things; nothing is changed until it is overwritten."""
+    """Its receipts have other fields. Nothing is changed without `--overwrite`."""
     out = tmp_path / "out"
     leave_unfinished([events], out, "reading")
     plan = out / "tmp/plan.json"
@@ -200,7 +201,7 @@ def test_an_unfinished_build_of_an_older_format_is_refused_with_the_remedy(tmp_p
 
 
 def test_what_differs_from_an_unfinished_build_is_named(tmp_path: Path, events: str) -> None:
-    """Options, and event files by name; of two that share a name just the one that changed."""
+    """Options, and event files by name. Of two files with one name, only the changed one."""
     (tmp_path / "b").mkdir()
     other = str(shutil.copy(events, tmp_path / "b/e.csv"))
     more = str(shutil.copy(events, tmp_path / "more.csv"))
@@ -227,7 +228,7 @@ def test_what_differs_from_an_unfinished_build_is_named(tmp_path: Path, events: 
 
 
 def test_event_files_in_another_order_are_refused(tmp_path: Path, events: str) -> None:
-    """Ties keep the order of the input, so it decides bytes."""
+    """Events with equal times keep the order of the input, so the order changes bytes."""
     (tmp_path / "b").mkdir()
     other = str(tmp_path / "b/e.csv")
     Path(other).write_text(Path(events).read_text() + "\n")

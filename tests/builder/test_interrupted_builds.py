@@ -36,7 +36,7 @@ OPTIONS = {"window_len": 16, "chunk_windows": 1, "shard_windows": 4, "packings":
 def test_a_killed_build_is_finished_by_the_next_run(
     tmp_path: Path, num_receipts: int, workers: int, split: str
 ) -> None:
-    """SIGKILL of the parent once so many receipts are there: no child lives on, no byte differs."""
+    """SIGKILL of the parent after a number of receipts: no child survives, and no byte differs."""
     events = write_csv(tmp_path / "e.csv", invent_events(seed=4, num_users=120, media={"a": 30}))
     options = {**OPTIONS, "split": split}
     build_shards([str(events)], tmp_path / "whole", **options)
@@ -62,7 +62,7 @@ Unfinished = tuple[str, dict[str, Any], dict[str, str], Path]
 
 @pytest.fixture(scope="module")
 def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Unfinished:
-    """Events, options, digests of the dataset that they give, and a build of it that lacks the last windows."""
+    """Events, options, digests of their dataset, and a build of it without the last windows."""
     folder = tmp_path_factory.mktemp("unfinished")
     events, options, whole = undisturbed(folder, min_item_events=2)
     out = folder / "out"
@@ -78,7 +78,7 @@ def committed(out: Path) -> dict[str, list[str]]:
 
 
 def test_what_is_committed_is_not_done_again(tmp_path: Path, unfinished: Unfinished) -> None:
-    """No file of a task is written twice: splits, partitions, histories and the windows that were there."""
+    """No file of a task is written twice: splits, partitions, histories and existing windows."""
     events, options, whole, source = unfinished
     out = shutil.copytree(source, tmp_path / "out")
     tasks = {
@@ -98,7 +98,7 @@ KINDS = ("split", "partition", "filtered", "history", "window")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bit_that_flips_while_a_build_rests_is_noticed(tmp_path: Path, unfinished: Unfinished, kind: str) -> None:
-    """In any file of a task, of unchanged size: the task is done again, to the same bytes."""
+    """In any file of a task, without a change of size: the task is done again, with the same bytes."""
     events, options, whole, source = unfinished
     out = shutil.copytree(source, tmp_path / "out")
     for file in next(files for task, files in sorted(committed(out).items()) if task.startswith(kind)):
@@ -169,7 +169,7 @@ EDITS: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
 def test_a_receipt_that_says_what_cannot_be_counts_for_nothing(
     tmp_path: Path, unfinished: Unfinished, name: str
 ) -> None:
-    """Whatever it says, and though every file of it is whole: the task is done again, to the same bytes."""
+    """Even if every file of it is right, the task is done again, with the same bytes."""
     events, options, whole, source = unfinished
     out = shutil.copytree(source, tmp_path / "out")
     task, edit = EDITS[name]
@@ -197,7 +197,7 @@ list(coordinator.build_steps([sys.argv[1]], sys.argv[2], BuildConfig(window_len=
 
 
 def kill_an_overwrite(folder: Path, moment: str) -> tuple[list[str], Path]:
-    """Another dataset that was to be replaced, by one with windows of 64 tokens; the events of both."""
+    """A dataset that is to be replaced by one with windows of 64 tokens; the events of both."""
     events = str(write_csv(folder / "e.csv", invent_events(seed=4, num_users=40, media={"a": 30})))
     build_shards([events], folder / "out", window_len=32, packings=2)
     (folder / "killed.py").write_text(KILLED)
@@ -211,7 +211,7 @@ def kill_an_overwrite(folder: Path, moment: str) -> tuple[list[str], Path]:
 def test_an_overwrite_that_was_killed_while_it_emptied_the_folder_empties_it_to_the_end(
     tmp_path: Path, overwrite: bool
 ) -> None:
-    """Nothing of what was there comes into the new dataset, with the same command and without `--overwrite`."""
+    """No old file stays in the new dataset, with the same command and without `--overwrite`."""
     events, out = kill_an_overwrite(tmp_path, "emptying")
     assert (out / "histories.zarr").exists()
     assert not (out / "dataset.json").exists()
@@ -221,7 +221,7 @@ def test_an_overwrite_that_was_killed_while_it_emptied_the_folder_empties_it_to_
 
 @pytest.mark.slow
 def test_an_overwrite_that_was_killed_while_it_built_goes_on(tmp_path: Path) -> None:
-    """The same command keeps what the killed one committed; a finished dataset it builds anew."""
+    """The same command keeps the tasks that the killed one committed. A finished dataset is built again."""
     events, out = kill_an_overwrite(tmp_path, "building")
     inodes = {path: path.stat().st_ino for path in (out / "histories.zarr").glob("*/c/0")}
     assert len(inodes) >= 5

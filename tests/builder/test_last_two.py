@@ -70,7 +70,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def stored(root: Path, split: str, packing: int, field: str) -> np.ndarray:
-    """(windows, window_len) as it lies on disk."""
+    """(windows, window_len) as stored on disk."""
     with ArrayReader(root, f"windows.zarr/{split}/{packing}/{field}") as reader:
         return reader.read_rows(0, reader.shape[0])
 
@@ -78,7 +78,7 @@ def stored(root: Path, split: str, packing: int, field: str) -> np.ndarray:
 def check_windows(
     root: Path, split: str, packing: int, dataset: reference.Dataset, windows: list[list[reference.Token]]
 ) -> None:
-    """Users, positions and events of every token, PAD behind the tokens of each window."""
+    """Checks user, position and event of every token, and PAD after the tokens of each window."""
     schema = load_manifest(root).data_schema
     found = {field.name: stored(root, split, packing, field.name) for field in schema.token_fields()}
     assert len(found["item"]) == len(windows)
@@ -103,7 +103,7 @@ def check_windows(
 
 
 def test_validation_windows_are_a_naive_first_fit_of_whole_segments(built: Path, naive: reference.Dataset) -> None:
-    """Up to and including the validation target, the most recent tokens, in packing order; some windows end in PAD."""
+    """The most recent tokens up to and including the validation target, in packing order; some windows end with PAD."""
     windows = reference.pack_last(naive, seed=SEED, window_len=16)
     check_windows(built, "validation", 0, naive, windows)
     assert len(windows) > 16, "several shards"
@@ -120,7 +120,7 @@ def test_validation_windows_are_a_naive_first_fit_of_whole_segments(built: Path,
 def test_training_windows_lay_out_what_comes_before_the_validation_target(
     built: Path, naive: reference.Dataset
 ) -> None:
-    """Every packing; users with too few targets are there whole."""
+    """In every packing. Users with too few targets are there with all events."""
     for packing in (0, 1):
         stream = reference.pack(naive, seed=SEED, split="training", packing=packing)
         check_windows(built, "training", packing, naive, [stream[i : i + 16] for i in range(0, len(stream), 16)])
@@ -129,7 +129,7 @@ def test_training_windows_lay_out_what_comes_before_the_validation_target(
 def test_crops_are_of_training_histories_alone(
     tmp_path: Path, csv: str, naive: reference.Dataset, small_partitions: None
 ) -> None:
-    """`max_document_len` cuts a training history anywhere, a validation segment never."""
+    """`max_document_len` may cut a training history anywhere, but never a validation segment."""
     build_shards([csv], tmp_path / "out", **OPTIONS, max_document_len=7)
     stream = reference.pack(naive, seed=SEED, split="training", packing=1, max_document_len=7)
     check_windows(tmp_path / "out", "training", 1, naive, [stream[i : i + 16] for i in range(0, len(stream), 16)])
@@ -153,7 +153,7 @@ def test_the_user_table_says_what_is_held_out_and_the_manifest_counts_it(built: 
 
 
 def test_no_window_holds_a_test_event_and_no_training_window_a_validation_target(built: Path) -> None:
-    """Seen from the stored windows alone: (user, time, item) of held-out events is in none, and is not planned."""
+    """In the stored windows: no window has the (user, time, item) of a held-out event that is not planned."""
     manifest, held_out = load_manifest(built), read_held_out(built)
     with HistoryReader(built, manifest) as reader:
         histories = reader.read(0, manifest.num_users)
@@ -170,7 +170,7 @@ def test_no_window_holds_a_test_event_and_no_training_window_a_validation_target
 
 
 def event_counts(root: Path, split: str) -> set[tuple[int, int]]:
-    """(user, place in the history) of every event in the split's windows, worked out from order and position."""
+    """(user, place in the history) of every event in the split's windows, computed from order and position."""
     user, position, item = (stored(root, split, 0, name) for name in ("user", "position", "item"))
     num_items = load_manifest(root).num_items
     events_of = read_held_out(root).events_of(split)  # type: ignore[arg-type]
@@ -187,7 +187,7 @@ def event_counts(root: Path, split: str) -> set[tuple[int, int]]:
 
 
 def test_statistics_count_training_events_only(built: Path, naive: reference.Dataset) -> None:
-    """Popularity, entropy, ratings and the range of times: nothing of a held-out event shows in them."""
+    """Popularity, entropy, ratings and the range of times do not depend on held-out events."""
     manifest = load_manifest(built)
     kept = [
         event for user, history in enumerate(naive.histories) for event in history[: naive.events_of(user, "training")]
@@ -214,7 +214,7 @@ def test_statistics_count_training_events_only(built: Path, naive: reference.Dat
 def test_validation_asks_each_held_out_user_for_its_validation_target_once(
     built: Path, naive: reference.Dataset, objective: str, policy: str
 ) -> None:
-    """And for nothing else; with weight 1; a rating is asked for where there is one."""
+    """And for no other event; with weight 1. If the event has a rating, that is a target, too."""
     ids = {key: number for number, key in enumerate(naive.items)}
     events = {user: naive.histories[user][place] for user, place in naive.held_out.items()}
     asked: dict[str, dict[int, int]] = {"weight_item": {}, "weight_rating": {}}
@@ -240,7 +240,7 @@ def test_validation_asks_each_held_out_user_for_its_validation_target_once(
 
 
 def test_a_window_can_be_looked_at(built: Path) -> None:
-    """One target a segment, beside the token that is asked."""
+    """Each segment has one target, shown at the token that predicts it."""
     rows = look_at_window(built, 0, StreamConfig(objective="causal", batch_windows=1, split="validation"))
     segments = {row["segment"] for row in rows} - {""}
     assert [row["segment"] for row in rows if row["target item"]] == sorted(segments)
@@ -250,7 +250,8 @@ def test_a_window_can_be_looked_at(built: Path) -> None:
 def test_the_same_bytes_come_from_any_number_of_workers_from_a_stopped_build_and_over_another(
     tmp_path: Path, csv: str, built: Path, small_partitions: None
 ) -> None:
-    """Two workers; a build stopped at its first shard of windows and taken up again; --overwrite; packings added."""
+    """Two workers; a build that was stopped at its first shard of windows and continued; --overwrite; added
+    packings."""
     build_shards([csv], tmp_path / "two", workers=2, **OPTIONS)
     steps = build_steps([csv], tmp_path / "stopped", BuildConfig(**OPTIONS))
     for step in steps:
@@ -270,7 +271,7 @@ def test_the_same_bytes_come_from_any_number_of_workers_from_a_stopped_build_and
 def test_live_packings_are_those_that_are_built_beforehand(
     tmp_path: Path, csv: str, built: Path, small_partitions: None
 ) -> None:
-    """Byte for byte: live training lays out the training events only."""
+    """Byte for byte: live training uses only training events."""
     root = tmp_path / "live"
     manifest = build_shards([csv], root, **{**OPTIONS, "packings": 0})
     stop = 2 * -(-manifest.splits["training"].windows // 4)
@@ -303,6 +304,6 @@ def test_where_no_user_has_three_targets_nothing_is_held_out(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("split", ["last:3", "last", "last:2.0", "users:0", "2"])
 def test_another_split_is_refused_with_the_two_that_there_are(split: str) -> None:
-    """No user is held out by a misread option."""
+    """A wrong option never holds out users."""
     with pytest.raises(ValueError, match="split must be last:2, or users:F"):
         BuildConfig(split=split)

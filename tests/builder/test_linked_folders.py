@@ -42,7 +42,7 @@ def build(events: str, out: Path, *, overwrite: bool = False, **options: int) ->
 
 
 def linked(out: Path, *names: str) -> Path:
-    """Make links of these names in `out` to folders of a disk of their own, moving what is there; returns the disk."""
+    """Makes links of these names in `out` to folders on another disk and moves the content there; returns the disk."""
     disk = out.parent / "disk"
     out.mkdir(exist_ok=True)
     for name in names:
@@ -56,7 +56,7 @@ def linked(out: Path, *names: str) -> Path:
 
 
 def all_digests(out: Path) -> dict[str, str]:
-    """`digests`, with what lies behind the links."""
+    """`digests`, including the files behind the links."""
     behind = {f"{name}/{file}": digest for name in STORES for file, digest in digests((out / name).resolve()).items()}
     return digests(out) | behind
 
@@ -66,14 +66,14 @@ def problems(out: Path) -> list[Problem]:
 
 
 def test_links_may_stand_where_the_layout_has_large_folders() -> None:
-    """The list names them once; their owners' constants are these names."""
+    """The list contains these names; they equal the constants of the modules that own the folders."""
     assert {CHECKPOINTS, HISTORIES, LIVE, WINDOWS} == MAY_BE_LINKS
 
 
 def test_a_dataset_behind_links_is_built_streamed_verified_extended_repaired_and_overwritten(
     tmp_path: Path, whole: tuple[str, Path, dict[str, str]]
 ) -> None:
-    """To the same bytes as without links; the links stay, and so do the folders that they lead to."""
+    """With the same bytes as without links. The links and the folders behind them stay."""
     events, plain, expected = whole
     out = tmp_path / "out"
     disk = linked(out, *STORES)
@@ -104,7 +104,7 @@ def test_a_dataset_behind_links_is_built_streamed_verified_extended_repaired_and
 
 
 def test_a_dataset_may_itself_be_a_link(tmp_path: Path, whole: tuple[str, Path, dict[str, str]]) -> None:
-    """A user's own word for a folder."""
+    """A path that the user gives may be a link."""
     events, _, expected = whole
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "disk")
@@ -134,7 +134,7 @@ list(build_steps([sys.argv[1]], sys.argv[2], BuildConfig(window_len=64), overwri
 def test_an_overwrite_that_was_killed_while_it_emptied_a_linked_folder_goes_on(
     tmp_path: Path, whole: tuple[str, Path, dict[str, str]], number: int
 ) -> None:
-    """SIGKILL after so many folders are removed: what is left is still known as ours."""
+    """SIGKILL after a number of removed folders: the rest is still known as a build's."""
     events, plain, _ = whole
     out = tmp_path / "out"
     shutil.copytree(plain, out)
@@ -154,7 +154,7 @@ def test_an_overwrite_that_was_killed_while_it_emptied_a_linked_folder_goes_on(
 def test_nothing_of_others_behind_a_link_is_touched(
     tmp_path: Path, whole: tuple[str, Path, dict[str, str]], name: str, what: str
 ) -> None:
-    """By a build, `--overwrite` or a repair: with the remedy, which works."""
+    """Not by a build, `--overwrite` or a repair. The error has a remedy that works."""
     events, plain, expected = whole
     out, disk = tmp_path / "out", tmp_path / "disk" / name
     if what == "new":  # no build has been here yet
@@ -192,7 +192,7 @@ def test_nothing_of_others_behind_a_link_is_touched(
 def test_a_link_that_leads_nowhere_is_an_error_with_the_remedy(
     tmp_path: Path, whole: tuple[str, Path, dict[str, str]], name: str
 ) -> None:
-    """Whatever is called: a disk that is not mounted is no damage, and nothing is made in its place."""
+    """For all calls: a disk that is not mounted is not damage, and no file is created in its place."""
     events, plain, expected = whole
     out = tmp_path / "out"
     shutil.copytree(plain, out)
@@ -215,7 +215,7 @@ def test_a_link_that_leads_nowhere_is_an_error_with_the_remedy(
 
 @pytest.mark.parametrize("name", ["windows.zarr/training", "windows.zarr/training/0/item/c", "histories.zarr/item"])
 def test_no_link_is_followed_behind_a_link(tmp_path: Path, whole: tuple[str, Path, dict[str, str]], name: str) -> None:
-    """A link that may be is no way to one that may not."""
+    """Behind an allowed link, other links are still not followed."""
     events, plain, expected = whole
     out = tmp_path / "out"
     shutil.copytree(plain, out)
@@ -233,7 +233,7 @@ def test_no_link_is_followed_behind_a_link(tmp_path: Path, whole: tuple[str, Pat
 
 
 def test_live_runs_may_lie_behind_a_link(tmp_path: Path, tiny_dataset: Path) -> None:
-    """Their windows come and go: a fast disk is the place for them. What else lies there stays."""
+    """Live windows are short-lived, so a fast disk is the right place. Other files there stay."""
     data, disk = tmp_path / "data", tmp_path / "disk"
     shutil.copytree(tiny_dataset, data)
     disk.mkdir()

@@ -1,4 +1,4 @@
-"""A dataset for live training: all but the training packings; and what a build may do where a run lives."""
+"""A dataset for live training: all but the training packings; and what a build may do while a run is alive."""
 
 import hashlib
 from pathlib import Path
@@ -32,7 +32,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_a_dataset_without_packings_is_sound_and_a_later_build_adds_them(tmp_path: Path, events: str) -> None:
-    """Validation is there; the bytes are in the end those of a build that made the packings at once."""
+    """It has validation windows. In the end the bytes equal those of a build that made the packings at once."""
     out = tmp_path / "out"
     manifest = build_shards([events], out, window_len=32, packings=0, split="users:0.2")
     assert manifest.splits["training"].packings == 0
@@ -59,7 +59,8 @@ def test_reading_packings_that_were_not_built_is_refused_with_both_remedies(tmp_
 
 
 def test_a_build_leaves_live_runs_alone_and_overwrites_none(tmp_path: Path, events: str) -> None:
-    """`verify` finds nothing foreign, temporary files of producers stay, --overwrite waits until the run is over."""
+    """`verify` finds no foreign files, temporary files of producers stay, and --overwrite is an error until the run
+    has ended."""
     out = tmp_path / "out"
     manifest = build_shards([events], out, window_len=32, packings=0)
 

@@ -1,7 +1,5 @@
-"""A disk that is full or read-only, and a temporary folder that somebody removes: a clear error, and a rerun ends well.
-
-On real, small file systems where this process may mount them.
-"""
+"""Full or read-only disks, and a temporary folder that another program removes: a clear error, and a rerun finishes.
+The tests use real, small file systems if this process may mount them."""
 
 import contextlib
 import resource
@@ -35,7 +33,7 @@ def mounted(folder: Path, *words: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("split", ["users:0.01", pytest.param("last:2", marks=pytest.mark.slow)])
 def test_a_full_disk_is_an_error_with_the_remedy_and_a_rerun_with_space_finishes(tmp_path: Path, split: str) -> None:
-    """A file system of so many KiB, full at another file each time; made larger, the same bytes come out."""
+    """File systems of some KiB, each full at another file. After they are made larger, the same bytes are built."""
     events, options, whole = undisturbed(tmp_path, split=split)
     refused = []
     for kib in (4, 12, 40, 100, 160, 230, 300, 420, 600, 780):
@@ -68,7 +66,7 @@ def test_a_size_limit_of_files_is_an_error_with_the_remedy(tmp_path: Path) -> No
 
 
 def test_a_read_only_folder_is_an_error_with_the_remedy(tmp_path: Path) -> None:
-    """New, half built or finished; even root may not write there."""
+    """New, half built or finished; even root cannot write there."""
     events, options, whole = undisturbed(tmp_path)
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -105,7 +103,7 @@ def test_a_folder_that_becomes_unwritable_is_an_error_and_nothing_committed_is_l
 
 
 def build_without(events: str, out: Path, options: dict, workers: int, removed: str, when: int) -> int:
-    """A build of which `removed` is removed at its step number `when`; returns the number of its steps."""
+    """A build during which `removed` is removed at step number `when`; returns the number of its steps."""
     number = 0
     for step in build_steps([events], out, BuildConfig(**options), workers=workers):
         if type(step).__name__ == "Progress":
@@ -127,7 +125,7 @@ def build_without(events: str, out: Path, options: dict, workers: int, removed: 
 def test_a_removed_temporary_folder_is_an_error_and_a_rerun_finishes(
     tmp_path: Path, split: str, removed: str, workers: int, steps: Iterable[int]
 ) -> None:
-    """At any stage that still needs it; the error names the file. The whole folder too."""
+    """At any stage that still needs it; the error names the file. Also if the whole folder is removed."""
     events, options, whole = undisturbed(tmp_path, split=split)
     for when in steps:
         out = tmp_path / f"out{when}"
@@ -138,7 +136,7 @@ def test_a_removed_temporary_folder_is_an_error_and_a_rerun_finishes(
 
 
 def test_a_temporary_folder_that_is_needed_no_more_may_go(tmp_path: Path) -> None:
-    """Windows come from histories alone."""
+    """Windows are made only from histories."""
     events, options, whole = undisturbed(tmp_path)
     num_steps = build_without(events, tmp_path / "out", options, 1, "tmp", 8)
     assert num_steps > 8

@@ -1,4 +1,5 @@
-"""`verify --repair`: damaged and lost windows come back byte for byte from the histories; all else is named."""
+"""`verify --repair`: damaged and missing windows are written again byte for byte from the histories; other damage is
+listed."""
 
 import json
 import os
@@ -87,7 +88,7 @@ def link(file: Path) -> None:
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_just_the_damaged_files_come_back_byte_for_byte(built: Path, dataset: Path, name: str) -> None:
-    """Nothing else is written: no other file's inode changes, no temporary folder stays."""
+    """No other file is written (its inode stays), and no temporary folder stays."""
     damage, files = DAMAGES[name]
     damage(dataset)
     inodes = {path: path.stat().st_ino for path in dataset.rglob("*") if path.is_file()}
@@ -101,7 +102,7 @@ def test_just_the_damaged_files_come_back_byte_for_byte(built: Path, dataset: Pa
 
 @pytest.mark.slow
 def test_all_windows_come_back(built: Path, dataset: Path) -> None:
-    """The whole store is lost, its metadata too."""
+    """The whole store is missing, its metadata too."""
     shutil.rmtree(dataset / "windows.zarr")
     repaired_files(dataset)
     assert digests(dataset) == digests(built)
@@ -110,7 +111,7 @@ def test_all_windows_come_back(built: Path, dataset: Path) -> None:
 
 
 def test_a_dataset_without_checksums_of_shards_is_repaired_too(dataset: Path) -> None:
-    """Records did not always hold a `crc32c`."""
+    """Records of earlier versions had no `crc32c`."""
     set_shard_checksums(dataset, None)
     whole = digests(dataset)
     flip(dataset / SHARD)
@@ -122,7 +123,7 @@ def test_a_dataset_without_checksums_of_shards_is_repaired_too(dataset: Path) ->
     "file", ["histories.zarr/time/c/0", "users.parquet", "items.parquet", "histories.zarr/zarr.json"]
 )
 def test_damage_that_no_repair_can_mend_is_named_with_the_remedy(built: Path, dataset: Path, file: str) -> None:
-    """Windows that need what is damaged are left as they are, others are repaired; nothing is made worse."""
+    """Windows that depend on other damaged files stay as they are, others are repaired. No file gets worse."""
     flip(dataset / file)
     (dataset / SHARD).unlink()
     with pytest.raises(DamagedError, match="restore these files, or build again with --overwrite") as caught:
@@ -137,7 +138,7 @@ def test_damage_that_no_repair_can_mend_is_named_with_the_remedy(built: Path, da
 
 
 def test_other_bytes_than_were_committed_are_never_put_in_place(dataset: Path) -> None:
-    """Where the manifest wants what the histories do not give, the file stays as it is."""
+    """If the histories do not give the bytes of the manifest, the file stays as it is."""
 
     def forge(values: dict) -> None:
         for receipt in values["receipts"]:
@@ -153,7 +154,7 @@ def test_other_bytes_than_were_committed_are_never_put_in_place(dataset: Path) -
 
 
 def test_a_link_on_the_way_is_left_to_the_user(dataset: Path, tmp_path: Path) -> None:
-    """Nothing is written through it; once it is gone, the repair goes on."""
+    """Nothing is written through it. After the user removes it, the repair succeeds."""
     array = dataset / "windows.zarr/training/0/user"
     array.rename(tmp_path / "elsewhere")
     outside = digests(tmp_path / "elsewhere")
@@ -169,7 +170,7 @@ def test_a_link_on_the_way_is_left_to_the_user(dataset: Path, tmp_path: Path) ->
 def test_a_temporary_folder_that_is_none_of_ours_is_refused_before_anything_is_touched(
     dataset: Path, tmp_path: Path, what: str
 ) -> None:
-    """What lies beyond a link belongs to others, even under the names of our own temporary files."""
+    """Files behind a link belong to others, even if they have the names of our temporary files."""
     outside = tmp_path / "outside"
     (outside / "repair").mkdir(parents=True)
     (outside / "repair/precious").write_text("mine")
@@ -188,7 +189,7 @@ def test_a_temporary_folder_that_is_none_of_ours_is_refused_before_anything_is_t
 
 
 def test_a_link_among_the_temporary_files_is_removed_itself(built: Path, dataset: Path, tmp_path: Path) -> None:
-    """What it leads to stays: a repair that was killed leaves folders of these names, and the next one removes them."""
+    """The files behind it stay. A killed repair leaves folders of these names, which the next one removes."""
     outside = tmp_path / "outside"
     (outside / "windows.zarr").mkdir(parents=True)
     (outside / "windows.zarr/precious").write_text("mine")
@@ -204,7 +205,7 @@ def test_a_link_among_the_temporary_files_is_removed_itself(built: Path, dataset
 
 @pytest.mark.parametrize("number", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 2))])
 def test_a_killed_repair_is_finished_by_the_next(built: Path, dataset: Path, tmp_path: Path, number: int) -> None:
-    """SIGKILL once so many of three files are written: none is ever worse than before."""
+    """SIGKILL after a number of three files is written: no file is ever worse than before."""
     lost = sorted(path for path in (dataset / "windows.zarr/training/0").glob("*/c/1/0"))[:3]
     script = tmp_path / "killed.py"
     script.write_text(
@@ -232,13 +233,14 @@ def test_a_killed_repair_is_finished_by_the_next(built: Path, dataset: Path, tmp
 
 
 def test_a_repair_waits_for_nobody(dataset: Path) -> None:
-    """Where a build holds the folder, it is refused at once."""
+    """While a build holds the folder, a repair ends at once with an error."""
     with locked(dataset, "builds"), pytest.raises(LockedError, match=r"process \d+ on .*wait for it or stop it"):
         repaired_files(dataset)
 
 
 def test_the_command_repairs_says_what_it_did_and_exits_0_or_4(dataset: Path) -> None:
-    """`verify` finds, `verify --repair` mends, `verify` is content; histories are named and end it."""
+    """`verify` finds damage, `verify --repair` repairs it, `verify` then finds nothing. Damaged histories are listed
+    and give exit code 4."""
     (dataset / SHARD).unlink()
 
     def run(*words: str) -> tuple[int, str, str]:

@@ -1,4 +1,5 @@
-"""Builds of real processes whose workers are killed or that get Ctrl-C: named, no orphan, the same bytes."""
+"""Builds in real processes whose workers are killed or that get Ctrl-C: they name the worker, leave no process, and
+give the same bytes."""
 
 import contextlib
 import os
@@ -30,7 +31,7 @@ def start(events: str, out: Path, options: dict[str, Any]) -> subprocess.Popen[s
 
 
 def workers_of(build: subprocess.Popen[str], num: int) -> list[int]:
-    """The process ids of its workers, once there are so many (or it has ended)."""
+    """The ids of its worker processes, when there are so many (or it has ended)."""
     while build.poll() is None:
         found = [pid for pid in children_of(build.pid) if b"spawn_main" in command_line(pid)]
         if len(found) >= num:
@@ -44,7 +45,7 @@ def workers_of(build: subprocess.Popen[str], num: int) -> list[int]:
     "num_receipts", [0, pytest.param(4, marks=pytest.mark.slow), pytest.param(9, marks=pytest.mark.slow)]
 )
 def test_a_build_outlives_its_killed_worker(tmp_path: Path, num_receipts: int) -> None:
-    """`kill -9` while it starts or later: the build says which one, goes on and gives the same bytes; exit code 0."""
+    """`kill -9` while it starts or later: the build names it, continues and gives the same bytes; exit code 0."""
     events, options, whole = undisturbed(tmp_path)
     out = tmp_path / "out"
     build = start(events, out, options)
@@ -70,7 +71,7 @@ def test_a_build_outlives_its_killed_worker(tmp_path: Path, num_receipts: int) -
 def test_ctrl_c_is_one_line_and_leaves_a_resumable_state(
     tmp_path: Path, num_workers: int, num_receipts: int, delay: float
 ) -> None:
-    """To the whole process group, as a terminal sends it: exit code 130, no traceback of anybody, no orphan."""
+    """To the whole process group, as from a terminal: exit code 130, no traceback of any process, no process left."""
     events, options, whole = undisturbed(tmp_path)
     out = tmp_path / "out"
     build = start(events, out, options)
@@ -95,7 +96,7 @@ def test_ctrl_c_is_one_line_and_leaves_a_resumable_state(
 
 
 def test_what_a_worker_was_writing_when_it_was_killed_is_gone_before_the_stage_ends(tmp_path: Path) -> None:
-    """The build outlives it, so no later start sweeps the folder; half a file would stay in the dataset for ever."""
+    """The build continues, so no later start removes the partial file; it would stay in the dataset."""
     config = BuildConfig()
     plan = Plan(tmp_path, config, (), (), plan_facts(config, ()), "")
     tasks = [FaultyTask(number=n, fault="killed in a write" if n == 1 else "", times=1) for n in range(3)]

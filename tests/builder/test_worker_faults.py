@@ -1,4 +1,5 @@
-"""Workers that really die, stop or hang: noticed within seconds and named; their task is done again, at most twice."""
+"""Workers that really die, stop or hang are noticed within seconds and named; their task is done again, at
+most twice."""
 
 import os
 import re
@@ -30,7 +31,7 @@ def tasks(fault: Fault, times: int = 1000, num: int = 5) -> list[FaultyTask]:
 
 
 def drain(root: Path, faulty: list[FaultyTask], run_len: int = 2) -> tuple[list[TablesReceipt], list[str]]:
-    """The receipts and notes of a pool of two workers; none of them is left at the end."""
+    """The receipts and notes of a pool of two workers. No worker is left at the end."""
     receipts: list[TablesReceipt] = []
     notes: list[str] = []
     with WorkerPool(execute, 2) as pool:
@@ -58,7 +59,7 @@ def assert_no_worker_left(root: Path) -> None:
     ],
 )
 def test_a_worker_that_dies_is_named_and_its_task_done_again(tmp_path: Path, fault: Fault, said: str) -> None:
-    """Worker, process, how it ended, its peak memory and its task; every task is committed, once."""
+    """The note has the worker, process, how it ended, its peak memory and its task. Every task is committed once."""
     started = time.monotonic()
     receipts, notes = drain(tmp_path, tasks(fault, times=1))
     assert sorted(receipt.task for receipt in receipts) == [f"task-{n}" for n in range(5)]
@@ -71,7 +72,8 @@ def test_a_worker_that_dies_is_named_and_its_task_done_again(tmp_path: Path, fau
 
 @pytest.mark.parametrize("fault", ["killed", pytest.param("memory", marks=pytest.mark.slow)])
 def test_a_task_that_ends_its_worker_three_times_stops_the_build(tmp_path: Path, fault: Fault) -> None:
-    """With the task, all three ends and the remedy, exit code 6; what others had committed was told before."""
+    """The error has the task, all three ends and the remedy; exit code 6. Results of other tasks were yielded
+    before."""
     with pytest.raises(StorageError, match=r"task task-2 was given up after 3 tries:(\n  worker .*){3}") as caught:
         drain(tmp_path, tasks(fault))
     assert "fewer --workers or more memory" in str(caught.value)
@@ -87,7 +89,7 @@ def test_a_task_that_ends_its_worker_three_times_stops_the_build(tmp_path: Path,
 def test_a_worker_that_hangs_is_noticed_killed_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, limit: str, said: str
 ) -> None:
-    """A stopped process says nothing; one that waits for ever does, and uses no CPU."""
+    """A stopped process sends nothing. One that waits without end sends beats but uses no CPU."""
     monkeypatch.setattr(pool_module, limit, LIMIT_S)
     receipts, notes = drain(tmp_path, tasks(fault, times=1))
     assert len(receipts) == 5
@@ -101,7 +103,7 @@ def test_a_worker_that_hangs_is_noticed_killed_and_named(
 def test_a_worker_that_works_is_never_taken_for_a_hung_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
-    """Longer than the limit with use of the CPU in one task; or in several tasks, none of which uses it."""
+    """One task that uses the CPU for longer than the limit; or several tasks that use no CPU."""
     monkeypatch.setattr(pool_module, "STALLED_S", LIMIT_S)
     faulty = [FaultyTask(number=n, fault=fault) for n in range(2 if fault == "computes" else 4)]
     receipts, notes = drain(tmp_path, faulty)
@@ -111,7 +113,7 @@ def test_a_worker_that_works_is_never_taken_for_a_hung_one(
 
 @pytest.mark.slow
 def test_time_in_which_nobody_asks_is_not_held_against_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller may pause, and so may the whole process group (Ctrl-Z), for longer than any limit."""
+    """The caller, or the whole process group (Ctrl-Z), may pause for longer than any limit."""
     for limit in ("SILENT_S", "STALLED_S"):
         monkeypatch.setattr(pool_module, limit, LIMIT_S)
     with WorkerPool(execute, 2) as pool:
@@ -123,7 +125,7 @@ def test_time_in_which_nobody_asks_is_not_held_against_workers(tmp_path: Path, m
 
 
 def test_what_a_task_raises_is_raised_as_it_is(tmp_path: Path) -> None:
-    """An error that the user can fix keeps class and text; a bug also shows where it was in the worker."""
+    """An error that the user can fix keeps its class and text. A bug also shows its place in the worker."""
     with pytest.raises(DataError, match=r"^a bad row; mend it$"):
         drain(tmp_path, tasks("data"))
     with pytest.raises(ZeroDivisionError, match="of the task") as caught:
@@ -133,7 +135,7 @@ def test_what_a_task_raises_is_raised_as_it_is(tmp_path: Path) -> None:
 
 
 def test_one_worker_and_one_task_need_no_process(tmp_path: Path) -> None:
-    """Nothing is started; lack of memory is then an error with its remedy too."""
+    """No process is started. Lack of memory is an error with a remedy, too."""
     with WorkerPool(execute, 1) as alone, WorkerPool(execute, 2) as pool:
         assert [step.rows for step in alone.run(tmp_path, tasks(""))] == [os.getpid()] * 5
         assert [step.rows for step in pool.run(tmp_path, tasks("", num=1))] == [os.getpid()]
@@ -142,7 +144,7 @@ def test_one_worker_and_one_task_need_no_process(tmp_path: Path) -> None:
 
 
 def test_workers_of_one_pool_serve_all_its_runs(tmp_path: Path) -> None:
-    """Processes are started once: a stage of a build does not pay for them again."""
+    """Processes are started only once, so later stages of a build do not wait for them again."""
     with WorkerPool(execute, 2) as pool:
         pids = [{step.rows for step in pool.run(tmp_path, tasks("", num=8), 1)} for _ in range(2)]
         assert pool.peak_memory > 10**7
@@ -151,7 +153,7 @@ def test_workers_of_one_pool_serve_all_its_runs(tmp_path: Path) -> None:
 
 
 def test_a_process_has_not_the_peak_memory_of_the_one_that_started_it() -> None:
-    """A notebook that holds much would otherwise be counted again in every worker of its build."""
+    """Otherwise the memory of a large notebook would be counted in every worker of its build."""
     script = "from streamfeat.workers.process import peak_memory; print(peak_memory())"
     held = np.ones(1 << 29, dtype=np.uint8)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -160,7 +162,7 @@ def test_a_process_has_not_the_peak_memory_of_the_one_that_started_it() -> None:
 
 @pytest.mark.slow
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
-    """Workers import the script that calls; without the guard they would build themselves."""
+    """Workers import the calling script; without the guard they would start the build again."""
     lines = "user,item,timestamp\n" + "".join(f"u{n % 9},i{n},{1_400_000_000 + n}\n" for n in range(300))
     (tmp_path / "e.csv").write_text(lines)
     script = tmp_path / "script.py"
@@ -178,7 +180,7 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [12, 16, 24])
 def test_too_few_file_handles_for_workers_is_an_error_with_the_remedy(tmp_path: Path, limit: int) -> None:
-    """Whatever lacks the handle first."""
+    """For any operation that first lacks the handle."""
     lines = "user,item,timestamp\n" + "".join(f"u{n % 9},i{n},{1_400_000_000 + n}\n" for n in range(300))
     (tmp_path / "e.csv").write_text(lines)
     words = [str(tmp_path / "e.csv"), str(tmp_path / "out"), "--workers", "2", "--window-len", "16",

@@ -1,4 +1,4 @@
-"""What a build of a few users writes when nothing disturbs it, to compare with; and commands as users type them."""
+"""The files of an undisturbed build of a few users, to compare with; and commands as users type them."""
 
 import hashlib
 import sys

@@ -30,7 +30,7 @@ def command(name: str, *arguments: str | Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """One thread: the bits of a sum hang on how many take part."""
+    """One thread, because the bits of a sum depend on the number of threads."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -67,7 +67,7 @@ def learned(run: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_same(run: Path, other: Path) -> None:
-    """To the bit."""
+    """Equal to the bit."""
     assert numbers(run) == numbers(other)
     mine, theirs = learned(run), learned(other)
     assert mine.keys() == theirs.keys()
@@ -97,7 +97,7 @@ def dataset(tmp_path: Path, tiny_dataset: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _leaves_no_process() -> Iterator[None]:
-    """Whatever is killed takes its producers along."""
+    """A killed process's producers end with it."""
     yield
     while _started:
         assert_session_ends(_started.pop())
@@ -105,7 +105,7 @@ def _leaves_no_process() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_a_live_run_learns_to_the_bit_what_one_on_stored_packings_does(dataset: Path, stored_run: Path) -> None:
-    """Epoch e reads packing e either way; nothing of the run is left in OUT/live."""
+    """Epoch e reads packing e in both cases. No file of the run is left in OUT/live."""
     run = dataset.parent / "run"
     done = call("train", dataset, run, "--live", "--live-workers", "1", *SHORT, "--json")
     assert done.returncode == 0, done.stderr
@@ -116,7 +116,7 @@ def test_a_live_run_learns_to_the_bit_what_one_on_stored_packings_does(dataset: 
 
 @pytest.mark.slow
 def test_a_live_run_killed_inside_an_epoch_goes_on_at_the_same_batch(dataset: Path, stored_run: Path) -> None:
-    """Twice; the resumed one needs no --live, and removes what the dead one left."""
+    """Twice. The resumed run needs no --live, and removes the folder of the dead one."""
     run = dataset.parent / "run"
     for step in (3, 8):  # of 18
         extra = ["--live", "--live-workers", "1", *SHORT] if step == 3 else []
@@ -153,7 +153,7 @@ def test_producers_in_another_terminal_build_wait_write_and_stop(tiny_dataset: P
 
 @pytest.mark.slow
 def test_a_run_without_producers_says_what_it_waits_for_and_gives_up_in_time(dataset: Path) -> None:
-    """Exit 6, with the shard and the remedy; a run that made no step is not in the way of the next."""
+    """Exit code 6, with the shard and the remedy. A run without a step does not block the next one."""
     run = dataset.parent / "run"
     done = call("train", dataset, run, "--live", "--live-workers", "0", "--live-timeout", "6", *SHORT)
     assert done.returncode == 6
@@ -166,7 +166,7 @@ def test_a_run_without_producers_says_what_it_waits_for_and_gives_up_in_time(dat
 
 @pytest.mark.slow
 def test_live_options_without_live_are_refused(dataset: Path) -> None:
-    """A forgotten --live would train on stored packings."""
+    """Otherwise, with a forgotten --live, the run would train on stored packings."""
     done = call("train", dataset, dataset.parent / "run", "--live-workers", "2", *SHORT)
     assert done.returncode == 2
     assert "--live-workers: belongs to live training" in done.stderr
@@ -174,7 +174,7 @@ def test_live_options_without_live_are_refused(dataset: Path) -> None:
 
 @pytest.mark.slow
 def test_a_signal_stops_a_run_that_waits_for_a_shard(dataset: Path) -> None:
-    """Ctrl-C is not lost while nothing comes."""
+    """Ctrl-C also works while no shard comes."""
     run = dataset.parent / "run"
     process = start("train", dataset, run, "--live", "--live-workers", "0", *SHORT)
     deadline = time.monotonic() + 180
@@ -191,7 +191,7 @@ def test_a_signal_stops_a_run_that_waits_for_a_shard(dataset: Path) -> None:
 
 @pytest.mark.slow
 def test_a_disk_cap_that_cannot_do_is_refused_with_one_that_can(dataset: Path) -> None:
-    """Exit 2 with the number of bytes, and no run left behind."""
+    """Exit code 2 with the needed number of bytes; no run is left."""
     run = dataset.parent / "run"
     done = call("train", dataset, run, "--live", "--live-disk", "10KB", *SHORT)
     assert done.returncode == 2
@@ -218,7 +218,7 @@ def test_live_and_packings_exclude_each_other(tmp_path: Path, tiny_dataset: Path
 
 @pytest.mark.slow
 def test_two_ranks_train_live_and_a_killed_one_is_made_up_for(dataset: Path, tiny_dataset: Path) -> None:
-    """torchrun, live: a rank is killed inside an epoch, the restart ends with the stored run's losses."""
+    """With torchrun, a rank is killed inside an epoch; the restart ends with the losses of the stored run."""
     run = dataset.parent / "run"
     batch = ["--batch-tokens", "128"]  # four windows: two lanes or more for each rank
     stored = dataset.parent / "stored"

@@ -1,4 +1,5 @@
-"""How a command ends: where its output cannot be written, and where a signal comes while or after it writes that."""
+"""The end of a command: when its output cannot be written, and when a signal comes while or after it writes its
+output."""
 
 import contextlib
 import fcntl
@@ -25,7 +26,7 @@ HOUSE = Path(__file__).parents[2]
 
 
 def run(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, since the interpreter's last flush is part of it."""
+    """Runs a command in its own process, because the interpreter's last flush is part of the test."""
     command = [sys.executable, HOUSE / "cli.py", *words]
     return subprocess.run(command, text=True, check=False, timeout=120, **options)
 
@@ -39,7 +40,7 @@ def asked(words: list[str], dataset: Path) -> list[str | Path]:
 
 @pytest.mark.parametrize("words", ASKED)
 def test_a_full_disk_under_the_results_is_one_line_and_exit_code_6(tiny_dataset: Path, words: list[str]) -> None:
-    """Whether a table, JSON or help was to be written; a result that nobody has is no success."""
+    """For a table, JSON and help. A command whose result was not written has failed."""
     with Path("/dev/full").open("w") as full:
         done = run(*asked(words, tiny_dataset), stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 6
@@ -67,7 +68,7 @@ def full_disk() -> Iterator[int]:
 
 @pytest.mark.parametrize("words", ASKED)
 def test_a_reader_that_is_gone_ends_a_command_quietly(tiny_dataset: Path, words: list[str]) -> None:
-    """With the code of a process that SIGPIPE ends, as `| head` expects."""
+    """With the exit code of a process that SIGPIPE ends, as `| head` expects."""
     with closed_pipe() as gone:
         done = run(*asked(words, tiny_dataset), stdout=gone, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (141, "")
@@ -77,7 +78,7 @@ def test_a_reader_that_is_gone_ends_a_command_quietly(tiny_dataset: Path, words:
 def test_standard_error_that_cannot_be_written_ends_no_work(
     tiny_dataset: Path, refusing: Callable[[], AbstractContextManager[int]], tmp_path: Path
 ) -> None:
-    """Progress and notes are lost, the result and the exit code are not."""
+    """Progress and notes are lost, but not the result and the exit code."""
     events, out = tiny_dataset.parent / "events.csv", tmp_path / "data"
     calls: list[tuple[int, list[str | Path]]] = [
         (0, ["verify", tiny_dataset]),
@@ -92,7 +93,7 @@ def test_standard_error_that_cannot_be_written_ends_no_work(
 
 
 def test_progress_that_a_terminal_no_longer_takes_ends_no_work() -> None:
-    """There a thread of its own draws the bars, over and over."""
+    """In a terminal a separate thread draws the bars repeatedly."""
     with full_disk() as full, os.fdopen(os.dup(full), "w", 1) as stderr:
         console = PlainConsole(file=stderr, stderr=True, force_terminal=True)
         with Progress(console=console, refresh_per_second=100) as bars:
@@ -117,7 +118,7 @@ def test_an_error_of_ours_is_not_taken_for_one_of_the_output(tmp_path: Path) -> 
 
 
 def test_closed_handles_are_no_files_of_ours(tmp_path: Path) -> None:
-    """What libraries say on standard error must not land in a file that got its number."""
+    """Messages of libraries on standard error must not go into a file that got its number."""
     code = (
         "import os, sys; os.close(0); os.close(1); os.close(2); sys.stdin = sys.stdout = sys.stderr = None\n"
         f"sys.path.insert(0, {str(HOUSE)!r})\n"
@@ -132,7 +133,7 @@ def test_closed_handles_are_no_files_of_ours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_any_command_in_one_line(number: int, code: int) -> None:
-    """Here while it waits for a reader that takes nothing more, such as a pager."""
+    """Here while it waits for a reader that reads no more, such as a pager."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     command = [sys.executable, HOUSE / "cli.py", "train", "--help"]
@@ -148,7 +149,7 @@ def test_a_signal_ends_any_command_in_one_line(number: int, code: int) -> None:
 
 
 def test_a_signal_after_a_command_is_done_is_no_failure(tiny_dataset: Path) -> None:
-    """When Python ends it takes its handlers down: a late Ctrl-C would kill a process whose work is whole."""
+    """At its end Python removes its signal handlers: a late Ctrl-C would kill a process that has done its work."""
     code = (
         "import builtins, os, runpy, sys, time\n"
         "class Last:\n"
@@ -171,7 +172,7 @@ def test_a_signal_after_a_command_is_done_is_no_failure(tiny_dataset: Path) -> N
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_an_output_that_lacks_a_character_loses_no_result(tmp_path: Path, encoding: str) -> None:
-    """Texts show its escape; JSON stays the same JSON."""
+    """Texts show an escape; JSON stays equivalent."""
     lines = [f"ü{n % 3},日{n % 5},{1_300_000_000 + n}" for n in range(30)]
     (tmp_path / "e.csv").write_text("user,item,timestamp\n" + "\n".join(lines), "utf-8")
     build_shards([str(tmp_path / "e.csv")], tmp_path / "d\u65e5", window_len=16)

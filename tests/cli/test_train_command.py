@@ -29,7 +29,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """One thread: the bits of a sum hang on how many take part."""
+    """One thread, because the bits of a sum depend on the number of threads."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -44,7 +44,7 @@ def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
-    """Until the run has logged `step` training steps."""
+    """Waits until the run has logged `step` training steps."""
     metrics, deadline = run / "metrics.jsonl", time.monotonic() + 120
     while not metrics.exists() or metrics.read_text().count('"train"') < step:
         assert process.poll() is None, process.communicate()
@@ -78,7 +78,7 @@ def assert_same(run: Path, other: Path) -> None:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
-    """A run of `SHORT` that nothing interrupted, and what it printed."""
+    """A run of `SHORT` without interruptions, and its output."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     finished = call(tiny_dataset, run, *SHORT, "--json")
     assert finished.returncode == 0, finished.stderr
@@ -88,7 +88,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) ->
 
 
 def test_json_is_one_object_on_stdout(undisturbed: Path) -> None:
-    """All else is on stderr: the size of a batch, validations, the bar."""
+    """Everything else is on stderr: the size of a batch, validations, the bar."""
     summary = json.loads((undisturbed.parent / "stdout").read_text())
     assert (summary["result"], summary["step"], summary["steps"]) == ("finished", 60, 60)
     assert summary["checkpoint"] == str(undisturbed / "checkpoints/step-00000060")
@@ -108,7 +108,7 @@ def test_json_is_one_object_on_stdout(undisturbed: Path) -> None:
 def test_a_signal_saves_and_the_printed_command_goes_on(
     tmp_path: Path, tiny_dataset: Path, number: signal.Signals, code: int
 ) -> None:
-    """The step under way is finished and saved; what is printed is the command that resumes, word for word."""
+    """The current step is finished and saved. The printed command resumes the run, exactly as printed."""
     run = tmp_path / "a run"
     process = start(tiny_dataset, run, *LONG, "--force")
     wait_for_step(run, 10, process)
@@ -121,7 +121,7 @@ def test_a_signal_saves_and_the_printed_command_goes_on(
 
 
 def test_a_run_that_python_m_started_goes_on_by_python_m(tmp_path: Path, tiny_dataset: Path) -> None:
-    """As a script, `streamfeat/__main__.py` would find `streamfeat/torch.py` where it looks for torch."""
+    """If `streamfeat/__main__.py` were run as a script, Python would import `streamfeat/torch.py` as torch."""
     words = [sys.executable, "-m", "streamfeat", "train", str(tiny_dataset), "run", *LONG]
     process = subprocess.Popen(
         words, cwd=tmp_path, env={**environment(), "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
@@ -140,7 +140,7 @@ def test_a_run_that_python_m_started_goes_on_by_python_m(tmp_path: Path, tiny_da
 def test_a_run_killed_at_any_moment_and_resumed_is_the_run_that_was_not(
     tmp_path: Path, tiny_dataset: Path, undisturbed: Path, seed: int, num_kills: int
 ) -> None:
-    """SIGKILL inside an epoch, at moments that the seed draws: the same losses, the same weights."""
+    """SIGKILL inside an epoch, at random moments from a seed: the same losses, the same weights."""
     rng, run = random.Random(seed), tmp_path / "run"
     for step in sorted(rng.sample(range(3, 50), num_kills)):
         metrics = run / "metrics.jsonl"
@@ -159,7 +159,7 @@ def test_a_run_killed_at_any_moment_and_resumed_is_the_run_that_was_not(
 def test_another_option_on_resume_exits_2_with_both_values(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_dataset: Path, undisturbed: Path
 ) -> None:
-    """Only what was typed counts: defaults that differ from the saved run are none of its business."""
+    """Only typed options count. Defaults that differ from the saved run are not an error."""
     assert exit_code(monkeypatch, tiny_dataset, undisturbed, "--resume", "--width", "32", "--seed", "0") == 2
     shown = capsys.readouterr().err
     assert "--width: saved 16, given 32" in shown
@@ -171,7 +171,7 @@ def test_another_option_on_resume_exits_2_with_both_values(
 def test_a_run_is_not_trained_over(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_dataset: Path, undisturbed: Path
 ) -> None:
-    """Exit 2, and both remedies are named."""
+    """Exit code 2, with both remedies."""
     before = (undisturbed / "metrics.jsonl").read_bytes()
     assert exit_code(monkeypatch, tiny_dataset, undisturbed) == 2
     shown = capsys.readouterr().err
@@ -215,13 +215,13 @@ def test_options_that_cannot_be_exit_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_dataset: Path,
     options: list[str], message: str,
 ) -> None:  # fmt: skip
-    """Usage errors are ours or typer's; either way the code and a message."""
+    """Usage errors come from us or from typer; both give the exit code and a message."""
     assert exit_code(monkeypatch, tiny_dataset, tmp_path / "run", *options) == 2
     assert message in capsys.readouterr().err
 
 
 def test_the_command_line_loads_torch_only_to_train() -> None:
-    """Two seconds that --help and every other command would pay; `import train` alone is light, too."""
+    """Loading torch takes two seconds, also for --help and other commands; `import train` does not load it."""
     code = "import sys, streamfeat_cli, train; train.TrainConfig; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
@@ -237,7 +237,7 @@ def test_a_folder_without_a_dataset_exits_2(
 def test_a_file_sets_options_and_typed_ones_win(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_dataset: Path
 ) -> None:
-    """What was in force is in config.json; an unknown key exits 2 with the closest name."""
+    """config.json holds the used values. An unknown key gives exit code 2 with the closest name."""
     file, run = tmp_path / "run.toml", tmp_path / "run"
     file.write_text("batch_tokens = 96\nepochs = 9\n[model]\nlayers = 1\nwidth = 16\n")
     assert exit_code(monkeypatch, tiny_dataset, run, "--config", file, "--steps", "2", "--width", "24") == 0
@@ -252,7 +252,7 @@ def test_a_file_sets_options_and_typed_ones_win(
 def test_a_dry_run_prints_what_a_run_would_take(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_dataset: Path
 ) -> None:
-    """Parameters, memory, steps, tokens, expected time; as JSON with --json; no run folder is asked for."""
+    """Parameters, memory, steps, tokens, expected time; as JSON with --json. It needs no run folder."""
     assert exit_code(monkeypatch, tiny_dataset, "--dry-run", *SMALL) == 0
     shown = capsys.readouterr().out
     for name in ("parameters", "memory of a rank", "steps", "tokens", "expected time"):
@@ -264,6 +264,6 @@ def test_a_dry_run_prints_what_a_run_would_take(
 def test_a_run_without_a_folder_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_dataset: Path
 ) -> None:
-    """Only a dry run keeps nothing."""
+    """Only a dry run needs no folder."""
     assert exit_code(monkeypatch, tiny_dataset, *SMALL) == 2
     assert "train DATA RUN" in capsys.readouterr().err

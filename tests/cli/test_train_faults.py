@@ -1,7 +1,5 @@
-"""`train`, really killed at the worst moments: what goes on afterwards is the run that nothing happened to.
-
-A child process runs the command with one function of ours wrapped, so that it kills itself just there.
-"""
+"""`train`, really killed at the worst moments: the resumed run equals an undisturbed one. A child process runs the
+command with one of our functions wrapped, so that it kills itself exactly there."""
 
 import json
 import os
@@ -56,7 +54,8 @@ streamfeat_cli.main()
 
 
 def killed(dataset: Path, run: Path, where: str, number: int, when: str) -> subprocess.CompletedProcess[str]:
-    """`train --resume`, whose `number`-th call of the function at `where` is the moment; `when`: before-SIGKILL, …"""
+    """Runs `train --resume` and kills it at the `number`-th call of the function at `where`; `when`:
+    before-SIGKILL, …"""
     words = ["train", str(dataset), str(run), *OPTIONS, "--resume"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", KILLER, where, str(number), when, *words]
@@ -65,7 +64,7 @@ def killed(dataset: Path, run: Path, where: str, number: int, when: str) -> subp
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Sums of floats hang on the number of threads."""
+    """One thread, because sums of floats depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -74,7 +73,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
-    """The same run, in a process that nothing happened to."""
+    """The same run without faults."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     done = killed(tiny_dataset, run, "train.training.loop:never", 1, "before-SIGKILL")  # which the command never calls
     assert done.returncode == 0, done.stderr
@@ -139,7 +138,7 @@ def hurt_and_resumed(dataset: Path, run: Path, moment: tuple[str, int, str, int]
 def test_a_run_killed_while_it_saves_goes_on_to_the_bit(
     tmp_path: Path, tiny_dataset: Path, undisturbed: Path, moment: tuple[str, int, str, int]
 ) -> None:
-    """At each stage of a checkpoint's way to disk: the one before it or itself is whole, nothing temporary stays."""
+    """At each stage of saving: this checkpoint or the one before is complete, and no temporary file stays."""
     run = tmp_path / "run"
     where, number, when, _ = moment
     done = killed(tiny_dataset, run, where, number, when)
@@ -153,7 +152,7 @@ def test_a_run_killed_while_it_saves_goes_on_to_the_bit(
 def test_a_run_killed_exactly_at_the_end_of_an_epoch_goes_on_to_the_bit(
     tmp_path: Path, tiny_dataset: Path, undisturbed: Path, moment: tuple[str, int, str, int]
 ) -> None:
-    """No epoch is skipped or repeated, whichever of step, log, validation and checkpoint was the last."""
+    """No epoch is skipped or repeated, whether step, log, validation or checkpoint was the last action."""
     hurt_and_resumed(tiny_dataset, tmp_path / "run", moment)
     list(train_steps(tiny_dataset, tmp_path / "run", resume=True))
     assert_same(tmp_path / "run", undisturbed)
@@ -164,7 +163,7 @@ def test_a_run_killed_exactly_at_the_end_of_an_epoch_goes_on_to_the_bit(
 def test_a_run_killed_while_it_validates_goes_on_to_the_bit(
     tmp_path: Path, tiny_dataset: Path, undisturbed: Path, moment: tuple[str, int, str, int]
 ) -> None:
-    """The validation is made again."""
+    """The validation is done again."""
     hurt_and_resumed(tiny_dataset, tmp_path / "run", moment)
     list(train_steps(tiny_dataset, tmp_path / "run", resume=True))
     assert_same(tmp_path / "run", undisturbed)
@@ -175,7 +174,7 @@ def test_a_run_killed_while_it_validates_goes_on_to_the_bit(
 def test_a_signal_inside_a_step_saves_that_step_and_the_run_goes_on_to_the_bit(
     tmp_path: Path, tiny_dataset: Path, undisturbed: Path, number: str, code: int
 ) -> None:
-    """In the middle of the fifth step's forward pass: it is finished, saved, and no other begun."""
+    """During the fifth step's forward pass: the step is finished and saved, and no other begins."""
     run = tmp_path / "run"
     calls = 1 + 5  # the first measures the memory of a pass
     done = killed(tiny_dataset, run, "train.model.transformer:EventTransformer.loss_sums", calls, f"after-{number}")
@@ -190,7 +189,7 @@ def test_a_signal_inside_a_step_saves_that_step_and_the_run_goes_on_to_the_bit(
 def test_a_run_that_cannot_fit_exits_2_with_the_numbers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_dataset: Path
 ) -> None:
-    """Before a model of two terabytes is made, and as quickly with --dry-run."""
+    """Before a model of two terabytes is created, and as fast with --dry-run."""
     huge = ["--width", "65536", "--layers", "8", "--heads", "2"]
     for place in ([str(tmp_path / "run")], ["--dry-run"]):
         monkeypatch.setattr(sys, "argv", ["cli.py", "train", str(tiny_dataset), *place, *huge])
@@ -212,7 +211,7 @@ def two_ranks(*words: str | Path) -> subprocess.CompletedProcess[Any]:
 
 @pytest.mark.slow
 def test_the_bad_steps_of_two_ranks_name_the_windows_of_both(tmp_path: Path, tiny_dataset: Path) -> None:
-    """Together they are the global batch that the noted state gives; one file, written by rank 0."""
+    """Together they are the global batch of the recorded state. There is one file, written by rank 0."""
     run = tmp_path / "run"
     shape = ["--layers", "1", "--width", "16", "--batch-tokens", "128", "--steps", "40"]
     done = two_ranks(tiny_dataset, run, *shape, "--learning-rate", "1e30")

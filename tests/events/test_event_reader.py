@@ -1,4 +1,4 @@
-"""Every physical row is read exactly once: as an event with its ids untouched, or rejected with place and reason."""
+"""Every physical row is read exactly once: as an event with unchanged ids, or rejected with its place and reason."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ IDS = [
 
 
 def in_folder(data: bytes, name: str, **options: object) -> Read:
-    """`read_all` for examples of Hypothesis, which share no tmp_path."""
+    """`read_all` for examples of Hypothesis, which cannot use tmp_path."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / name).write_bytes(data)
         return read_all(Path(folder) / name, **options)
@@ -48,7 +48,7 @@ def parquet_bytes(**columns: object) -> bytes:
 
 
 def test_ids_of_any_kind_keep_every_byte():
-    """Leading zeros, floats as text, 64-bit extremes and beyond, unicode as it is: CSV and Parquet alike."""
+    """Leading zeros, floats as text, 64-bit extremes and beyond, unicode: the same for CSV and Parquet."""
     rows = [[value, value, "5", ""] for value in IDS]
     for read in (
         in_folder(csv_bytes(rows), "a.csv"),
@@ -62,13 +62,13 @@ def test_ids_of_any_kind_keep_every_byte():
 @settings(max_examples=30)
 @given(st.lists(st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), min_size=1), min_size=1))
 def test_any_text_is_an_id(values):
-    """A round trip through the file is exact for whatever a line can hold."""
+    """Every text that fits in a line is read back exactly."""
     read = in_folder(csv_bytes([[value, "i", "5", ""] for value in values]), "a.csv")
     assert [row.user for row in read.rows] == values
 
 
 def test_a_number_comes_as_number_only_where_that_is_exact(tmp_path):
-    """`number` is valid where the id is the canonical decimal of an int64; where all are, there is no text."""
+    """`number` is valid if the id is the canonical decimal of an int64. If all are, there is no text."""
     path = tmp_path / "a.csv"
     path.write_bytes(csv_bytes([["7", "7", "5", ""], ["07", "-7", "5", ""], [str(2**63), "0", "5", ""]]))
     (batch,) = read_batches(plan_splits([recognise(str(path), BuildConfig())])[0], tmp_path, "item")
@@ -81,7 +81,7 @@ def test_a_number_comes_as_number_only_where_that_is_exact(tmp_path):
 
 
 def test_parquet_numbers_outside_int64_are_text():
-    """uint64 beyond 2^63 - 1 keeps its digits; floats are text, since digits may be gone already."""
+    """uint64 beyond 2^63 - 1 keeps its digits. Floats are text, because they may have lost digits before."""
     big = pa.array([2**64 - 1, 2**63, 2**63 - 1, 5, None], pa.uint64())
     read = in_folder(
         parquet_bytes(user=big, item=pa.array([1.0, 0.1, 2.0, math.nan, 1.0]), timestamp=[1] * 5), "a.parquet"
@@ -111,7 +111,7 @@ FULL_HEADER = "user,item,medium,timestamp,rating,status,completion"
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_each_bad_row_is_rejected_with_row_reason_and_value(suffix):
-    """Never silently: the rows around stay, the bad one is named; lines are counted from the header's."""
+    """The rows around stay, and the bad one is listed; lines are counted from the header."""
     rows = [GOOD_ROW]
     for bad, _ in BAD.values():
         rows += [bad, GOOD_ROW]
@@ -129,18 +129,18 @@ def test_each_bad_row_is_rejected_with_row_reason_and_value(suffix):
 
 @pytest.mark.parametrize("rating", ["nan", "inf", "-inf", "1e400", "3.5e38", "infinity"])
 def test_ratings_that_are_not_finite_in_float32_are_rejected(rating):
-    """Not a number never enters a feature."""
+    """NaN never becomes an input of a model."""
     assert in_folder(csv_bytes([["u", "i", "5", rating]]), "a.csv").reasons == [(2, "non_finite_rating")]
 
 
 @pytest.mark.parametrize("rating", ["1_0", "0x10", "7,5", "7 stars", "--1", "NA"])
 def test_ratings_that_are_no_plain_number_are_rejected(rating):
-    """What DuckDB would read loosely is refused."""
+    """Also those that DuckDB would accept."""
     assert in_folder(csv_bytes([["u", "i", "5", rating]]), "a.csv").reasons == [(2, "unparsable_rating")]
 
 
 def test_typed_parquet_columns_are_judged_as_text_is():
-    """NaN and infinity, integers and decimals as ratings; statuses as numbers; nulls are missing."""
+    """NaN and infinity, integers and decimals as ratings; statuses as numbers; nulls are missing values."""
     rating = pa.array([math.nan, math.inf, None, 1e300, 2.5])
     status = pa.array([0, 4, None, 5, 2], pa.int8())
     data = parquet_bytes(user=[1] * 5, item=[1] * 5, timestamp=[5] * 5, rating=rating, status=status)
@@ -166,7 +166,7 @@ def test_labels_of_parquet_are_the_same_as_dictionary_and_as_text(kind):
 
 
 def test_invalid_utf8_in_parquet_is_rejected_row_by_row():
-    """Parquet declares text, nothing ensures it."""
+    """Parquet declares text as UTF-8, but writers may not obey."""
     raw = pa.array([b"ok", b"\xff\xfe", b"also"], pa.binary())
     text = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2])
     read = in_folder(parquet_bytes(user=text, item=["1", "2", ""], timestamp=[5] * 3), "a.parquet")
@@ -177,7 +177,7 @@ def test_invalid_utf8_in_parquet_is_rejected_row_by_row():
 @pytest.mark.parametrize("role", ["timestamp", "medium", "status", "title"])
 @pytest.mark.parametrize("kind", ["string", "large_string", "string_view"])
 def test_invalid_utf8_is_a_bad_row_in_every_role(role, kind):
-    """Also where the text is looked at first, or comes as a dictionary."""
+    """Also in columns that are looked up first, or are dictionaries."""
     good = {"timestamp": b"1300000000", "medium": b"anime", "status": b"dropped", "title": b"ok"}[role]
     binary = {"string": pa.binary(), "large_string": pa.large_binary(), "string_view": pa.binary_view()}[kind]
     text = pa.array([good, good, good, b"\xff"], binary).view(getattr(pa, kind)())
@@ -192,7 +192,7 @@ def test_invalid_utf8_is_a_bad_row_in_every_role(role, kind):
 @pytest.mark.parametrize("column", range(4))
 @pytest.mark.parametrize("name", ["a.csv", "ratings.dat"])
 def test_a_stray_quote_costs_its_own_line_at_most(name, column):
-    """An unclosed quote never swallows the rows after it; where quotes are no syntax, it is a character."""
+    """An unclosed quote does not change the following rows. In formats without quotes it is a character."""
     delimiter = "," if name == "a.csv" else "::"
     lines = [["1", "2", "3", "1365029107"] for _ in range(9)]
     lines[4][column] = '"' + lines[4][column]
@@ -213,7 +213,8 @@ def test_a_stray_quote_costs_its_own_line_at_most(name, column):
     ],
 )  # fmt: skip
 def test_a_line_that_is_no_row_is_rejected_alone(line, reason):
-    """Ragged, unclosed, broken UTF-8, far too long: the lines around it stay, and what was found is shown."""
+    """Wrong number of fields, unclosed quote, broken UTF-8, far too long: the lines around it stay, and the value is
+    shown."""
     data = b"user,item,rating,timestamp\n1,2,3,1365029107\n" + line + b"\n2,2,3,1365029108\n"
     read = in_folder(data, "a.csv")
     assert read.reasons == [(3, reason)]
@@ -242,7 +243,7 @@ PIECES = [
 @settings(max_examples=20)
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map(b"".join), st.integers(1, 9), st.integers(1, 9))
 def test_kept_and_rejected_are_the_physical_lines_for_any_bytes(body, rows_per_split, batch_rows):
-    """No line is lost, doubled or misnumbered, however the file is cut into splits and batches."""
+    """No line is lost, doubled or has a wrong number, for any cut into splits and batches."""
     data = b"user,item,timestamp\n7,8,9\n" + body
     read = in_folder(data, "a.csv", rows_per_split=rows_per_split, batch_rows=batch_rows)
     lines = lines_of(data)
@@ -294,7 +295,7 @@ def test_splits_hold_about_the_rows_asked_for(tmp_path):
 
 
 def test_a_file_that_changed_since_it_was_planned_is_an_error(tmp_path):
-    """Shorter, or with other lines: never read as if nothing had happened."""
+    """A file that is shorter or has other lines is always noticed."""
     path = tmp_path / "a.csv"
     path.write_text("user,item,timestamp\n" + "1,2,3\n" * 25)
     (split,) = plan_splits([recognise(str(path), BuildConfig())])
@@ -305,7 +306,7 @@ def test_a_file_that_changed_since_it_was_planned_is_an_error(tmp_path):
 
 
 def test_the_temporary_file_is_gone_whatever_happens(tmp_path):
-    """At the end and when reading is given up; a folder of any name serves."""
+    """At the end, and when reading is stopped early; the folder may have any name."""
     scratch = tmp_path / "it's a [folder] *"
     scratch.mkdir()
     path = tmp_path / "a.csv"
@@ -320,7 +321,7 @@ def test_the_temporary_file_is_gone_whatever_happens(tmp_path):
 
 
 def test_the_default_medium_is_the_callers(tmp_path):
-    """A source without a medium column has the one that the build names."""
+    """Events of a source without a medium column get the medium that the build gives."""
     path = tmp_path / "a.csv"
     path.write_text("user,item,timestamp\n1,2,3\n")
     (split,) = plan_splits([recognise(str(path), BuildConfig())])

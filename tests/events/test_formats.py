@@ -1,4 +1,4 @@
-"""Event files are recognised by what they hold, and what is wrong with one is said with its remedy."""
+"""Event files are recognised by their content, and errors come with a remedy."""
 
 import gzip
 import io
@@ -64,7 +64,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_same_events_come_out_of_every_text_format(tmp_path, name):
-    """Layout, delimiter, byte order mark, line ends and gzip are recognised from the content alone."""
+    """Format, delimiter, byte order mark, line ends and gzip are recognised from the content only."""
     form, data = FILES[name]
     path = tmp_path / name
     path.write_bytes(data)
@@ -99,7 +99,7 @@ UUIDS = [uuid.UUID(int=0x61626364_6566_6768_696A_6B6C6D6E6F70), uuid.UUID(int=2*
 
 
 def test_uuids_are_read_as_their_usual_text(tmp_path):
-    """Lower-case digits in five groups, whatever their bytes are: those of the first are UTF-8 too."""
+    """Lower-case digits in five groups, for any bytes: those of the first one are also valid UTF-8."""
     path = tmp_path / "events.parquet"
     values = ", ".join(f"('{value}'::uuid)" for value in UUIDS)
     duckdb.sql(f"COPY (SELECT u AS user, u AS item, 1300000000 AS timestamp FROM (VALUES {values}) t(u)) TO '{path}'")
@@ -112,7 +112,7 @@ def test_uuids_are_read_as_their_usual_text(tmp_path):
 
 
 def test_another_extension_type_is_read_as_what_it_stores(tmp_path):
-    """JSON is its text, a number is a number, a time is a time."""
+    """JSON becomes text, a number stays a number, a time a time."""
     json = pa.ExtensionArray.from_storage(pa.json_(), pa.array(['"a"', "{}"]))
     number = pa.ExtensionArray.from_storage(pa.opaque(pa.int64(), "number", "us"), pa.array([7, 8]))
     times = pa.array([1_300_000_000_000, 1_300_000_001_000], pa.timestamp("ms"))
@@ -144,7 +144,7 @@ UNFIT = {
 @pytest.mark.parametrize("role", ["user", "timestamp", "medium", "rating"])
 @pytest.mark.parametrize("name", UNFIT)
 def test_a_parquet_column_that_holds_no_text_number_or_time_is_refused(tmp_path, name, role):
-    """Never bytes as ids, never a number without its unit."""
+    """Bytes are never used as ids, numbers of unknown units never as times."""
     columns = {"user": ["a", "b"], "item": [1, 2], "timestamp": [1_300_000_000] * 2, role: UNFIT[name]()}
     write(tmp_path / "a.parquet", **columns)
     with pytest.raises(ConfigError, match=rf"'{role}' is of type .* cannot be read as {role}; .*--columns {role}=NAME"):
@@ -161,7 +161,7 @@ FIT = {
 
 @pytest.mark.parametrize("name", FIT)
 def test_ids_of_rare_parquet_types_are_their_text(tmp_path, name):
-    """As a time, what tells no day is refused."""
+    """As a time, a type without a day is an error."""
     make, wanted = FIT[name]
     path = tmp_path / "a.parquet"
     write(path, user=make(), item=[1, 2], timestamp=[1_300_000_000] * 2)
@@ -173,7 +173,7 @@ def test_ids_of_rare_parquet_types_are_their_text(tmp_path, name):
 
 
 def test_imdb_ids_tell_movietweetings_from_movielens(tmp_path):
-    """Both separate with '::'; IMDb ids have seven digits, leading zeros kept."""
+    """Both have the separator '::'. IMDb ids have seven digits, with leading zeros."""
     path = tmp_path / "ratings.dat"
     path.write_text("1::0104257::8::1364690142\n2::1853728::9::1364690143\n")
     read = read_all(path)
@@ -196,7 +196,7 @@ def test_movietweetings_is_read_whole_with_its_titles(tmp_path):
 
 
 def test_columns_are_taken_as_named_before_synonyms(tmp_path):
-    """`--columns role=column`; an empty column leaves its role out."""
+    """`--columns role=column`; an empty column means that the role has none."""
     path = tmp_path / "a.csv"
     path.write_text("user,who,what,rating,when,status\nx,1,7,3,881250949,shipped\n")
     columns = {"user": "who", "item": "what", "timestamp": "when", "status": ""}
@@ -262,7 +262,7 @@ def test_an_unusable_file_is_refused_with_the_remedy(tmp_path, name):
 
 
 def test_a_file_named_parquet_that_is_none_is_refused(tmp_path):
-    """Never read as text by accident."""
+    """It is not read as text by accident."""
     path = tmp_path / "events.parquet"
     path.write_text("user,item,timestamp\n1,2,3\n")
     with pytest.raises(DataError, match="has the name of a Parquet file"):
@@ -270,7 +270,7 @@ def test_a_file_named_parquet_that_is_none_is_refused(tmp_path):
 
 
 def test_a_folder_and_an_absent_file_are_refused(tmp_path):
-    """The remedy names a glob."""
+    """The remedy is a glob."""
     with pytest.raises(ConfigError, match=r"\*\.csv"):
         recognise(str(tmp_path), BuildConfig())
     with pytest.raises(ConfigError, match="no such file"):
@@ -278,7 +278,7 @@ def test_a_folder_and_an_absent_file_are_refused(tmp_path):
 
 
 def test_a_parquet_column_of_a_type_that_cannot_serve_is_refused(tmp_path):
-    """Lists are no ids."""
+    """Lists cannot be ids."""
     table = pa.table({"user": [[1]], "item": [1], "timestamp": [1]})
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match=r"'user' is of type list.*--columns user=NAME"):
@@ -286,7 +286,7 @@ def test_a_parquet_column_of_a_type_that_cannot_serve_is_refused(tmp_path):
 
 
 def test_a_parquet_file_that_changes_after_it_was_planned_is_an_error(tmp_path):
-    """Another column, one of them twice: whoever reads it says so."""
+    """Another column, or one of them twice: the reader notices it."""
     path = tmp_path / "a.parquet"
     sound = {"user": ["a"], "item": [1], "timestamp": [1_300_000_000]}
     write(path, **sound)
@@ -299,7 +299,7 @@ def test_a_parquet_file_that_changes_after_it_was_planned_is_an_error(tmp_path):
 
 
 def test_a_name_that_the_system_does_not_take_is_an_error_of_that_file(tmp_path):
-    """Too long, or a link to itself, or empty: with a star in it, it matches nothing."""
+    """Too long, or a link to itself, or empty. With a star in it, the name matches no file."""
     (tmp_path / "loop").symlink_to("loop")
     for name, word in (("n" * 300, "File name too long"), ("loop", "Too many levels")):
         (file,) = expand([str(tmp_path / name)])
@@ -312,7 +312,7 @@ def test_a_name_that_the_system_does_not_take_is_an_error_of_that_file(tmp_path)
 
 
 def test_a_damaged_parquet_file_is_an_error_that_names_it(tmp_path):
-    """Bits altered in a page (found where the writer left page checksums) and in the footer."""
+    """Altered bits in a page (found if the file has page checksums) and in the footer."""
     path = tmp_path / "a.parquet"
     table = pa.table({"user": range(5000), "item": range(5000), "timestamp": range(5000)})
     pq.write_table(table, path, write_page_checksum=True)
@@ -324,7 +324,7 @@ def test_a_damaged_parquet_file_is_an_error_that_names_it(tmp_path):
 
 
 def test_a_file_with_a_header_only_has_no_split(tmp_path):
-    """Nothing to read is no error of this file; the build says that no user is left."""
+    """Such a file is not an error by itself; the build reports that no user is left."""
     path = tmp_path / "a.csv"
     for text in ("user,item,timestamp\n", "user,item,timestamp", "user,item,timestamp\n\n\n"):
         path.write_text(text)
@@ -332,7 +332,7 @@ def test_a_file_with_a_header_only_has_no_split(tmp_path):
 
 
 def test_events_are_expanded_in_order_with_sorted_globs(tmp_path):
-    """Files in the order given, the matches of a glob sorted, names with brackets taken as they are."""
+    """Files in the given order, the matches of a glob sorted, names with brackets used literally."""
     for name in ("b.csv", "a.csv", "z.dat", "x[1].csv"):
         (tmp_path / name).write_text("")
     (tmp_path / "folder.csv").mkdir()
@@ -354,7 +354,7 @@ TITLES = {
 
 
 def test_titles_are_read_from_ordinary_files_alone(tmp_path):
-    """A named pipe would be waited for."""
+    """Reading a named pipe would wait without end."""
     (tmp_path / "ratings.csv").write_bytes(FILES["ratings.csv"][1])
     os.mkfifo(tmp_path / "movies.csv")
     with pytest.raises(DataError, match=r"movies\.csv: the titles are not an ordinary file; move it away"):
@@ -363,7 +363,7 @@ def test_titles_are_read_from_ordinary_files_alone(tmp_path):
 
 @pytest.mark.parametrize("name", TITLES)
 def test_titles_come_from_the_file_beside(tmp_path, name):
-    """Each known data set ships its titles in a file of its own; a generic source has none."""
+    """Each known data set has its titles in a separate file; a generic source has none."""
     other, data = TITLES[name]
     (tmp_path / name).write_bytes(FILES[name][1])
     source = recognise(str(tmp_path / name), BuildConfig())

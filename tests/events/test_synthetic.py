@@ -1,4 +1,4 @@
-"""Invented histories: as many as asked for, always the same, and with the structure that they promise."""
+"""Invented histories: the requested number, always the same, and with the promised structure."""
 
 from collections import Counter
 
@@ -34,7 +34,7 @@ def test_counts_are_exact_and_every_row_is_an_event(tmp_path):
 
 @pytest.mark.parametrize(("num_users", "num_events"), [(1, 1), (1, 500), (7, 7), (3, 4)])
 def test_any_number_of_users_and_events_will_do(tmp_path, num_users, num_events):
-    """One-event users and users with more events than items included."""
+    """Including users with one event and users with more events than there are items."""
     write_synthetic(tmp_path / "a.csv", num_users=num_users, num_events=num_events, seed=1, items_per_medium=20)
     rows = read_all(tmp_path / "a.csv").rows
     assert (len({row.user for row in rows}), len(rows)) == (num_users, num_events)
@@ -49,7 +49,7 @@ def test_a_seed_decides_the_bytes(tmp_path):
 
 
 def test_what_cannot_be_written_is_refused(tmp_path):
-    """Fewer events than users, or a suffix that names no format."""
+    """Fewer events than users, or an unknown suffix."""
     with pytest.raises(ConfigError, match="raise num_events"):
         write_synthetic(tmp_path / "a.csv", num_users=5, num_events=4, seed=1)
     with pytest.raises(ConfigError, match="suffixes"):
@@ -57,19 +57,19 @@ def test_what_cannot_be_written_is_refused(tmp_path):
 
 
 def test_users_lie_interleaved_in_time_order(events):
-    """As in a real log: sorted by time, neighbours mostly of different users."""
+    """As in a real log: sorted by time, and neighbours are mostly of different users."""
     assert (np.diff(events["timestamp"]) >= 0).all()
     assert (events["user"].to_numpy()[1:] != events["user"].to_numpy()[:-1]).mean() > 0.5
 
 
 def test_an_item_is_rarely_watched_twice(events):
-    """Below 1%: what a user has seen is left out of the softmax."""
+    """Less than 1%, so a softmax leaves out seen items."""
     watched = events[events["status"] != "planned"]
     assert watched.duplicated(["user", "medium", "item"]).mean() < 0.01
 
 
 def test_the_next_item_is_often_the_sequel(events):
-    """The most frequent successor of an item is worth predicting, far above its popularity."""
+    """The most frequent successor of an item is far more likely than its popularity says."""
     watched = events[events["status"] != "planned"].sort_values(["user", "timestamp"], kind="stable")
     key = list(zip(watched["medium"], watched["item"], strict=True))
     user = watched["user"].to_numpy()
@@ -96,7 +96,7 @@ def test_ratings_depend_on_user_item_and_status(events):
 
 
 def test_planned_events_come_before_the_watch(events):
-    """A plan is at least a day older than what came of it."""
+    """An item is planned at least a day before it is watched."""
     key = ["user", "medium", "item"]
     planned = events[events["status"] == "planned"].set_index(key)["timestamp"]
     watched = events[events["status"] != "planned"].groupby(key, observed=True)["timestamp"].max()
@@ -122,7 +122,7 @@ def test_a_large_csv_has_a_plain_header(tmp_path):
 
 @pytest.mark.parametrize("name", ["a:b.parquet", "s3:x.csv", "n\udcff.csv", "n\udcff.parquet"])
 def test_any_name_is_a_file_name(tmp_path, name):
-    """Arrow takes a colon for the end of a URI's scheme, and no other bytes than UTF-8."""
+    """Arrow reads a name with a colon as a URI, and accepts only UTF-8."""
     write_synthetic(tmp_path / name, num_users=5, num_events=50, seed=0)
     write_synthetic(tmp_path / f"plain{name[-4:]}".replace("quet", ".parquet"), num_users=5, num_events=50, seed=0)
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1

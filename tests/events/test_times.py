@@ -1,4 +1,4 @@
-"""One instant, however it is written; a unit that is ambiguous is refused with the option that settles it."""
+"""A time is read in any notation; an ambiguous unit is an error that names the option for it."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 
@@ -27,7 +27,7 @@ WRITTEN = {
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_one_instant_is_one_second_however_it_is_written(tmp_path, name):
-    """Floored to whole seconds; zones honoured, UTC otherwise."""
+    """Rounded down to whole seconds; with its time zone, or UTC without one."""
     path = tmp_path / "a.csv"
     path.write_text("user,item,ts\n" + "".join(f"u,i,{value}\n" for value in WRITTEN[name]))
     read = read_all(path)
@@ -38,7 +38,7 @@ def test_one_instant_is_one_second_however_it_is_written(tmp_path, name):
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin", "+02:00"])
 def test_parquet_timestamps_need_no_telling(tmp_path, unit, zone):
-    """Their type tells unit and zone; nulls are missing times."""
+    """Their type has unit and zone; nulls are missing times."""
     instant = datetime.fromtimestamp(INSTANT, UTC)
     array = pa.array([instant.replace(tzinfo=None), None]).cast(pa.timestamp(unit))
     table = pa.table({"user": [1, 1], "item": [1, 2], "time": array.view(pa.timestamp(unit, zone))})
@@ -69,7 +69,7 @@ def test_parquet_times_of_other_types_are_read(tmp_path, values, times):
 
 
 def test_mixed_magnitudes_are_refused_until_the_unit_is_said(tmp_path):
-    """Half seconds, half milliseconds: only the user can know; 1% of another unit are bad rows."""
+    """Half seconds, half milliseconds: only the user can know the unit. If 1% have another unit, those are bad rows."""
     path = tmp_path / "a.csv"
     path.write_text("user,item,ts\n" + f"u,i,{INSTANT}\nu,i,{INSTANT}000\n" * 10)
     with pytest.raises(ConfigError, match=r"10 of 20 look like milliseconds.*--time-unit"):
@@ -82,7 +82,7 @@ def test_mixed_magnitudes_are_refused_until_the_unit_is_said(tmp_path):
 
 
 def test_the_middle_and_end_of_a_file_are_looked_at_too(tmp_path):
-    """A log whose writer changed its unit halfway is ambiguous although its head is not."""
+    """A log whose unit changed halfway is ambiguous, although its head is not."""
     path = tmp_path / "a.csv"
     path.write_text("user,item,ts\n" + f"u,i,{INSTANT}\n" * 60_000 + f"u,i,{INSTANT}000\n" * 60_000)
     with pytest.raises(ConfigError, match="mixes magnitudes"):
@@ -90,7 +90,7 @@ def test_the_middle_and_end_of_a_file_are_looked_at_too(tmp_path):
 
 
 def test_small_values_are_no_evidence_of_a_unit(tmp_path):
-    """0 and other small numbers among milliseconds are early milliseconds; alone they are seconds."""
+    """0 and other small numbers among milliseconds are early milliseconds; without others they are seconds."""
     path = tmp_path / "a.csv"
     path.write_text(f"user,item,ts\nu,i,0\nu,i,5000\nu,i,{INSTANT}000\n")
     assert [row.time for row in read_all(path).rows] == [0, 5, INSTANT]
@@ -109,7 +109,7 @@ def test_small_values_are_no_evidence_of_a_unit(tmp_path):
     ],
 )  # fmt: skip
 def test_a_bad_number_is_rejected_with_its_reason(tmp_path, value, reason):
-    """Negative, beyond the year 9999, or no number at all, whatever DuckDB's casts would make of it."""
+    """Negative, after the year 9999, or not a number, even if DuckDB's casts accept it."""
     path = tmp_path / "a.csv"
     path.write_text("user,item,ts\n" + f"u,i,{INSTANT}\n" * 3 + f"u,i,{value}\nu,j,253402300799\n")
     read = read_all(path, time_unit="s")
@@ -127,7 +127,7 @@ def test_a_bad_number_is_rejected_with_its_reason(tmp_path, value, reason):
     ],
 )  # fmt: skip
 def test_a_bad_iso_time_is_rejected_with_its_reason(tmp_path, value, reason):
-    """The calendar is checked, and the zone counts before the sign does."""
+    """The date must exist, and the time zone is applied before the sign is checked."""
     path = tmp_path / "a.csv"
     path.write_text("user,item,ts\n" + "u,i,2013-04-03\n" * 3 + f"u,i,{value}\n")
     read = read_all(path)
@@ -135,7 +135,7 @@ def test_a_bad_iso_time_is_rejected_with_its_reason(tmp_path, value, reason):
 
 
 def test_iso_of_every_offset_is_what_python_reads(tmp_path):
-    """The fast way for plain ISO and the slow one for zones agree with datetime."""
+    """The fast path for plain ISO and the slow one for zones agree with datetime."""
     path = tmp_path / "a.csv"
     start = datetime(2013, 4, 3, 22, 45, 8, tzinfo=UTC)
     zones = [timezone(timedelta(minutes=m)) for m in range(-720, 841, 45)]

@@ -1,4 +1,4 @@
-"""Histories straight from an event file are those that a build makes of it."""
+"""Histories read directly from an event file equal those of a build."""
 
 import gzip
 import io
@@ -69,7 +69,7 @@ def test_a_file_read_alone_gives_the_histories_of_its_build(
 def test_the_form_of_the_file_decides_nothing(
     tmp_path: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CSV, gzip, Parquet, and CSV on standard input."""
+    """CSV, gzip, Parquet, and CSV on standard input give the same."""
     path = Path(load_manifest(tiny_dataset).sources[0].path)
     plain = read_histories(path, BuildConfig(), medium=None)
     zipped = tmp_path / "events.csv.gz"
@@ -103,7 +103,7 @@ def test_rejected_rows_are_listed_and_raw_ids_stay_as_they_are(tmp_path: Path) -
 
 
 def test_a_file_that_gives_no_history_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing in it, no medium where there are several, no event; standard input is named as such."""
+    """An empty file, no medium although there are several, no event; the message names standard input as such."""
     path = tmp_path / "h.csv"
     path.write_text("user,item,timestamp\n1,2,1400000000\n")
     with pytest.raises(ConfigError, match="no column for medium; found user, item, timestamp"):
@@ -124,7 +124,7 @@ def test_a_file_that_gives_no_history_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_what_cannot_be_read_or_copied_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard input that is closed or refuses; no place for temporary files."""
+    """Standard input that is closed or cannot be read; no place for temporary files."""
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(ConfigError, match="standard input is closed: pipe the events in, or give their file"):
         read_histories("-", BuildConfig(), medium="film")
@@ -162,7 +162,7 @@ def test_a_list_of_items_may_be_ids_a_table_or_events(tmp_path: Path, name: str)
 
 
 def test_a_list_of_items_may_be_parquet_and_is_refused_where_it_names_none(tmp_path: Path) -> None:
-    """Numbers are the ids that they spell."""
+    """Numbers are used as ids by their digits."""
     path = tmp_path / "items.parquet"
     pq.write_table(pa.table({"itemId": [3, None, 2**63 - 1], "medium": ["Anime", "manga", None]}), path)
     assert read_item_list(path, ("anime", "manga")) == [("anime", "3"), ("", "9223372036854775807")]

@@ -1,4 +1,4 @@
-"""Exported features hold what the stream delivers, under the original's names, whatever interrupts the export."""
+"""Exported features hold the stream's data with the original's names, after any interruption of the export."""
 
 import hashlib
 import importlib.util
@@ -89,7 +89,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def naive_features(dataset: Path, objective: str, policy: str, split: str, epoch: int, seed: int) -> Arrays:
-    """What a stream delivers, window by window and token by token, under the names and codes of the original."""
+    """The stream's data, window by window and token by token, with the names and codes of the original."""
     manifest = load_manifest(dataset)
     schema = manifest.data_schema
     stream = WindowStream(dataset, objective=objective, mask_policy=policy, split=split, batch_windows=4, seed=seed,
@@ -111,7 +111,7 @@ def naive_features(dataset: Path, objective: str, policy: str, split: str, epoch
 
 
 def naive_token(manifest: Any, objective: str, token: dict[str, Any], masks_rating: bool) -> dict[str, float]:
-    """One token, by the table of the page. `masks_rating`: whether a picked token's rating is masked."""
+    """One token, by the table of docs/format.md. `masks_rating`: whether a picked token's rating is masked."""
     schema = manifest.data_schema
     num_media = len(schema.media)
     sizes = np.diff(schema.medium_offsets).tolist()
@@ -181,7 +181,7 @@ def test_features_are_what_the_stream_delivers_in_stored_order(
 
 
 def test_the_naive_features_meet_every_code(dataset: Path) -> None:
-    """The comparison above sees all special values: unrated, kept and masked ones too."""
+    """The comparison above covers all special values, including unrated, kept and masked ones."""
     seed_policy = naive_features(dataset, "masked", "seed", "training", 0, seed=3)
     top = load_manifest(dataset).data_schema.rating_max + 1
     assert {top, top + 1, top + 2, top + 3} <= set(seed_policy["rating"].ravel().tolist())
@@ -195,7 +195,7 @@ def test_the_naive_features_meet_every_code(dataset: Path) -> None:
 
 @pytest.mark.slow
 def test_two_workers_write_what_one_writes(dataset: Path, tmp_path: Path) -> None:
-    """Byte for byte; the processes are spawned. Progress counts windows, and nothing is left beside the features."""
+    """Byte for byte; the processes are spawned. Progress counts windows, and no other file is left."""
     export(dataset, tmp_path / "one")
     steps = list(export_steps(dataset, tmp_path / "two", objective="causal", seed=3, workers=2))
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
@@ -229,7 +229,7 @@ if __name__ == "__main__":
 def test_a_killed_export_is_finished_by_the_same_call(
     dataset: Path, tmp_path: Path, num_shards: int, workers: int, hdf5: bool
 ) -> None:
-    """SIGKILL after so many shards: DEST is not there until it is whole, and no byte differs in the end."""
+    """SIGKILL after a number of shards: DEST does not exist until it is complete, and in the end no byte differs."""
     script = tmp_path / "killed.py"
     script.write_text(KILLED, "utf-8")
     dest = tmp_path / "OUT"
@@ -248,7 +248,7 @@ def test_a_killed_export_is_finished_by_the_same_call(
 
 
 def test_a_shard_whose_receipt_does_not_match_is_written_again(dataset: Path, tmp_path: Path) -> None:
-    """A truncated file voids its receipt, a flipped bit too, and so in a killed export."""
+    """A truncated file or a flipped bit makes its receipt invalid, also in a killed export."""
     steps = export_steps(dataset, tmp_path / "out", objective="causal", seed=3)
     for _ in range(4):
         next(steps)
@@ -266,7 +266,7 @@ def test_a_shard_whose_receipt_does_not_match_is_written_again(dataset: Path, tm
 
 
 def test_the_same_call_again_changes_nothing(dataset: Path, tmp_path: Path) -> None:
-    """A finished export says so; one of whose files is gone is damaged."""
+    """A finished export is up to date; one with a missing file is damaged."""
     for hdf5 in (False, True):
         dest = tmp_path / f"out{hdf5}"
         export(dataset, dest, hdf5=hdf5)
@@ -279,7 +279,7 @@ def test_the_same_call_again_changes_nothing(dataset: Path, tmp_path: Path) -> N
 
 
 def test_a_folder_that_holds_something_else_is_refused_and_left_alone(dataset: Path, tmp_path: Path) -> None:
-    """Other options are named, other content is, an unfinished export of other options is."""
+    """Other options, other content, and an unfinished export with other options."""
     export(dataset, tmp_path / "features")
     before = digests(tmp_path)
     with pytest.raises(ConfigError, match="seed: there 3, now 4") as refused:
@@ -319,7 +319,7 @@ HARMED = {
 def test_features_that_are_not_whole_are_never_called_up_to_date(
     dataset: Path, exported: Path, tmp_path: Path, name: str
 ) -> None:
-    """A file that is missing, cut short or another's is named, with the remedy."""
+    """The error names a file that is missing, truncated or from another export, with the remedy."""
     file, content, message = HARMED[name]
     dest = tmp_path / "out"
     shutil.copytree(exported, dest)
@@ -337,7 +337,7 @@ def test_features_that_are_not_whole_are_never_called_up_to_date(
 
 
 def test_hdf5_files_that_are_not_whole_are_never_called_up_to_date(dataset: Path, tmp_path: Path) -> None:
-    """Cut short, damaged so that h5py stumbles, or of another export."""
+    """Truncated, damaged so that h5py raises errors, or of another export."""
     export(dataset, tmp_path / "out", hdf5=True)
     export(dataset, tmp_path / "other", hdf5=True, seed=4)
     last = tmp_path / "out/2.h5"
@@ -360,7 +360,7 @@ NO_OBJECT = (b"", b"{", b"[]", b"5", b'"x"', b"null", b"\xff", b"[" * 100_000)
 def test_a_group_that_cannot_be_read_is_taken_for_something_else(
     dataset: Path, tmp_path: Path, content: bytes | None
 ) -> None:
-    """Refused and left alone, as every other content; None is a folder of that name."""
+    """It is an error and not changed, as for any other content; None is a folder of that name."""
     dest = tmp_path / "out"
     dest.mkdir()
     if content is None:
@@ -376,7 +376,7 @@ def test_a_group_that_cannot_be_read_is_taken_for_something_else(
 def test_an_unfinished_export_that_cannot_be_read_is_an_error_with_the_remedy(
     dataset: Path, tmp_path: Path, content: bytes | None
 ) -> None:
-    """Nobody knows what it was: nothing in it is touched."""
+    """Its options are unknown, so no file in it is changed."""
     plan = tmp_path / ".out.export/export.json"
     plan.parent.mkdir()
     if content is None:
@@ -392,7 +392,7 @@ def test_an_unfinished_export_that_cannot_be_read_is_an_error_with_the_remedy(
 def test_a_hidden_folder_that_somebody_removes_is_an_error_and_the_same_call_finishes(
     dataset: Path, exported: Path, tmp_path: Path
 ) -> None:
-    """While tasks run, all of it or a part: never half an export under the name of a whole one."""
+    """All of it or a part, while tasks run: an incomplete export is never published."""
     hidden = tmp_path / ".out.export"
     for removed, error, message in (
         (hidden, StorageError, "was removed by another program.*run the same command again"),
@@ -410,7 +410,7 @@ def test_a_hidden_folder_that_somebody_removes_is_an_error_and_the_same_call_fin
 
 
 def test_a_place_where_no_folder_can_be_is_an_error_with_the_remedy(dataset: Path, tmp_path: Path) -> None:
-    """Folders of the kernel, links that lead back to themselves, names that are too long, files on the way."""
+    """Folders of the kernel, links that lead back to themselves, names that are too long, files in the path."""
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").write_text("")
     (tmp_path / ".taken.export").write_text("")
@@ -427,7 +427,7 @@ def test_a_place_where_no_folder_can_be_is_an_error_with_the_remedy(dataset: Pat
 
 
 def test_what_a_lost_worker_left_is_not_published(dataset: Path, exported: Path, tmp_path: Path) -> None:
-    """The temporary file of a write that ended in its middle, in this very call."""
+    """The temporary file of a write that was interrupted in the same call."""
     dest = tmp_path / "out"
     steps = export_steps(dataset, dest, objective="causal", seed=3)
     next(steps)
@@ -441,7 +441,7 @@ def test_what_a_lost_worker_left_is_not_published(dataset: Path, exported: Path,
 
 
 def test_a_finished_export_removes_its_own_hidden_folder_alone(dataset: Path, exported: Path, tmp_path: Path) -> None:
-    """Its own is what a kill just after the rename left."""
+    """That is a folder left by a kill just after the rename."""
     dest, hidden = tmp_path / "out", tmp_path / ".out.export"
     shutil.copytree(exported, dest)
     hidden.mkdir()
@@ -454,7 +454,7 @@ def test_a_finished_export_removes_its_own_hidden_folder_alone(dataset: Path, ex
 
 
 def test_a_second_process_is_told_who_exports_here(dataset: Path, tmp_path: Path) -> None:
-    """The lock names the process."""
+    """The error of the lock names the process."""
     (tmp_path / ".out.export").mkdir()
     with (
         locked(tmp_path / ".out.export", "exports"),
@@ -464,7 +464,7 @@ def test_a_second_process_is_told_who_exports_here(dataset: Path, tmp_path: Path
 
 
 def test_wrong_options_are_refused(dataset: Path, tmp_path: Path) -> None:
-    """Before anything is made."""
+    """Before any file is created."""
     for options in ({"objective": "both"}, {"epoch": -1}, {"seed": -1}, {"mask_policy": "none"}, {"split": "test"},
                     {"workers": 0}):  # fmt: skip
         with pytest.raises(ConfigError, match=next(iter(options))):
@@ -473,7 +473,7 @@ def test_wrong_options_are_refused(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_a_medium_that_is_called_like_a_feature_is_refused(tmp_path: Path) -> None:
-    """Two arrays cannot have one name."""
+    """Two arrays cannot have the same name."""
     (tmp_path / "e.csv").write_text("user,item,medium,timestamp\n1,1,timestamp,1400000000\n2,1,timestamp,1400000000\n")
     build_shards([str(tmp_path / "e.csv")], tmp_path / "data", window_len=4, split="users:0.5")
     with pytest.raises(ConfigError, match="'timestamp' has the name of another array"):
@@ -489,7 +489,7 @@ def test_without_h5py_the_extra_is_named(dataset: Path, tmp_path: Path, monkeypa
 
 
 def test_special_values_stand_in_the_attributes(dataset: Path, tmp_path: Path) -> None:
-    """A reader needs no table of ours."""
+    """A reader needs only the attributes."""
     export(dataset, tmp_path / "out", objective="masked")
     schema = load_manifest(dataset).data_schema
     sizes = np.diff(schema.medium_offsets).tolist()

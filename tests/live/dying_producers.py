@@ -1,4 +1,5 @@
-"""Producers that are really killed, at the worst moments. Module-level functions: spawned processes import them."""
+"""Producers that are really killed, at the worst moments. Module-level functions, because spawned processes import
+them."""
 
 import multiprocessing
 import os
@@ -21,7 +22,7 @@ def spawned(target: Callable[..., None], *args: Any) -> BaseProcess:
 
 
 def die_before_the_receipt(root: Path, folder: Path, num_shards: int) -> None:
-    """Write so many shards, and the files of one more."""
+    """Writes some shards, then the files of one more, and dies."""
 
     def die(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -34,7 +35,7 @@ def die_before_the_receipt(root: Path, folder: Path, num_shards: int) -> None:
 
 
 def die_between_two_files(root: Path, folder: Path, num_shards: int) -> None:
-    """Write so many shards, three files of one more, and a part of the fourth."""
+    """Writes some shards, then three files of one more and a part of the fourth, and dies."""
     maker = produce(root, folder)
     for _ in range(num_shards):
         next(maker)
@@ -55,7 +56,7 @@ def die_between_two_files(root: Path, folder: Path, num_shards: int) -> None:
 
 
 def train_and_die(root: Path, said: Any) -> None:
-    """Start a run, write two shards of it, tell where, and be killed."""
+    """Starts a run, writes two of its shards, prints its folder, and is killed."""
     manifest = load_manifest(root)
     with start_run(
         root, manifest, seed=3, batch_windows=8, world_size=1, start=5, stop=30, disk_bytes=10**9, producers=1

@@ -1,4 +1,4 @@
-"""Live runs for tests: started, produced in this process step by step, read in lockstep, measured."""
+"""Live runs for tests: started, produced in this process step by step, read by all ranks in lockstep, measured."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def started(
     root: Path, *, epochs: int = 3, start: int = 0, world_size: int = 1, producers: int = 1,
     batch_windows: int = BATCH, disk_bytes: int = 0, timeout_s: float = 600.0,
 ) -> Iterator[Path]:  # fmt: skip
-    """A run with the least cap, unless `disk_bytes` says otherwise."""
+    """A run with the smallest limit, unless `disk_bytes` is given."""
     manifest = load_manifest(root)
     least = least_disk_bytes(manifest, batch_windows, producers, world_size=world_size)
     with start_run(
@@ -43,15 +43,15 @@ def started(
 
 
 def idle() -> None:
-    """Nothing to do while waiting."""
+    """Does nothing while a reader waits."""
 
 
 def read_live(
     root: Path, folder: Path, *, epochs: int = 3, start: int = 0, world_size: int = 1, producers: int = 1,
     batch_windows: int = BATCH, watch: Callable[[], None] = idle, **options: Any,
 ) -> list[list[Arrays]]:  # fmt: skip
-    """Each rank's batches from `start` to the end of the epochs, the ranks in lockstep. The producers, none of them a
-    process, write when a batch lacks something; after a minute without it the run is taken for stuck."""
+    """Each rank's batches from `start` to the end of the epochs, with the ranks in lockstep. The producers run in this
+    process and write when a batch lacks a shard. After a minute without it, the run counts as stuck."""
     manifest = load_manifest(root)
     makers = [produce(root, folder) for _ in range(producers)]
     batches: list[list[Arrays]] = [[] for _ in range(world_size)]
@@ -88,7 +88,7 @@ def stream_of(root: Path, **options: Any) -> WindowStream:
 
 
 def read_built(root: Path, *, epochs: int = 3, start: int = 0, **options: Any) -> list[Arrays]:
-    """The same batches from packings that were built beforehand."""
+    """The same batches from packings that were built before."""
     with stream_of(root, **options) as stream:
         stream.load_state_dict({**stream.state_dict(), "position": start})
         batches = []
@@ -111,7 +111,7 @@ def assert_same(first: list[Arrays], second: list[Arrays]) -> None:
 
 
 def await_freed(folder: Path, position: int) -> None:
-    """Return once rank 0 has deleted what is past at `position`."""
+    """Waits until rank 0 has deleted the shards that are past at `position`."""
     deadline = time.monotonic() + 60
     positions = Positions(folder, read_run(folder))
     while positions.freed < position:
@@ -121,7 +121,7 @@ def await_freed(folder: Path, position: int) -> None:
 
 
 def disk_usage(folder: Path) -> int:
-    """What `du` says, while files come and go."""
+    """The result of `du`, while files come and go."""
     total = 0
     for path, _, names in os.walk(folder):
         for name in [".", *names]:

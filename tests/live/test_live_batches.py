@@ -1,4 +1,4 @@
-"""Live batches are those of packings built beforehand, whoever writes them and whoever reads them."""
+"""Live batches equal those of packings built before, for any producers and readers."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ from streamfeat.live.producer_processes import Producers
 def test_live_batches_equal_those_of_the_same_epochs_built_beforehand(
     built: Path, root: Path, options: dict[str, Any], start: int, producers: int
 ) -> None:
-    """Every array of three epochs, from the middle of one too, under a cap that makes shards go and come."""
+    """Every array of three epochs, also from the middle of one, with a limit at which shards must be deleted."""
     with started(root, start=start, producers=producers) as folder:
         live = read_live(root, folder, start=start, producers=producers, **options)
         assert committed(folder) < 13
@@ -39,7 +39,7 @@ def test_live_batches_equal_those_of_the_same_epochs_built_beforehand(
 def test_the_ranks_of_a_live_run_read_what_they_would_read_of_built_packings(
     built: Path, root: Path, threads: int, start: int
 ) -> None:
-    """Two ranks; a shard stays until both are past it."""
+    """Two ranks. A shard stays until both are past it."""
     with started(root, start=start, world_size=2, producers=2) as folder:
         live = read_live(root, folder, start=start, world_size=2, producers=2, objective="masked", threads=threads)
     for rank in (0, 1):
@@ -57,7 +57,7 @@ def test_any_batch_size_can_be_read_under_its_least_cap(built: Path, root: Path,
 
 @pytest.mark.slow
 def test_two_producer_processes_write_under_the_cap_what_a_build_writes(built: Path, root: Path) -> None:
-    """Real processes; the space that OUT/live takes is measured all the while and never exceeds the bound."""
+    """Real processes. The size of OUT/live is measured all the time and never exceeds the limit."""
     measured: list[int] = []
     done = threading.Event()
 
@@ -104,7 +104,7 @@ def await_ready(source: LiveSource, position: int) -> None:
 
 
 def test_space_stays_within_the_bound_after_every_move(root: Path) -> None:
-    """Three producers in turn, two ranks, the least cap."""
+    """Three producers in turn, two ranks, the smallest limit."""
     bound = []
 
     def watch() -> None:
@@ -116,7 +116,7 @@ def test_space_stays_within_the_bound_after_every_move(root: Path) -> None:
 
 
 def test_a_live_state_resumes_live_and_is_refused_elsewhere(built: Path, root: Path) -> None:
-    """And the state of a stored stream is refused by a live one; both kinds are named."""
+    """A live stream rejects the state of a stored stream, too. The errors name both kinds."""
     manifest = load_manifest(root)
     stored = stream_of(built).state_dict()
     with started(root) as folder, LiveSource(root, folder, manifest, 0) as source:
@@ -135,7 +135,8 @@ def test_a_live_state_resumes_live_and_is_refused_elsewhere(built: Path, root: P
 
 
 def test_readers_that_wait_hold_up_nothing_and_end_when_the_stream_is_closed(built: Path, root: Path) -> None:
-    """The producer stops in the middle of an epoch: what has its chunks is delivered, then `close` returns."""
+    """The producer stops in the middle of an epoch: batches whose chunks are there are delivered, then `close`
+    returns."""
     expected = read_built(built, epochs=1)
     with started(root) as folder, LiveSource(root, folder, load_manifest(root), 0) as source:
         maker = produce(root, folder)
@@ -155,7 +156,7 @@ def test_readers_that_wait_hold_up_nothing_and_end_when_the_stream_is_closed(bui
 
 
 def test_a_shard_or_folder_that_somebody_removed_is_an_error_that_says_so(root: Path) -> None:
-    """Never zeros, never an endless wait."""
+    """Never zeros, and never an endless wait."""
     import shutil
 
     with started(root) as folder, LiveSource(root, folder, load_manifest(root), 0) as source:
@@ -180,7 +181,7 @@ def test_a_shard_or_folder_that_somebody_removed_is_an_error_that_says_so(root: 
 
 
 def test_a_batch_that_no_producer_serves_is_refused(root: Path) -> None:
-    """Beyond the run's last position, and before its first."""
+    """After the run's last position, and before its first."""
     with started(root, epochs=1, start=6) as folder, LiveSource(root, folder, load_manifest(root), 0) as source:
         maker = produce(root, folder)
         while next(maker).__class__.__name__ == "Produced":

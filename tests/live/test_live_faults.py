@@ -1,4 +1,4 @@
-"""Kills, stale files, full disks, ended runs: nothing of it changes a batch, and nobody waits forever."""
+"""Kills, old files, full disks, ended runs: none of them changes a batch, and no process waits without end."""
 
 import errno
 import json
@@ -46,8 +46,8 @@ from streamfeat.progress import Note, Progress
 def test_a_shard_whose_producer_was_killed_is_written_by_another(
     built: Path, root: Path, die: Callable[..., None]
 ) -> None:
-    """SIGKILL after some files, or after all but the receipt: the claim frees itself, what lay there counts for
-    nothing and takes no space besides."""
+    """SIGKILL after some files, or after all but the receipt: the lock becomes free, and the left files are ignored
+    and take no additional space."""
     with started(root) as folder:
         dying = spawned(die, root, folder, 2)
         dying.join()
@@ -66,7 +66,8 @@ def test_a_shard_whose_producer_was_killed_is_written_by_another(
 
 
 def test_a_killed_producer_is_named_and_replaced(root: Path) -> None:
-    """Signal and process in the note; the next one goes on; after several deaths without a shard it is an error."""
+    """The note has the signal and the process, and another one continues. After several deaths without a shard it is
+    an error."""
     with started(root) as folder, Producers(root, folder, 1) as producers:
         notes = poll_until(producers, lambda: producers.shards > 2)
         first = producers._producers[0].child.process
@@ -95,7 +96,7 @@ def poll_until(producers: Producers, reached: Callable[[], bool]) -> list[Any]:
 
 @pytest.mark.slow
 def test_producers_that_die_again_and_again_are_given_up_with_the_last_reason(root: Path) -> None:
-    """Their histories are damaged: each one says so, the fourth is the last."""
+    """Their histories are damaged: each one reports it, and the fourth death ends the run."""
     for file in (root / "histories.zarr/item/c").rglob("*"):
         if file.is_file():
             file.unlink()
@@ -108,7 +109,7 @@ def test_producers_that_die_again_and_again_are_given_up_with_the_last_reason(ro
 
 
 def test_the_folder_of_a_killed_trainer_is_dead_at_once_and_the_next_start_removes_it(built: Path, root: Path) -> None:
-    """Its positions, and a half made folder, count for nothing; the new run reads the same batches."""
+    """Its positions, and a partly created folder, are ignored; the new run reads the same batches."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe(duplex=False)
     trainer = spawned(train_and_die, root, theirs)
     dead = Path(ours.recv())
@@ -128,7 +129,7 @@ def test_the_folder_of_a_killed_trainer_is_dead_at_once_and_the_next_start_remov
 
 
 def test_two_runs_on_one_dataset_leave_each_other_alone(built: Path, root: Path) -> None:
-    """A start removes dead runs only; the newest is the last."""
+    """A start removes only dead runs; the newest run is the last in the list."""
     with started(root, epochs=1) as one, started(root, epochs=1) as other:
         assert [path for path, _ in living_runs(root)] == [one, other]
         for folder in (other, one):
@@ -136,7 +137,7 @@ def test_two_runs_on_one_dataset_leave_each_other_alone(built: Path, root: Path)
 
 
 def test_a_run_of_another_host_ends_by_silence_and_by_no_clock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its lock may not be seen here: it lives as long as its files change, whatever times they bear."""
+    """Its lock may not be visible here. It is alive while its files change, for any times of the files."""
     now = [1000.0]
     monkeypatch.setattr(live_folder.time, "monotonic", lambda: now[0])
     with started(root, timeout_s=60) as folder:
@@ -153,7 +154,7 @@ def test_a_run_of_another_host_ends_by_silence_and_by_no_clock(root: Path, monke
 
 
 def test_a_silent_run_of_another_host_is_cleaned_by_the_next_start_and_never_joined(root: Path) -> None:
-    """A machine that was replaced has another name: its lock says nothing here, the times of its files do."""
+    """A replaced machine has another name: its lock means nothing here, but the times of its files do."""
     with started(root, timeout_s=60) as old:
         run = read_run(old).model_copy(update={"host": "elsewhere"})
         (old / "run.json").write_text(run.model_dump_json())
@@ -170,7 +171,7 @@ def test_a_silent_run_of_another_host_is_cleaned_by_the_next_start_and_never_joi
 
 @pytest.mark.slow
 def test_deaths_of_producers_that_are_far_enough_ahead_end_no_run(root: Path) -> None:
-    """Nothing is missing, so nothing is given up: each is replaced."""
+    """No shard is missing, so the run does not give up and replaces each one."""
     with started(root) as folder, Producers(root, folder, 1) as producers:
         poll_until(producers, lambda: producers._producers[0].held == "ahead")
         for _ in range(6):
@@ -181,7 +182,7 @@ def test_deaths_of_producers_that_are_far_enough_ahead_end_no_run(root: Path) ->
 
 
 def test_a_trial_is_served_by_no_one_apart(root: Path) -> None:
-    """A dry run starts its own producers: those that wait for a run must be there for the real one."""
+    """A dry run starts its own producers. Separate producers must wait for the real run."""
     manifest = load_manifest(root)
     with start_run(
         root, manifest, seed=SEED, batch_windows=BATCH, world_size=1, start=0, stop=1,
@@ -191,7 +192,7 @@ def test_a_trial_is_served_by_no_one_apart(root: Path) -> None:
 
 
 def test_live_shards_in_each_others_place_are_noticed(root: Path) -> None:
-    """Both are sound and of the right size; only their receipts tell. Nothing of them is delivered."""
+    """Both are sound and have the right size; only their receipts show it. No data of them is delivered."""
     with started(root, disk_bytes=10**8) as folder:
         for event in produce(root, folder):
             if isinstance(event, Held):
@@ -206,7 +207,7 @@ def test_live_shards_in_each_others_place_are_noticed(root: Path) -> None:
 
 
 def test_stale_repeated_and_foreign_rank_files_change_nothing(root: Path) -> None:
-    """Positions only grow; files of another run, and no JSON at all, count for nothing."""
+    """Positions never decrease. Files of another run, or without JSON, are ignored."""
     with started(root, world_size=2) as folder:
         run = read_run(folder)
         positions = Positions(folder, run)
@@ -232,7 +233,8 @@ def test_stale_repeated_and_foreign_rank_files_change_nothing(root: Path) -> Non
 
 
 def test_a_full_disk_is_waited_out(built: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every other shard finds the disk full: the producer says so, takes the half shard back and goes on."""
+    """For every second shard the disk is full: the producer reports it, removes the partial shard and
+    continues later."""
     commit, calls = producer.commit_window, []
 
     def full(*args: Any) -> Any:
@@ -252,7 +254,7 @@ def test_a_full_disk_is_waited_out(built: Path, root: Path, monkeypatch: pytest.
 
 
 def test_a_producer_says_how_far_ahead_it_is_and_goes_on_when_there_is_room(root: Path) -> None:
-    """At the cap: so many shards, so many megabytes of so many. At the end: all is written."""
+    """At the limit it reports the number of shards and megabytes; at the end, that all shards are written."""
     with started(root, epochs=3) as folder, LiveSource(root, folder, load_manifest(root), 0) as source:
         maker = produce(root, folder)
         assert isinstance(next(maker), Produced)
@@ -275,7 +277,7 @@ def test_a_producer_says_how_far_ahead_it_is_and_goes_on_when_there_is_room(root
 
 
 def test_a_cap_that_is_too_small_is_refused_with_the_one_that_fits(root: Path) -> None:
-    """And nothing is left of the try."""
+    """No folder is left."""
     manifest = load_manifest(root)
     least = least_disk_bytes(manifest, 8, 2)
     options: dict[str, Any] = {"seed": 3, "batch_windows": 8, "world_size": 1, "start": 0, "stop": 9, "producers": 2}
@@ -290,7 +292,7 @@ def test_a_cap_that_is_too_small_is_refused_with_the_one_that_fits(root: Path) -
 
 
 def test_serving_waits_for_a_run_joins_it_and_ends_with_it(built: Path, root: Path) -> None:
-    """Producers started before the trainer; runs on other data are named and left alone."""
+    """Producers started before the trainer. Runs on other data are named and ignored."""
     events = serve(root, 1)
     assert next(events) == Note(f"waiting for a run: start `train {root} --live`")
     with started(root, epochs=1, disk_bytes=10**9) as folder:
@@ -303,7 +305,7 @@ def test_serving_waits_for_a_run_joins_it_and_ends_with_it(built: Path, root: Pa
 
 
 def test_a_run_on_other_data_is_named_and_left_alone(root: Path) -> None:
-    """Both fingerprints are told."""
+    """The note has both fingerprints."""
     with started(root) as folder:
         record = json.loads((folder / "run.json").read_text())
         (folder / "run.json").write_text(json.dumps({**record, "fingerprint": "other"}))
@@ -325,7 +327,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("receipts", ["its own", "none", "the other's"])
 def test_histories_of_another_dataset_are_refused(root: Path, other: Path, receipts: str) -> None:
-    """The manifest says which they are; receipts beside it say nothing more."""
+    """The manifest identifies them; the receipts next to it are not enough."""
     shutil.rmtree(root / "histories.zarr")
     shutil.copytree(other / "histories.zarr", root / "histories.zarr")
     if receipts != "its own":
@@ -337,7 +339,7 @@ def test_histories_of_another_dataset_are_refused(root: Path, other: Path, recei
 
 
 def test_users_of_another_dataset_are_refused(root: Path, other: Path) -> None:
-    """They decide which windows there are."""
+    """They determine the windows."""
     shutil.copy(other / "users.parquet", root)
     with started(root) as folder, pytest.raises(DamagedError, match=r"users\.parquet: is not as it was built"):
         next(produce(root, folder))

@@ -1,4 +1,4 @@
-"""Which shards a run needs when, against a naive twin; and that the least cap holds what any batch reads."""
+"""When a run needs which shards, compared with a naive twin; and the smallest limit has room for every batch."""
 
 from itertools import pairwise
 from typing import Any
@@ -39,7 +39,7 @@ def shards_by_position(counts: SplitCounts, run: dict[str, Any], epochs: int) ->
 def test_every_shard_is_needed_from_its_first_read_to_its_last(
     drawn: tuple[SplitCounts, dict[str, Any]], data: st.DataObject
 ) -> None:
-    """Over three epochs, from any start to any end; in the order of the first need; each once."""
+    """Over three epochs, from any start to any end; in the order of first use; each once."""
     counts, run = drawn
     reads = shards_by_position(counts, run, 3)
     start = data.draw(st.integers(0, len(reads) - 1))
@@ -59,7 +59,7 @@ def test_every_shard_is_needed_from_its_first_read_to_its_last(
 @given(drawn=runs())
 @settings(max_examples=300)
 def test_no_batch_ever_needs_more_shards_than_the_least_cap_holds(drawn: tuple[SplitCounts, dict[str, Any]]) -> None:
-    """At each position of two epochs, the shards between first and last use."""
+    """At each position of two epochs: the shards between their first and last use."""
     counts, run = drawn
     stop = 2 * -(-counts.windows // run["batch_windows"])
     found = list(needs(counts, start=0, stop=stop, **run))
@@ -68,7 +68,7 @@ def test_no_batch_ever_needs_more_shards_than_the_least_cap_holds(drawn: tuple[S
 
 
 def test_the_usual_cap_is_nine_shards() -> None:
-    """64 windows a batch, shards of 32 chunks: two groups of four, and the short chunk's."""
+    """Batches of 64 windows, shards of 32 chunks: two groups of four shards, and that of the short chunk."""
     counts = SplitCounts(users=1, events=1, tokens=1, windows=10**6, chunk_windows=64, shard_windows=2048, packings=0)
     assert {max_shards_of_a_batch(counts, batch) for batch in (1, 16, 64, 256, 1024)} == {9}
 
@@ -76,7 +76,7 @@ def test_the_usual_cap_is_nine_shards() -> None:
 @given(drawn=runs(), start=st.integers(0, 50))
 @settings(max_examples=50)
 def test_a_schedule_is_its_needs_by_number_and_by_shard(drawn: tuple[SplitCounts, dict[str, Any]], start: int) -> None:
-    """Asked in any order; None for what no batch reads."""
+    """In any order of calls; None for a shard that no batch reads."""
     counts, run = drawn
     stop = start + 20
     found = list(needs(counts, start=start, stop=stop, **run))

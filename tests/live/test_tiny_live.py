@@ -1,4 +1,4 @@
-"""Datasets so small that hardly anything is there to shuffle."""
+"""Datasets so small that there is almost nothing to shuffle."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from streamfeat.builder.coordinator import build_shards
 def test_few_users_and_few_windows_train_live(
     tmp_path: Path, window_len: int, producers: int, batch_windows: int
 ) -> None:
-    """One window in all, fewer than producers and lanes; or 10 users over short windows."""
+    """One window, fewer windows than producers and lanes; or 10 users with short windows."""
     events = str(write_csv(tmp_path / "e.csv", invent_events(seed=1, num_users=10, media={"a": 9}, mean_events=6)))
     for name, packings in (("built", 4), ("live", 0)):
         build_shards(

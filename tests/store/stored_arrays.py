@@ -1,4 +1,4 @@
-"""Small arrays and a small dataset for the tests of the store, and the faults that are done to their files."""
+"""Small arrays and a small dataset for the tests of the store, and faults for their files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -70,14 +70,14 @@ def values_of(spec: ArraySpec, seed: int = 0) -> NDArray[Any]:
 
 
 def write_array(root: Path, group: str, spec: ArraySpec, values: NDArray[Any]) -> list[FileRecord]:
-    """Create the array and write every shard of it."""
+    """Creates the array and writes every shard of it."""
     create_arrays(root / group, [spec])
     size = spec.shard_rows
     return [write_shard(root, group, spec, n, values[n * size : (n + 1) * size]) for n in range(spec.num_shards)]
 
 
 def flip(file: Path, at: int, mask: int = 0xFF) -> None:
-    """Change one byte of a file."""
+    """Changes one byte of a file."""
     data = bytearray(file.read_bytes())
     data[at] ^= mask
     file.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Histories come back as the events that went in, for any run of users."""
+"""Histories are read as they were written, for any range of users."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def naive(tiny_events: list[reference.Event]) -> reference.Dataset:
 def test_any_run_of_users_has_their_events_decoded(
     tiny_dataset: Path, naive: reference.Dataset, first: int, last: int
 ) -> None:
-    """Dense ids, seconds since time_origin, ratings as given and NaN where there is none; the dtypes of the promise."""
+    """Dense ids, seconds since time_origin, ratings as given or NaN; the dtypes of the docstring."""
     manifest = load_manifest(tiny_dataset)
     with HistoryReader(tiny_dataset, manifest) as reader:
         found = reader.read(first, last)
@@ -44,7 +44,7 @@ def test_any_run_of_users_has_their_events_decoded(
 
 
 def test_users_that_are_not_there_are_refused(tiny_dataset: Path) -> None:
-    """Never the events of others."""
+    """The events of other users are never returned instead."""
     with HistoryReader(tiny_dataset, load_manifest(tiny_dataset)) as reader:
         for first, last in ((-1, 3), (4, 3), (0, 51)):
             with pytest.raises(IndexError, match="of 50"):
@@ -52,7 +52,7 @@ def test_users_that_are_not_there_are_refused(tiny_dataset: Path) -> None:
 
 
 def test_under_users_f_each_history_is_wholly_in_one_split(tiny_dataset: Path, naive: reference.Dataset) -> None:
-    """(n, 0) or (0, n); a part of the users reads as that part of all."""
+    """(n, 0) or (0, n). Reading some users gives the same as that part of all."""
     held_out = read_held_out(tiny_dataset)
     for split in ("training", "validation"):
         expected = [naive.events_of(user, split) for user in range(50)]
@@ -62,7 +62,7 @@ def test_under_users_f_each_history_is_wholly_in_one_split(tiny_dataset: Path, n
 
 
 def test_a_damaged_user_table_is_named(tiny_dataset: Path, tmp_path: Path) -> None:
-    """Cut short, or gone."""
+    """Truncated, or missing."""
     table = (tiny_dataset / "users.parquet").read_bytes()
     for content in (table[: len(table) // 2], None):
         if content is None:

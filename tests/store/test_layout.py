@@ -1,4 +1,4 @@
-"""What is on disk is plain Zarr v3 that explains itself to other tools."""
+"""The files on disk are plain Zarr v3 that other tools can read and understand."""
 
 import warnings
 from pathlib import Path
@@ -22,7 +22,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_xarray_reads_names_dimensions_attributes_and_decodes_ratings(dataset: Path) -> None:
-    """`xarray.open_zarr` alone shows windows by token, what each field means, and ratings as given, NaN missing."""
+    """`xarray.open_zarr` shows windows by token, the meaning of each field, and ratings as given, NaN if missing."""
     xarray = pytest.importorskip("xarray")
     packing = dataset / WINDOWS / "training" / "0"
     with warnings.catch_warnings():
@@ -41,7 +41,7 @@ def test_xarray_reads_names_dimensions_attributes_and_decodes_ratings(dataset: P
 
 
 def test_zarr_finds_every_level_as_a_group(dataset: Path) -> None:
-    """`zarr.open_group` walks from the store to the fields, without a warning about stray files."""
+    """`zarr.open_group` finds all levels from the store to the fields, without a warning about other files."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store = zarr.open_group(str(dataset / WINDOWS), mode="r")
@@ -66,7 +66,7 @@ def test_tensorstore_reads_the_same(tmp_path: Path, compression: Compression) ->
 
 
 def test_only_checksummed_core_codecs_are_written(tmp_path: Path) -> None:
-    """Each chunk and each index ends in crc32c, and zstd checks itself too: no flipped bit can pass."""
+    """Each chunk and each index ends with crc32c, and zstd also has a checksum, so every flipped bit is found."""
     for compression in COMPRESSIONS:
         spec = array_spec(9, compression=compression)
         write_array(tmp_path, compression, spec, values_of(spec))
@@ -83,7 +83,7 @@ def test_only_checksummed_core_codecs_are_written(tmp_path: Path) -> None:
 
 
 def test_creating_again_changes_nothing_and_mends_what_a_kill_left(tmp_path: Path) -> None:
-    """Metadata is written once: a rerun leaves it alone, and writes what is missing or half written."""
+    """A rerun does not rewrite metadata, but writes missing or partial ones."""
     specs = [array_spec(9), array_spec(9, (), "float32", name="rating", fill_value=float("nan"))]
     group = tmp_path / "group"
     create_arrays(group, specs, {"title": "windows"})
@@ -106,7 +106,7 @@ def test_creating_again_changes_nothing_and_mends_what_a_kill_left(tmp_path: Pat
 
 
 def test_an_array_without_rows_is_an_array(tmp_path: Path) -> None:
-    """A split may hold no window: its arrays exist with shape and dtype, and read as nothing."""
+    """A split may have no windows: its arrays exist with shape and dtype, and are empty."""
     spec = array_spec(0)
     assert write_array(tmp_path, "group", spec, values_of(spec)) == []
     with ArrayReader(tmp_path, "group/item") as reader:
@@ -116,7 +116,7 @@ def test_an_array_without_rows_is_an_array(tmp_path: Path) -> None:
 
 
 def test_a_chunk_that_is_too_large_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    """Chunks are decoded whole in memory: over 1 GiB the build says which option to lower, and writes nothing."""
+    """Chunks are decoded whole in memory: above 1 GiB the error says which option to lower, and no file is written."""
     spec = ArraySpec(
         name="item", num_rows=2048, row_shape=(2**20,), dtype=np.dtype(np.uint32), chunk_rows=512, shard_rows=512,
         fill_value=0, dimension_names=("window", "token"), compression="lz4",

@@ -1,4 +1,4 @@
-"""The direct reader agrees with zarr-python on sound stores, and is never silently wrong on damaged ones."""
+"""The direct reader agrees with zarr-python on sound stores, and always raises an error on damaged ones."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def read_chunks(array: Path) -> np.ndarray[Any, Any]:
 def test_zarr_python_reads_what_the_writer_wrote(
     tmp_path: Path, compression: Compression, dtype: str, row_shape: tuple[int, ...], num_rows: int
 ) -> None:
-    """Shards of `write_shard` are Zarr v3: zarr-python and the direct reader return the values written."""
+    """Shards of `write_shard` are Zarr v3: zarr-python and the direct reader return the written values."""
     spec = array_spec(num_rows, row_shape, dtype, compression=compression)
     values = values_of(spec)
     write_array(tmp_path, "group", spec, values)
@@ -61,7 +61,7 @@ def test_zarr_python_reads_what_the_writer_wrote(
 def test_the_reader_reads_what_zarr_python_wrote(
     tmp_path: Path, compression: Compression, row_shape: tuple[int, ...], num_rows: int
 ) -> None:
-    """The reader holds to the format, not to our writer: shards that zarr-python encoded read the same."""
+    """The reader follows the format, not our writer: shards of zarr-python are read, too."""
     spec = array_spec(num_rows, row_shape, "uint32", compression=compression)
     values = values_of(spec)
     create_arrays(tmp_path / "group", [spec])
@@ -75,7 +75,7 @@ def test_the_reader_reads_what_zarr_python_wrote(
 @settings(max_examples=60)
 @given(data=st.data())
 def test_any_cut_of_any_array_reads_as_written(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """Whatever the rows, chunks, shards and codec, `read_rows(a, b)` is `values[a:b]`, as in zarr-python."""
+    """For any rows, chunks, shards and codec, `read_rows(a, b)` is `values[a:b]`, as in zarr-python."""
     chunk_rows = data.draw(st.integers(1, 6))
     spec = array_spec(
         data.draw(st.integers(0, 40)),
@@ -113,7 +113,7 @@ Small = tuple[Path, Path, Path, ArraySpec]
 
 @pytest.mark.parametrize("mask", [0xFF, 0x01])
 def test_no_flipped_byte_is_silent(small: Small, mask: int) -> None:
-    """Every byte of a shard file stands under a checksum: whichever is flipped, reading the array raises."""
+    """A checksum covers every byte of a shard file: after any flip, reading the array raises an error."""
     array, shard, *_ = small
     sound = shard.read_bytes()
     for at in range(len(sound)):
@@ -124,7 +124,7 @@ def test_no_flipped_byte_is_silent(small: Small, mask: int) -> None:
 
 
 def test_a_flipped_byte_is_named_by_array_chunk_and_shard_file(small: Small) -> None:
-    """The error says where: array, chunk number and shard file, and that `verify` says more."""
+    """The error has array, chunk number and shard file, and mentions `verify`."""
     array, _, shard, _ = small
     flip(shard, 0)
     with pytest.raises(DamagedError) as caught:
@@ -137,7 +137,7 @@ def test_a_flipped_byte_is_named_by_array_chunk_and_shard_file(small: Small) -> 
 
 
 def test_a_truncated_shard_is_an_error_at_every_length(small: Small) -> None:
-    """A shard cut short, also to nothing, raises: zarr-python reads a file of no bytes as fill values."""
+    """Also of length 0, which zarr-python reads as fill values."""
     array, shard, *_ = small
     sound = shard.read_bytes()
     for size in (0, 1, len(sound) // 2, len(sound) - 1):
@@ -151,7 +151,7 @@ def test_a_truncated_shard_is_an_error_at_every_length(small: Small) -> None:
 
 
 def test_a_deleted_shard_is_an_error(small: Small) -> None:
-    """Zarr reads a missing shard file as fill values; here its absence is named."""
+    """zarr-python reads a missing shard file as fill values; here it is an error."""
     array, shard, *_ = small
     shard.unlink()
     with pytest.raises(DamagedError, match="missing"):
@@ -161,7 +161,7 @@ def test_a_deleted_shard_is_an_error(small: Small) -> None:
 
 
 def test_an_absent_chunk_is_an_error(small: Small) -> None:
-    """An index entry that says "absent", with a sound checksum, is an error and not fill values."""
+    """An index entry that says "absent", with a right checksum, is an error and does not mean fill values."""
     array, shard, _, spec = small
 
     def mark_absent(payloads: list[bytes], index: np.ndarray[Any, Any]) -> None:
@@ -173,7 +173,7 @@ def test_an_absent_chunk_is_an_error(small: Small) -> None:
 
 
 def test_zarr_pythons_left_out_empty_chunks_are_errors(tmp_path: Path) -> None:
-    """A store written without `write_empty_chunks` is refused: absence must never mean a value."""
+    """Reading a store written without `write_empty_chunks` is an error: an absent chunk never means a value."""
     spec = array_spec(8)
     create_arrays(tmp_path / "group", [spec])
     values = np.ones((8, 5), np.uint16)
@@ -235,7 +235,7 @@ def zstd_bomb(num_blocks: int, announced: int) -> bytes:
 
 
 def test_a_decompression_bomb_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
-    """A chunk whose header announces 2 GiB, or that would unpack to it, is refused within 20 MiB of memory."""
+    """A chunk whose header announces 2 GiB, or that would decompress to it, is an error within 20 MiB of memory."""
     arrays = []
     for name, compression in (("blosc", "lz4"), ("zstd", "zstd"), ("long", "zstd"), ("liar", "zstd")):
         spec = array_spec(8, (3,), compression=compression, name=name)
@@ -266,7 +266,7 @@ def test_a_decompression_bomb_is_refused_before_memory_is_taken(tmp_path: Path) 
 
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
 def test_a_forged_payload_never_writes_beyond_its_chunk(compression: Compression) -> None:
-    """Checksums guard against accidents; against forgery, decoding still stays within the chunk's memory."""
+    """Checksums find accidents. Even forged data are decoded only inside the chunk's memory."""
     rng = np.random.default_rng(5)
     values = rng.integers(0, 40, (16, 64)).astype(np.uint32)
     payload = encode_chunk(values, compression)
@@ -360,7 +360,7 @@ def test_an_edited_zarr_json_is_refused_at_opening(small: Small, edit: Any) -> N
     ],
 )
 def test_metadata_that_its_shards_contradict_is_refused_before_memory_is_taken(small: Small, edit: Any) -> None:
-    """An array of 10^12 rows that has two shard files is damaged: reading it takes neither memory nor time."""
+    """An array of 10^12 rows with two shard files is damaged: reading it needs little memory and time."""
     edit_metadata(small[0], edit)
     tracemalloc.start()
     try:
@@ -374,7 +374,7 @@ def test_metadata_that_its_shards_contradict_is_refused_before_memory_is_taken(s
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b" " * (2 << 20)])
 def test_a_zarr_json_that_is_no_document_is_refused(small: Small, content: bytes) -> None:
-    """Garbage in place of metadata is damage with a remedy, not a traceback."""
+    """Other content instead of metadata is damage with a remedy, without a traceback."""
     (small[0] / "zarr.json").write_bytes(content)
     with pytest.raises(DamagedError, match=r"zarr\.json"):
         ArrayReader(small[0].parent, small[0].name)
@@ -388,7 +388,7 @@ def test_an_array_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("link", ["c", "c/0", "c/0/0", "zarr.json", "."])
 def test_a_symbolic_link_is_not_followed(small: Small, tmp_path: Path, link: str) -> None:
-    """Zarr follows links inside a store; the reader refuses them on every step, whatever they point to."""
+    """zarr-python follows links inside a store. The reader rejects them in every step of the path."""
     array, *_ = small
     target = array if link == "." else array / link
     moved = tmp_path / "elsewhere"
@@ -399,7 +399,7 @@ def test_a_symbolic_link_is_not_followed(small: Small, tmp_path: Path, link: str
 
 
 def test_a_pipe_in_place_of_a_shard_does_not_hang(small: Small) -> None:
-    """What is no regular file is refused at once."""
+    """A file that is not a regular one is an error at once."""
     array, shard, *_ = small
     shard.unlink()
     os.mkfifo(shard)
@@ -437,7 +437,7 @@ def test_threads_share_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_reading_a_chunk_allocates_no_array(tmp_path: Path, compression: Compression) -> None:
-    """Fresh memory is the hidden cost: after a thread's first read, a chunk of 64 KiB takes under 4 KiB."""
+    """Allocating memory is slow: after a thread's first read, a chunk of 64 KiB needs less than 4 KiB."""
     spec = array_spec(72, (1024,), "uint16", chunk_rows=32, shard_rows=64, compression=compression)
     write_array(tmp_path, "group", spec, values_of(spec))
     whole, edge = np.empty((32, 1024), np.uint16), np.empty((8, 1024), np.uint16)
@@ -475,7 +475,7 @@ def test_open_files_are_bounded_and_given_back(tmp_path: Path) -> None:
 
 
 def test_rows_outside_of_the_array_are_an_index_error(tmp_path: Path) -> None:
-    """Unlike a slice, `read_rows` never returns fewer rows than were asked for."""
+    """Unlike a slice, `read_rows` never returns fewer rows than requested."""
     spec = array_spec(10)
     write_array(tmp_path, "group", spec, values_of(spec))
     with ArrayReader(tmp_path, "group/item") as reader:

@@ -1,4 +1,4 @@
-"""Receipts: a type for each kind of task, all of which survive their file; those of format 1 become them."""
+"""Receipts have a type for each kind of task. All types can be written and read; receipts of format 1 are converted."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ RECEIPTS: list[CommonReceipt] = [
 
 
 def test_every_kind_is_tried_here() -> None:
-    """A new one, too."""
+    """So that a new kind is tested, too."""
     kinds = get_args(get_args(Receipt)[0])
     assert {type(receipt) for receipt in RECEIPTS} == set(kinds)
     assert len({receipt.model_dump()["kind"] for receipt in RECEIPTS}) == len(kinds)
@@ -71,7 +71,7 @@ def test_every_kind_is_tried_here() -> None:
 
 @pytest.mark.parametrize("receipt", RECEIPTS, ids=lambda receipt: type(receipt).__name__)
 def test_every_kind_survives_its_file(tmp_path: Path, receipt: CommonReceipt) -> None:
-    """Its own type and every value come back."""
+    """Its type and all values are read back."""
     commit_receipt(tmp_path, receipt)
     found = read_receipt(tmp_path, "a-task")
     assert found == receipt
@@ -80,7 +80,7 @@ def test_every_kind_survives_its_file(tmp_path: Path, receipt: CommonReceipt) ->
 
 @pytest.mark.parametrize("receipt", RECEIPTS, ids=lambda receipt: type(receipt).__name__)
 def test_facts_of_another_kind_are_refused(receipt: CommonReceipt) -> None:
-    """What is too much in a receipt is an error, and so is what it lacks."""
+    """Unknown fields in a receipt are an error, and so are missing ones."""
     adapter: TypeAdapter[Any] = TypeAdapter(Receipt)
     values = receipt.model_dump(mode="json")
     with pytest.raises(ValidationError):
@@ -93,7 +93,7 @@ def test_facts_of_another_kind_are_refused(receipt: CommonReceipt) -> None:
 
 
 def test_an_unknown_kind_in_a_manifest_is_damage(tiny_dataset: Path, tmp_path: Path) -> None:
-    """The message names the receipt, what stands there and what may."""
+    """The message names the receipt, the kind, and the known kinds."""
     shutil.copy(tiny_dataset / "dataset.json", tmp_path)
     edit_manifest(tmp_path, lambda values: values["receipts"][1].update(kind="wish"))
     with pytest.raises(DamagedError, match=r"receipts\.1: .*'wish'.*'split', 'partition'"):
@@ -109,7 +109,7 @@ def test_an_unknown_kind_in_a_file_counts_for_nothing(tmp_path: Path) -> None:
 
 
 def test_a_manifest_of_format_1_has_typed_receipts(tmp_path: Path) -> None:
-    """What only the names of its tasks said then stands in the receipts now: one type for each."""
+    """Information that was only in the names of its tasks is then in fields of the receipts."""
     with tarfile.open(Path(__file__).parents[1] / "golden/format-1/users.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     root = tmp_path / "users"
@@ -134,7 +134,7 @@ def test_a_manifest_of_format_1_has_typed_receipts(tmp_path: Path) -> None:
 
 
 def test_rejected_rows_of_format_1_are_no_tables() -> None:
-    """They were a tables receipt whose name said so."""
+    """In format 1 they were a tables receipt with another name."""
     adapter: TypeAdapter[Any] = TypeAdapter(Receipt)
     values = {**TablesReceipt(**HEAD).model_dump(mode="json"), "facts": {}}
     assert isinstance(adapter.validate_python(values), TablesReceipt)

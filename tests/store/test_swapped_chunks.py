@@ -1,4 +1,4 @@
-"""Chunks in each other's place: sound ones, by their own checksums."""
+"""Swapped chunks: their own checksums are right."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def swap_entries(file: Path, first: int, second: int) -> None:
-    """Exchange two entries of a shard's index, which gets its right checksum."""
+    """Exchanges two entries of a shard's index and updates its checksum."""
 
     def swap(payloads: list[bytes], index: NDArray[np.uint64]) -> None:
         index[[first, second]] = index[[second, first]]
@@ -32,7 +32,7 @@ def swap_entries(file: Path, first: int, second: int) -> None:
 
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (0, 3), (1, 2)])
 def test_exchanged_entries_of_an_index_are_named_by_verify(dataset: Path, first: int, second: int) -> None:
-    """Both chunks, with array and file; the others are not accused."""
+    """Both chunks, with array and file, and no others."""
     swap_entries(dataset / SHARD, first, second)
     found = [problem for problem in verify_steps(dataset) if isinstance(problem, Problem)]
     assert {(problem.array, problem.file, problem.chunk) for problem in found} == {
@@ -42,7 +42,7 @@ def test_exchanged_entries_of_an_index_are_named_by_verify(dataset: Path, first:
 
 
 def test_exchanged_entries_of_an_index_are_noticed_by_a_plain_read(dataset: Path) -> None:
-    """Before a value of either is used, and only there."""
+    """Before a value of either is used. Other chunks can be read."""
     with ArrayReader(dataset, ARRAY) as reader:
         whole = reader.read_rows(0, reader.shape[0])
     swap_entries(dataset / SHARD, 1, 3)
@@ -59,7 +59,7 @@ def test_exchanged_entries_of_an_index_are_noticed_by_a_plain_read(dataset: Path
 
 
 def test_an_entry_that_repeats_another_is_noticed(dataset: Path) -> None:
-    """One chunk twice and another one never."""
+    """One chunk twice, and another one missing."""
 
     def repeat(payloads: list[bytes], index: NDArray[np.uint64]) -> None:
         index[2] = index[1]

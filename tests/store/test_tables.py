@@ -1,4 +1,4 @@
-"""The tables of a dataset: what a file of theirs says is what was written, or an error."""
+"""The tables of a dataset: reading their files gives the written values or an error."""
 
 import random
 import shutil
@@ -15,7 +15,7 @@ COLUMNS = ["raw_id", "events", "training_events", "validation_events"]
 
 @pytest.mark.parametrize("name", ["items.parquet", "users.parquet"])
 def test_no_flipped_bit_of_a_table_is_read(tmp_path: Path, tiny_dataset: Path, name: str) -> None:
-    """Wherever it lies: each page has a checksum, and what is around the pages does not change the values."""
+    """At any place: each page has a checksum, and the bytes around the pages do not change the values."""
     sound = (tiny_dataset / name).read_bytes()
     read = read_items if name == "items.parquet" else lambda root: read_user_columns(root, COLUMNS)
     expected = repr(read(tiny_dataset))
@@ -33,7 +33,7 @@ def test_no_flipped_bit_of_a_table_is_read(tmp_path: Path, tiny_dataset: Path, n
 
 @pytest.mark.parametrize("name", ["items.parquet", "users.parquet"])
 def test_another_table_is_told_from_the_one_that_was_built(tmp_path: Path, tiny_dataset: Path, name: str) -> None:
-    """A sound one, that no manifest lists, and none."""
+    """A sound table that is not in the manifest, and a missing one."""
     listed = load_manifest(tiny_dataset).digests_of(name)
     assert len(listed) == 1
     check_table(tiny_dataset, name, listed)

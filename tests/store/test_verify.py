@@ -1,4 +1,4 @@
-"""`verify` names every fault by array, file and chunk, and nothing on a sound dataset."""
+"""`verify` names every fault by array, file and chunk, and reports nothing for a sound dataset."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def test_a_sound_dataset_has_no_problem_and_every_file_is_checked(sound: Path, m
 
 
 def test_an_altered_chunk_is_named(dataset: Path) -> None:
-    """A flipped byte inside a shard file is found in its chunk; the chunks beside it are not accused."""
+    """A flipped byte in a shard file is found in its chunk; other chunks are not reported."""
     flip(dataset / SHARD, 3)
     assert places(dataset) == {("altered", ARRAY, SHARD, 4)}
     assert "crc32c" in problems(dataset)[0].what
@@ -76,14 +76,14 @@ def test_every_damaged_chunk_of_a_shard_is_named(dataset: Path) -> None:
 
 
 def test_an_altered_index_is_the_whole_file(dataset: Path) -> None:
-    """Without its index no chunk of a shard can be told apart: the file is named, with the reason."""
+    """Without its index the chunks of a shard cannot be found: the file is reported, with the reason."""
     flip(dataset / SHARD, (dataset / SHARD).stat().st_size - 1)
     assert places(dataset) == {("altered", ARRAY, SHARD, None)}
     assert "index" in problems(dataset)[0].what
 
 
 def test_no_flipped_byte_of_any_file_escapes(dataset: Path) -> None:
-    """One byte of each committed file in turn, metadata and tables too: each time that file is named."""
+    """One byte of each committed file in turn, metadata and tables too: each time that file is reported."""
     for number, record in enumerate(load_manifest(dataset).files()):
         content = (dataset / record.path).read_bytes()
         flip(dataset / record.path, number * 7 % len(content), 0x01)
@@ -93,7 +93,7 @@ def test_no_flipped_byte_of_any_file_escapes(dataset: Path) -> None:
 
 
 def test_a_truncated_file_is_named_at_every_length(dataset: Path) -> None:
-    """Cut to nothing, one byte, half, or short of one byte: truncated, with both sizes."""
+    """Cut to 0 bytes, 1 byte, half, or one byte less: truncated, with both sizes."""
     content = (dataset / SHARD).read_bytes()
     for size in (0, 1, len(content) // 2, len(content) - 1):
         truncate(dataset / SHARD, size)
@@ -110,7 +110,8 @@ def test_a_missing_file_is_named(dataset: Path) -> None:
 
 
 def test_swapped_shards_are_found_though_every_chunk_is_sound(dataset: Path) -> None:
-    """Two shard files put in each other's place pass every chunk checksum; the manifest tells, and says whose it is."""
+    """Two swapped shard files pass every chunk checksum. The manifest shows it, and the problem names the
+    other file."""
     other = f"{ARRAY}/c/0/0"
     (dataset / SHARD).rename(dataset / "aside")
     (dataset / other).rename(dataset / SHARD)
@@ -122,7 +123,7 @@ def test_swapped_shards_are_found_though_every_chunk_is_sound(dataset: Path) -> 
 
 
 def test_a_wrong_checksum_in_a_record_is_found(dataset: Path) -> None:
-    """The files are sound, and reading refuses them all the same: it must be told why."""
+    """The files are sound, but reading them is an error, so verify must tell the reason."""
     set_shard_checksums(dataset, "00000000")
     found = problems(dataset)
     assert {problem.file for problem in found} == {
@@ -133,7 +134,7 @@ def test_a_wrong_checksum_in_a_record_is_found(dataset: Path) -> None:
 
 @pytest.mark.parametrize("name", [SHARD, f"{ARRAY}/c", "windows.zarr/training", "items.parquet"])
 def test_a_link_is_refused_whatever_it_points_to(dataset: Path, tmp_path: Path, name: str) -> None:
-    """A link to the very same bytes is still a problem: the dataset would depend on what lies outside."""
+    """A link to a file with the same bytes is a problem, too: the dataset would depend on files outside."""
     (dataset / name).rename(tmp_path / "elsewhere")
     (dataset / name).symlink_to(tmp_path / "elsewhere")
     found = problems(dataset)
@@ -143,7 +144,7 @@ def test_a_link_is_refused_whatever_it_points_to(dataset: Path, tmp_path: Path, 
 
 
 def test_a_stray_link_is_named(dataset: Path) -> None:
-    """A link that no record names is refused too, without being followed."""
+    """A link that no record names is a problem, too, and is not followed."""
     (dataset / "windows.zarr" / "up").symlink_to("/")
     assert places(dataset) == {("altered", "", "windows.zarr/up", None)}
 
@@ -152,7 +153,8 @@ def test_a_stray_link_is_named(dataset: Path) -> None:
     "name", ["notes.txt", f"{ARRAY}/c/9/0", "windows.zarr/extra/zarr.json", f"{ARRAY}/c/.0.77.{'a' * 32}.tmp"]
 )
 def test_a_foreign_file_is_named_but_is_no_damage(dataset: Path, name: str) -> None:
-    """What the manifest does not list is reported as foreign, once, at the highest folder that holds nothing else."""
+    """Files that the manifest does not list are reported as foreign, once, at the highest folder that holds no other
+    files."""
     (dataset / name).parent.mkdir(parents=True, exist_ok=True)
     (dataset / name).write_bytes(b"x")
     (found,) = problems(dataset)
@@ -161,7 +163,7 @@ def test_a_foreign_file_is_named_but_is_no_damage(dataset: Path, name: str) -> N
 
 
 def test_a_receipt_that_contradicts_the_manifest_is_named(dataset: Path) -> None:
-    """Receipts decide what a rerun does again: one that was edited is found, one of a later task is not foreign."""
+    """Receipts decide what a rerun does again. An edited one is found; one of a later task is not foreign."""
     file = dataset / "receipts" / "window-training-0.json"
     values = json.loads(file.read_text())
     file.with_name("window-training-1.json").write_text(json.dumps({**values, "task": "window-training-1"}))
@@ -171,7 +173,7 @@ def test_a_receipt_that_contradicts_the_manifest_is_named(dataset: Path) -> None
 
 
 def test_a_manifest_that_leaves_a_shard_out_is_found(dataset: Path) -> None:
-    """Completeness is checked against the arrays' shapes: a shard that no receipt lists does not exist."""
+    """The number of shards is compared with the arrays' shapes: a shard without a receipt counts as missing."""
 
     def leave_out(values: dict[str, object]) -> None:
         for receipt in values["receipts"]:
@@ -195,7 +197,7 @@ def test_an_array_of_another_shape_than_the_manifest_says_is_found(dataset: Path
 
 
 def test_a_name_in_the_manifest_that_leads_outside_is_refused(dataset: Path) -> None:
-    """A manifest is read like any other file from elsewhere: `..` is never followed."""
+    """A manifest may come from another person: `..` is never followed."""
 
     def lead_outside(values: dict[str, object]) -> None:
         values["receipts"][0]["files"][0]["path"] = "../../etc/passwd"
@@ -205,14 +207,14 @@ def test_a_name_in_the_manifest_that_leads_outside_is_refused(dataset: Path) -> 
 
 
 def test_a_missing_receipt_is_named(dataset: Path) -> None:
-    """Whoever makes windows compares histories with the receipts: without them, nothing would be compared."""
+    """Tasks that make windows compare histories with the receipts; without receipts they could not."""
     name = receipt_file(load_manifest(dataset).receipts[0].task)
     (dataset / name).unlink()
     assert places(dataset) == {("missing", "", name, None)}
 
 
 def test_a_dataset_that_is_moved_meanwhile_is_an_error_with_the_remedy(dataset: Path) -> None:
-    """No file of it is called missing for that once its names are looked at."""
+    """Its files are not reported as missing."""
     checking = verify_steps(dataset)
     num_files = len(load_manifest(dataset).files())
     for _ in range(num_files):
@@ -223,7 +225,7 @@ def test_a_dataset_that_is_moved_meanwhile_is_an_error_with_the_remedy(dataset: 
 
 
 def test_no_manifest_a_damaged_one_and_a_newer_one_are_told_apart(dataset: Path) -> None:
-    """No dataset is a wrong call (2), an unreadable manifest damage (4), a newer format a reason to upgrade (7)."""
+    """No dataset is a wrong call (2), an unreadable manifest is damage (4), a newer format needs an upgrade (7)."""
     manifest = dataset / "dataset.json"
     text = manifest.read_text()
     edit_manifest(dataset, lambda values: values.update(format_version=99))
@@ -238,7 +240,7 @@ def test_no_manifest_a_damaged_one_and_a_newer_one_are_told_apart(dataset: Path)
 
 
 def test_an_edited_manifest_is_found(dataset: Path) -> None:
-    """Its checksum covers what no file contradicts: loss scales, times, configuration."""
+    """Its checksum covers values that no file contradicts: loss scales, times, configuration."""
     file = dataset / "dataset.json"
     values = json.loads(file.read_text("utf-8"))
     values["time_max"] += 1

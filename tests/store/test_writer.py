@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, whatever interrupts the writer; receipts count only with their files."""
+"""Files are written whole or not at all, for any interruption of the writer; receipts count only with their files."""
 
 import errno
 import hashlib
@@ -30,7 +30,7 @@ def files_below(root: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_the_same_values_give_the_same_bytes(tmp_path: Path, compression: Compression) -> None:
-    """A shard's bytes depend on its values alone: not on memory layout, time or what stood there before."""
+    """A shard's bytes depend only on its values, not on memory layout, time or an older file."""
     spec = array_spec(21, (6,), "uint32", compression=compression)
     values = values_of(spec)
     (tmp_path / "a").mkdir()
@@ -44,7 +44,7 @@ def test_the_same_values_give_the_same_bytes(tmp_path: Path, compression: Compre
 
 
 def test_the_rest_of_the_last_chunk_holds_the_fill_value(tmp_path: Path) -> None:
-    """Rows beyond the array's end are stored as fill values, as zarr-python does, and never as stray memory."""
+    """Rows after the array's end are stored as fill values, as by zarr-python, never as old memory."""
     spec = array_spec(5, fill_value=7)
     write_array(tmp_path, "group", spec, values_of(spec))
     metadata = tmp_path / "group" / "item" / "zarr.json"
@@ -55,7 +55,7 @@ def test_the_rest_of_the_last_chunk_holds_the_fill_value(tmp_path: Path) -> None
 
 
 def test_a_record_says_what_lies_on_disk(tmp_path: Path) -> None:
-    """Size and SHA-256 of a `FileRecord` are those of the file, by whichever way it was made."""
+    """Size and SHA-256 of a `FileRecord` are those of the file, for each function that makes one."""
     spec = array_spec(21)
     records = [*write_array(tmp_path, "group", spec, values_of(spec)), write_whole(tmp_path, "a/b.json", b"{}")]
     for record in records:
@@ -98,7 +98,7 @@ def test_bytes_are_on_disk_before_their_name_and_the_name_before_the_receipt(
 
 
 def test_new_folders_are_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder's own entry is fsynced in its parent: else a power loss takes the whole folder."""
+    """A folder's own entry is fsynced in its parent: otherwise a power failure may remove the whole folder."""
     synced: list[str] = []
     fsync = os.fsync
 
@@ -170,7 +170,7 @@ def test_a_kill_at_any_call_leaves_all_or_nothing(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_a_storage_error_and_leaves_what_was_there(tmp_path: Path) -> None:
-    """Where the system takes no more bytes, the error names file and remedy; the old file stays, no temporary one."""
+    """The error names file and remedy; the old file stays, and no temporary one."""
     spec = array_spec(8, (4000,), compression="none")
     old = values_of(spec)
     write_array(tmp_path, "group", spec, old)
@@ -202,7 +202,7 @@ def test_each_refusal_of_the_system_has_its_remedy(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../x", "a/../x", "a//b", "a/", ".", "a\nb", "CON", "a" * 65])
 def test_a_name_that_could_lead_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
-    """Names of files come from the field table or from a manifest; none leaves the dataset's folder."""
+    """Names of files come from the field table or a manifest; none leads outside the dataset's folder."""
     with pytest.raises(DamagedError, match="cannot name"):
         write_whole(tmp_path, name, b"x")
     with pytest.raises(DamagedError, match="cannot name"):
@@ -210,7 +210,7 @@ def test_a_name_that_could_lead_elsewhere_is_refused(tmp_path: Path, name: str) 
 
 
 def test_a_planted_folder_link_does_not_lead_a_write_outside(tmp_path: Path) -> None:
-    """zarr-python writes through a linked folder; here the write is refused and nothing appears outside."""
+    """zarr-python writes through a linked folder. Here this is an error, and no file appears outside."""
     outside, root = tmp_path / "outside", tmp_path / "root"
     outside.mkdir()
     (root / "group" / "item").mkdir(parents=True)
@@ -222,7 +222,7 @@ def test_a_planted_folder_link_does_not_lead_a_write_outside(tmp_path: Path) -> 
 
 
 def test_a_planted_file_link_is_replaced_not_written_through(tmp_path: Path) -> None:
-    """What a link in the file's place points to stays as it was."""
+    """The file behind the link stays as it was."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
     (tmp_path / "root").mkdir()
@@ -244,7 +244,7 @@ def committed(tmp_path: Path) -> TablesReceipt:
 
 
 def test_a_receipt_reads_back_as_committed(tmp_path: Path, committed: TablesReceipt) -> None:
-    """A receipt survives its file, and may be committed again."""
+    """A receipt is read as it was written, and may be committed again."""
     assert read_receipt(tmp_path, "task-1") == committed
     assert is_committed(tmp_path, committed, full=True)
     commit_receipt(tmp_path, committed)
@@ -253,7 +253,7 @@ def test_a_receipt_reads_back_as_committed(tmp_path: Path, committed: TablesRece
 
 
 def test_a_damaged_receipt_counts_as_none(tmp_path: Path, committed: TablesReceipt) -> None:
-    """Cut anywhere, foreign or of another task, a receipt is void: its task is done again, without an error."""
+    """A receipt that is truncated, foreign or of another task is invalid: its task is done again, without an error."""
     file = tmp_path / RECEIPTS / "task-1.json"
     sound = file.read_bytes()
     for size in range(len(sound) - 1):
@@ -265,7 +265,7 @@ def test_a_damaged_receipt_counts_as_none(tmp_path: Path, committed: TablesRecei
 
 
 def test_a_receipt_without_its_files_is_void(tmp_path: Path, committed: TablesReceipt) -> None:
-    """A missing or short file voids the receipt; one changed in place does so when checksums are asked for."""
+    """A missing or short file makes the receipt invalid; an altered one does so if checksums are compared."""
     (tmp_path / "a").unlink()
     assert not is_committed(tmp_path, committed)
     write_whole(tmp_path, "a", b"one")
@@ -281,7 +281,7 @@ def test_a_receipt_without_its_files_is_void(tmp_path: Path, committed: TablesRe
 
 
 def test_disjoint_shards_of_one_array_are_written_by_several_processes(tmp_path: Path) -> None:
-    """Workers that own whole shards never lose each other's: three processes, one array, all rows right."""
+    """Three processes write different shards of one array, and all rows are right."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[3])\n"
         "from pathlib import Path\n"

@@ -1,4 +1,4 @@
-"""Each damage of a store stops a stream before a wrong batch is used; what a read cannot notice, `verify` does."""
+"""Each kind of damage stops a stream before a wrong batch is used; `verify` finds damage that a read cannot notice."""
 
 import shutil
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def truncate(root: Path) -> None:
 
 
 def swap_entries(root: Path) -> None:
-    """Chunks 1 and 2 of the shard's four."""
+    """Swaps chunks 1 and 2 of the shard's four."""
     tail = 4 * 16 + 4
 
     def change(content: bytearray) -> None:
@@ -65,7 +65,7 @@ def swap_entries(root: Path) -> None:
 
 
 def swap_files(root: Path) -> None:
-    """The shard and one of another size: what compressed ones of real windows are."""
+    """Swaps the shard and one of another size, as compressed shards of real windows have."""
     size = (root / SHARD).stat().st_size
     others = (path for path in sorted((root / ARRAY / "c").glob("*/0")) if path.stat().st_size != size)
     exchange(root / SHARD, next(others))
@@ -79,7 +79,7 @@ def exchange(first: Path, second: Path) -> None:
 
 
 def edit_metadata(root: Path) -> None:
-    """Same size, another fill value: a shape or a scale could be edited like this."""
+    """Changes the fill value without a change of size: a shape or a scale could be edited like this."""
     file = root / ARRAY / "zarr.json"
     file.write_text(file.read_text().replace('"seconds since', '"minutes sinc ').replace('"num_', '"nun_'))
     edit(file, lambda content: content.__setitem__(content.index(b" "), ord("\t")))
@@ -101,7 +101,7 @@ NAMES = ["flipped bit", "truncated", "missing", "swapped chunks", "swapped shard
 def test_no_wrong_batch_is_delivered_and_verify_names_the_damage(
     dataset: Path, damageable: Path, damage: Callable[[Path], object], file: str
 ) -> None:
-    """The stream stops with the file's name; each batch before that is the sound dataset's."""
+    """The stream stops with the file's name; each batch before equals that of the sound dataset."""
     damage(damageable)
     delivered: list[dict[str, NDArray[Any]]] = []
     with pytest.raises(DamagedError, match=file):
@@ -138,7 +138,7 @@ def test_sizes_of_another_packing_or_split_wait_until_it_is_read(damageable: Pat
 
 
 def test_shards_of_equal_size_in_each_others_place_are_noticed(tmp_path: Path) -> None:
-    """Every checksum inside of them and every size holds: the receipt's `crc32c` tells."""
+    """Every checksum inside them and every size is right: the `crc32c` in the receipt shows it."""
     root = tmp_path / "data"
     write_events(tmp_path / "e.csv")
     build_shards([str(tmp_path / "e.csv")], root, window_len=16, chunk_windows=2, shard_windows=8, compression="none")
@@ -155,7 +155,7 @@ def test_shards_of_equal_size_in_each_others_place_are_noticed(tmp_path: Path) -
 
 
 def test_chunks_of_equal_size_in_each_others_place_are_noticed(tmp_path: Path) -> None:
-    """Inside one shard, the index left as it was; uncompressed chunks all have one size."""
+    """Inside one shard, without a change of the index; uncompressed chunks all have the same size."""
     root = tmp_path / "data"
     write_events(tmp_path / "e.csv")
     build_shards([str(tmp_path / "e.csv")], root, window_len=16, chunk_windows=2, shard_windows=8, compression="none")
@@ -171,7 +171,7 @@ def test_chunks_of_equal_size_in_each_others_place_are_noticed(tmp_path: Path) -
 
 
 def test_histories_of_another_dataset_make_no_windows(tmp_path: Path) -> None:
-    """Further packings, repair and live training read them; a file of the same size is sound, too."""
+    """More packings, repair and live training read them. The other file is sound and has the same size."""
     options = {"window_len": 16, "chunk_windows": 2, "shard_windows": 8, "compression": "none"}
     for name, num_items in (("one", 17), ("other", 16)):
         write_events(tmp_path / f"{name}.csv", num_items)
@@ -198,7 +198,7 @@ def test_an_edited_manifest_and_a_newer_format_are_refused_at_opening(damageable
 
 
 def test_a_foreign_file_harms_no_stream(damageable: Path) -> None:
-    """Nothing is listed, so nothing stray is read; `verify` names it."""
+    """Streams do not list folders, so the file is not read; `verify` reports it."""
     (damageable / f"{ARRAY}/c/99").mkdir()
     (damageable / f"{ARRAY}/c/99/0").write_bytes(b"x")
     assert len(list(stream_of(damageable))) == stream_of(damageable).steps_per_epoch

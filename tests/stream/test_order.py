@@ -1,4 +1,4 @@
-"""Who reads which window when: the order against its naive twin, and what it promises."""
+"""The order of windows, compared with its naive twin, and its promises."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ Shape = dict[str, Any]
 
 @st.composite
 def shapes(draw: st.DrawFn) -> Shape:
-    """Epochs of any size: none, one window, no whole chunk, no whole round, many shards."""
+    """Epochs of any size: no window, one window, no whole chunk, no whole round, many shards."""
     chunk = draw(st.sampled_from([1, 2, 3, 4, 8]))
     return {
         "seed": draw(st.integers(0, 2**63 - 1)),
@@ -31,7 +31,7 @@ def shapes(draw: st.DrawFn) -> Shape:
 
 
 def global_batches(shape: Shape, world_size: int = 1) -> list[list[int]]:
-    """The global batches as ranks of this number make them, each window put in its slot."""
+    """The global batches with this number of ranks; each window is put in its slot."""
     order = EpochOrder(**shape)
     batches = np.full((order.num_steps, shape["batch_windows"]), -7)
     for rank in range(world_size):
@@ -53,7 +53,7 @@ def test_the_order_is_its_naive_twins(shape: Shape) -> None:
 @given(shape=shapes())
 @settings(max_examples=150)
 def test_every_window_is_delivered_exactly_once_per_epoch_in_even_steps(shape: Shape) -> None:
-    """ceil(windows / B) steps, every window once, empty windows only to fill up."""
+    """ceil(windows / B) steps, every window once, empty windows only at the end."""
     batches = global_batches(shape)
     assert len(batches) == steps_per_epoch(shape["num_windows"], shape["batch_windows"])
     assert len(batches) == -(-shape["num_windows"] // shape["batch_windows"])
@@ -74,7 +74,7 @@ def test_global_batches_are_the_same_for_every_world_size(shape: Shape, data: st
 @given(shape=shapes())
 @settings(max_examples=60)
 def test_a_full_chunk_of_a_complete_round_belongs_to_one_lane(shape: Shape) -> None:
-    """So it is decoded by one rank, and read to its end before the lane's next one."""
+    """So one rank decodes it, and reads it to its end before the lane's next chunk."""
     order = EpochOrder(**shape)
     lanes = np.arange(order.num_lanes)
     dealt = order.lane_windows(lanes, 0, order.num_rounds * shape["chunk_windows"]) // shape["chunk_windows"]
@@ -98,7 +98,7 @@ def test_lanes_read_inside_a_few_shards_at_a_time() -> None:
 
 
 def test_lanes_follow_from_the_batch_size_alone() -> None:
-    """The first of 24, 16, 12, 8, 6, 4, 3, 2, 1 that divides it."""
+    """The first of 24, 16, 12, 8, 6, 4, 3, 2, 1 that divides the batch size."""
     expected = {1: 1, 2: 2, 5: 1, 6: 6, 9: 3, 10: 2, 20: 4, 24: 24, 32: 16, 36: 12, 40: 8, 48: 24, 64: 16, 250: 2}
     assert {batch: num_lanes(batch) for batch in expected} == expected
 
@@ -117,8 +117,8 @@ def test_a_world_size_that_does_not_divide_the_lanes_is_refused_with_those_that_
 def test_a_plan_decodes_each_chunk_once_and_never_over_one_that_is_still_read(
     shape: Shape, data: st.DataObject | None
 ) -> None:
-    """Played through in order, every batch finds its windows in the pool; a slot is taken over only after the
-    batches that read it; decoding keeps within two halves of the pool."""
+    """Following the plan, every batch finds its windows in the pool. A slot is reused only after the batches that read
+    it. Decoding uses at most two halves of the pool."""
     lanes = num_lanes(shape["batch_windows"])
     world_size, first_step, rank = 1, 0, 0
     order = EpochOrder(**shape)
@@ -149,7 +149,7 @@ def test_a_plan_decodes_each_chunk_once_and_never_over_one_that_is_still_read(
 @given(shape=shapes().filter(lambda shape: shape["num_windows"] > 0), salt=st.integers(0, 9))
 @settings(max_examples=100)
 def test_a_chunk_that_is_not_there_is_decoded_right_before_the_batch_that_needs_it(shape: Shape, salt: int) -> None:
-    """Waiting for it then holds up no batch whose chunks are there; slots and batches are as ever."""
+    """So waiting for it does not delay batches whose chunks exist. Slots and batches are the same."""
     order = EpochOrder(**shape)
     own = lanes_of_rank(shape["batch_windows"], 0, 1)
     absent = {chunk for chunk in range(len(order.chunks)) if (chunk * 7 + salt) % 3 == 0}

@@ -1,4 +1,4 @@
-"""`WindowStream` on a built dataset: what it delivers, in which order, resumed, abandoned, and on damaged files."""
+"""`WindowStream` on a built dataset: its batches and their order, resumed, stopped early, and on damaged files."""
 
 import json
 import shutil
@@ -72,8 +72,8 @@ def stored_tokens(dataset: Path, split: str, packing: int) -> list[list[Token]]:
 def test_batches_are_the_stored_windows_in_order_under_the_objective(
     dataset: Path, objective: str, policy: str, split: str
 ) -> None:
-    """Two epochs, every array: the twins' order, packing e of epoch e, masks of (seed, epoch, window, token).
-    Validation reads packing 0 with order and masks of epoch 0, always."""
+    """Two epochs, every array: the twins' order, packing e in epoch e, masks of (seed, epoch, window, token).
+    Validation always reads packing 0 with order and masks of epoch 0."""
     manifest = load_manifest(dataset)
     schema, counts = manifest.data_schema, manifest.splits[split]  # type: ignore[index]
     facts = Facts(schema.medium_offsets, schema.num_users, schema.window_len, schema.rating_max,
@@ -119,7 +119,8 @@ def test_the_batches_are_the_same_for_any_number_of_threads(dataset: Path, batch
 
 @pytest.mark.parametrize("slow", ["decode", "fill"])
 def test_threads_that_fall_behind_change_no_batch(dataset: Path, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
-    """A chunk's memory is not taken over while a batch still reads it, nor a batch made before its chunks lie there."""
+    """A chunk's memory is not reused while a batch still reads it, and a batch is not made before its chunks are
+    decoded."""
     expected = epochs_of(stream_of(dataset, batch_windows=2), 1)
     place = {"decode": ChunkPool, "fill": Featurizer}[slow]
     work, calls = getattr(place, slow), count()
@@ -135,7 +136,7 @@ def test_threads_that_fall_behind_change_no_batch(dataset: Path, monkeypatch: py
 
 @pytest.mark.parametrize("world_size", [2, 4, 8])
 def test_ranks_together_deliver_the_same_global_batches(dataset: Path, world_size: int) -> None:
-    """Every rank makes the same number of steps; put in their slots, the rows are those of one rank."""
+    """Every rank does the same number of steps; in their slots, the rows equal those of one rank."""
     alone = epochs_of(stream_of(dataset, objective="masked"), 2)
     ranks = [
         epochs_of(stream_of(dataset, objective="masked", rank=rank, world_size=world_size), 2)
@@ -171,8 +172,8 @@ def test_a_full_chunk_is_decoded_by_one_rank_once(dataset: Path, monkeypatch: py
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_resumed_stream_goes_on_after_exactly_the_batches_delivered(dataset: Path, threads: int) -> None:
-    """Saved before every batch of two epochs, through JSON, at the end of an epoch too; the rest is compared, the
-    other number of threads and three epochs of it."""
+    """Saved as JSON before every batch of two epochs, also at the end of an epoch. The rest is compared, with another
+    number of threads, over three epochs."""
     whole = epochs_of(stream_of(dataset, objective="masked"), 3)
     saving = stream_of(dataset, objective="masked", threads=threads)
     states = [saving.state_dict()]
@@ -193,7 +194,7 @@ def _endless(stream: WindowStream) -> Iterator[Arrays]:
 
 
 def test_the_batch_after_an_epochs_last_is_the_next_epochs_first(dataset: Path) -> None:
-    """Whether the loop ran to its end or broke off at the last batch; no epoch is skipped, none repeated."""
+    """Whether the loop ran to its end or stopped at the last batch: no epoch is skipped or repeated."""
     expected = epochs_of(stream_of(dataset), 2)
     num_steps = len(expected) // 2
     ended, broken = stream_of(dataset), stream_of(dataset)
@@ -206,7 +207,7 @@ def test_the_batch_after_an_epochs_last_is_the_next_epochs_first(dataset: Path) 
 
 
 def test_an_abandoned_iteration_leaves_no_thread_and_goes_on_where_it_stopped(dataset: Path) -> None:
-    """A state counts what was delivered, not what was prefetched."""
+    """A state counts delivered batches, not prefetched ones."""
     expected = epochs_of(stream_of(dataset), 1)
     stream = stream_of(dataset, threads=3)
     for _batch in stream:
@@ -219,7 +220,7 @@ def test_an_abandoned_iteration_leaves_no_thread_and_goes_on_where_it_stopped(da
 
 
 def test_a_new_iteration_ends_the_one_before(dataset: Path) -> None:
-    """They would share memory and position."""
+    """Otherwise they would share memory and position."""
     expected = epochs_of(stream_of(dataset), 1)
     stream = stream_of(dataset)
     first = iter(stream)
@@ -229,7 +230,7 @@ def test_a_new_iteration_ends_the_one_before(dataset: Path) -> None:
 
 
 def test_a_closed_stream_has_no_thread_and_can_be_read_again(dataset: Path) -> None:
-    """`close` and the end of a `with` block end the iteration under way."""
+    """`close` and the end of a `with` block end the current iteration."""
     with stream_of(dataset, threads=2) as stream:
         batches = iter(stream)
         next(batches)
@@ -240,7 +241,7 @@ def test_a_closed_stream_has_no_thread_and_can_be_read_again(dataset: Path) -> N
 
 
 def test_batches_live_in_reused_memory_until_the_next_one(dataset: Path) -> None:
-    """threads + 2 buffers in turn; a batch stays as it is while it is held, whatever is made meanwhile."""
+    """threads + 2 buffers in turn. A batch does not change while it is held."""
     expected = epochs_of(stream_of(dataset), 1)
     places = []
     for batch, copy in zip(stream_of(dataset, copy=False, threads=2), expected, strict=True):
@@ -276,7 +277,7 @@ def test_batches_are_made_in_the_memory_that_the_caller_allocates(dataset: Path)
 def test_an_epoch_reads_its_own_packing_and_a_run_keeps_the_number_it_began_with(
     dataset: Path, damageable: Path
 ) -> None:
-    """Epoch e reads packing e modulo their number; packings added later change nothing of a resumed run."""
+    """Epoch e reads packing e modulo their number. Packings added later do not change a resumed run."""
     users = [batch["user"] for batch in epochs_of(stream_of(dataset), 3)]
     num_steps = len(users) // 3
     by_epoch = [sorted(np.concatenate(users[e * num_steps : (e + 1) * num_steps]).tolist()) for e in range(3)]
@@ -308,7 +309,7 @@ def test_the_state_of_another_stream_is_refused_with_both_values(dataset: Path, 
 
 
 def test_the_state_of_another_dataset_is_refused_with_both_fingerprints(dataset: Path, tiny_dataset: Path) -> None:
-    """Data changed under a saved position."""
+    """The data changed after the position was saved."""
     state = stream_of(tiny_dataset).state_dict()
     with pytest.raises(ConfigError) as refused:
         stream_of(dataset).load_state_dict(state)
@@ -317,7 +318,7 @@ def test_the_state_of_another_dataset_is_refused_with_both_fingerprints(dataset:
 
 
 def test_what_is_no_stream_state_is_refused(dataset: Path) -> None:
-    """Unknown keys with the closest name, missing and impossible values."""
+    """Unknown keys (with the closest name), missing and impossible values."""
     stream = stream_of(dataset)
     state = stream.state_dict()
     for change, named in (({"positoin": 3}, "did you mean 'position'"), ({"position": -1}, "position"),
@@ -329,7 +330,7 @@ def test_what_is_no_stream_state_is_refused(dataset: Path) -> None:
 
 
 def test_a_policy_counts_under_the_masked_objective_only(dataset: Path) -> None:
-    """The causal objective has no mask: a state saved under another policy fits."""
+    """The causal objective has no masks, so a state saved with another policy fits."""
     state = stream_of(dataset, mask_policy="seed").state_dict() | {"position": 2}
     stream = stream_of(dataset)
     stream.load_state_dict(state)
@@ -337,7 +338,7 @@ def test_a_policy_counts_under_the_masked_objective_only(dataset: Path) -> None:
 
 
 def test_loading_a_state_ends_the_iteration_under_way(dataset: Path) -> None:
-    """What was prefetched for the old position is not delivered at the new one."""
+    """Batches that were prefetched for the old position are not delivered."""
     expected = epochs_of(stream_of(dataset), 1)
     stream = stream_of(dataset)
     start = stream.state_dict()
@@ -351,7 +352,7 @@ def test_loading_a_state_ends_the_iteration_under_way(dataset: Path) -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
 def test_damage_surfaces_in_the_consumer_and_leaves_no_thread(damageable: Path, damage: str, threads: int) -> None:
-    """An absent, short or altered shard is an error that names it, never zeros; the batches before it are sound."""
+    """An absent, short or altered shard is an error that names it, never zeros; the batches before it are right."""
     expected = epochs_of(stream_of(damageable), 1)
     shard = damageable / "windows.zarr/training/0/time/c/2/0"
     content = shard.read_bytes()
@@ -382,7 +383,7 @@ def test_arrays_that_are_not_what_the_manifest_says_are_refused(damageable: Path
 
 
 def test_an_exception_of_the_consumer_ends_the_threads(dataset: Path) -> None:
-    """A loop that raises leaves nothing behind."""
+    """After an error in the loop no thread is left."""
 
     def loop() -> None:
         for _batch in stream_of(dataset, threads=2):
@@ -395,7 +396,7 @@ def test_an_exception_of_the_consumer_ends_the_threads(dataset: Path) -> None:
 
 
 def test_a_split_without_windows_yields_nothing(damageable: Path) -> None:
-    """Validation of a dataset that holds nobody out."""
+    """Validation of a dataset without held-out users."""
     edit_manifest(damageable, lambda values: values["splits"]["validation"].update(windows=0))
     stream = stream_of(damageable, split="validation")
     assert stream.steps_per_epoch == 0

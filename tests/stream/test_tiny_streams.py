@@ -1,4 +1,4 @@
-"""Datasets smaller than a batch, a round or the number of ranks: they work, or are refused with the remedy."""
+"""Datasets smaller than a batch, a round or the number of ranks: they work, or give an error with a remedy."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def stream_of(dataset: Path, **options: Any) -> WindowStream:
 @pytest.mark.parametrize("split", ["training", "validation"])
 @pytest.mark.parametrize("batch_windows", [8, 24])
 def test_ten_users_on_eight_ranks_give_every_rank_one_step(tiny: Path, batch_windows: int, split: str) -> None:
-    """Each window goes to one rank, the others get empty ones; put in their slots, it is the batch of one rank."""
+    """Each window goes to one rank, the others get empty ones. In their slots, the rows equal the batch of one rank."""
     alone = list(stream_of(tiny, batch_windows=batch_windows, split=split))
     assert len(alone) == 1
     ranks = [
@@ -54,7 +54,7 @@ def test_ten_users_on_eight_ranks_give_every_rank_one_step(tiny: Path, batch_win
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused_with_what_fits(tiny: Path) -> None:
-    """At once, on every rank: nobody waits for anybody."""
+    """At once, on every rank, so no rank waits."""
     for rank in range(WORLD):
         with pytest.raises(ConfigError, match=r"world size of 1, 2, 4"):
             stream_of(tiny, batch_windows=4, rank=rank, world_size=WORLD)
@@ -64,7 +64,7 @@ def test_a_batch_that_ranks_cannot_share_is_refused_with_what_fits(tiny: Path) -
 def test_restored_at_every_batch_of_two_epochs_a_tiny_stream_delivers_the_uninterrupted_rest(
     tiny: Path, batch_windows: int
 ) -> None:
-    """Three windows in batches of one, of two and of more than there are; ends of epochs are among the places."""
+    """Three windows in batches of one, of two and of more; also at the ends of epochs."""
     stream = stream_of(tiny, batch_windows=batch_windows)
     batches, states = [], [json.dumps(stream.state_dict())]
     for _ in range(2):
@@ -84,7 +84,7 @@ def test_restored_at_every_batch_of_two_epochs_a_tiny_stream_delivers_the_uninte
 
 
 def test_a_state_resumes_at_the_same_global_batch_on_another_number_of_ranks(tiny: Path) -> None:
-    """Saved on one rank after the first epoch, taken up by eight."""
+    """Saved on one rank after the first epoch, loaded by eight."""
     stream = stream_of(tiny)
     list(stream)
     state = stream.state_dict()
