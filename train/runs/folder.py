@@ -79,7 +79,7 @@ def open_run(
         raise ConfigError("--resume continues a run and --overwrite deletes it: give one of them")
     manifest = load_manifest(dataset)
     if not is_recordable(str(dataset.resolve())):
-        raise ConfigError(f"{str(dataset)!r}: a path that is no UTF-8 cannot be recorded; rename the folder")
+        raise ConfigError(f"{str(dataset)!r}: a path that is not UTF-8 cannot be recorded; rename the folder")
     new = None if resume else _new_config(given)
     with storage_errors(path):
         _check_ours(path)
@@ -223,7 +223,7 @@ def _made(path: Path) -> Iterator[None]:
             try:
                 made.enter_context(made_folder(path, "trains"))
             except (FileNotFoundError, NotADirectoryError, FileExistsError):
-                raise ConfigError(f"{path}: no folder can be made here; give another one for the run") from None
+                raise ConfigError(f"{path}: cannot make this folder; give another one for the run") from None
         yield
 
 
@@ -250,7 +250,7 @@ def _check_ours(path: Path) -> None:
     is_run = is_marked(path, "run") or document(path, RUN_CONFIG).keys() >= _RECORD_KEYS
     if foreign and not is_run:
         raise ConfigError(
-            f"{path}: is not empty and holds no run ({foreign[0]} is there); "
+            f"{path}: is not empty and does not hold a run ({foreign[0]} is there); "
             "give an empty or new folder (nothing was changed)"
         )
 

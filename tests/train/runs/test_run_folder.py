@@ -184,7 +184,7 @@ def test_another_program_s_model_folder_is_no_run(tmp_path: Path, tiny_dataset: 
         (folder / "model.safetensors").unlink()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for flags in ({}, {"overwrite": True}, {"resume": True}):
-        with pytest.raises(ConfigError, match="is not empty and holds no run"):
+        with pytest.raises(ConfigError, match="is not empty and does not hold a run"):
             list(train_steps(tiny_dataset, folder, TINY, **flags))
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
