@@ -86,11 +86,9 @@ class Options:
 
     def in_force(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
         """The value of every option where these were `given`. Raises ConfigError."""
-        made = self.make(dict(given), where)
-        flat = {name: getattr(made, name) for name in self.model.model_fields}
-        for name in self.tables:
-            table = flat.pop(name)
-            flat |= {field: getattr(table, field) for field in type(table).model_fields}
+        flat = self.make(dict(given), where).model_dump()
+        for table in self.tables:
+            flat |= flat.pop(table)
         return {name: flat[name] for name in self.fields}
 
     @cached_property

@@ -193,11 +193,8 @@ FREE_ON_RESUME = (
 FIELDS = (TrainConfig.model_fields.keys() | ModelConfig.model_fields.keys()) - {"model"}
 
 
-def new_config(given: Mapping[str, Any], where: str = "train", *, strict: bool = False) -> TrainConfig:
-    """The configuration of a new run: the preset's, then what was `given`. Raises ConfigError.
-
-    `strict`: no text or truth value in place of a number.
-    """
+def new_config(given: Mapping[str, Any], where: str = "train") -> TrainConfig:
+    """The configuration of a new run: the preset's, then what was `given`. Raises ConfigError."""
     preset = given.get("preset", TrainConfig.model_fields["preset"].default)
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(f"{where}: preset {preset!r}: is none of {', '.join(PRESETS)}")
@@ -205,7 +202,7 @@ def new_config(given: Mapping[str, Any], where: str = "train", *, strict: bool =
         raise ConfigError(f"{where}: steps {given['steps']} and epochs {given['epochs']} contradict: give one of them")
     values = {**PRESETS[preset], **given}
     model = {name: values.pop(name) for name in ModelConfig.model_fields if name in values}
-    return validated(TrainConfig, {**values, "model": model}, where, strict=strict)
+    return validated(TrainConfig, {**values, "model": model}, where)
 
 
 def overridden(given: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
