@@ -7,6 +7,9 @@ from streamfeat.trainer import load_trainer
 
 load_trainer()  # before any `from train.… import …` below: `python -m streamfeat` looks in the working folder first
 
-from streamfeat_cli.commands import app, main  # noqa: E402
 
-__all__ = ["app", "main"]
+def main() -> None:
+    """The command line. Its commands are imported here: a build worker imports this package with the console script."""
+    from streamfeat_cli import commands
+
+    commands.main()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-import streamfeat_cli
+import streamfeat_cli.commands
 from streamfeat.config import BuildConfig
 from streamfeat.stream.featurize import TOKEN_ARRAYS
 from train.config import TrainConfig
@@ -35,7 +35,7 @@ QUOTED = words("""all/Transformer/v2 Data.ipynb Pytorch.py training.$i.h5 .compl
     weights_*_rating torchrun taskset""")
 FILES = ("windows.zarr", "design.md", "format.md")
 
-COMMANDS: dict[str, Any] = typer.main.get_command(streamfeat_cli.app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = typer.main.get_command(streamfeat_cli.commands.app).commands  # type: ignore[attr-defined]
 
 
 def names_in(file: Path) -> set[str]:

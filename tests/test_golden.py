@@ -13,7 +13,7 @@ import pytest
 from golden.stream_digest import stream_digest
 from typer.testing import CliRunner, Result
 
-import streamfeat_cli
+import streamfeat_cli.commands
 from streamfeat.errors import StreamfeatError
 from streamfeat.schema import FORMAT_VERSION
 from streamfeat.store.manifest import load_manifest
@@ -25,7 +25,7 @@ BUILD = ["--window-len", "32", "--chunk-windows", "4", "--shard-windows", "32", 
 
 def call(*words: str | Path) -> Result:
     """What a command comes to; its `exit_code` is the one that a user sees."""
-    done = CliRunner().invoke(streamfeat_cli.app, [str(word) for word in words])
+    done = CliRunner().invoke(streamfeat_cli.commands.app, [str(word) for word in words])
     if isinstance(done.exception, StreamfeatError):
         done.exit_code = done.exception.exit_code
     return done

@@ -113,6 +113,16 @@ def test_build_workers_never_import_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_build_workers_load_no_command() -> None:
+    """A spawned process imports the script that was started, here `cli.py` and the console script's import."""
+    code = (
+        "import runpy, sys; runpy.run_path('cli.py', run_name='__mp_main__'); from streamfeat_cli import main\n"
+        "print({'typer', 'rich', 'streamfeat_cli.commands'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOUSE)
+    assert done.stdout.strip() == "set()"
+
+
 def test_nothing_executable_is_ever_loaded() -> None:
     """No pickle, no eval, no torch.load anywhere in the product."""
     for path in [

@@ -15,7 +15,7 @@ from edited_manifests import edit_manifest, set_shard_checksums
 from typer.testing import CliRunner
 from whole_builds import digests, undisturbed
 
-import streamfeat_cli
+import streamfeat_cli.commands
 from streamfeat import WindowStream
 from streamfeat.builder.repair import Repaired, repair_steps
 from streamfeat.errors import DamagedError, LockedError
@@ -244,7 +244,7 @@ def test_the_command_repairs_says_what_it_did_and_exits_0_or_4(dataset: Path) ->
     (dataset / SHARD).unlink()
 
     def run(*words: str) -> tuple[int, str, str]:
-        done = CliRunner().invoke(streamfeat_cli.app, ["verify", str(dataset), *words])
+        done = CliRunner().invoke(streamfeat_cli.commands.app, ["verify", str(dataset), *words])
         if isinstance(done.exception, DamagedError):
             return done.exception.exit_code, done.stdout, str(done.exception)
         return done.exit_code, done.stdout, done.stderr

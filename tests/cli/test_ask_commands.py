@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-import streamfeat_cli
+import streamfeat_cli.commands
 import streamfeat_cli.evaluate
 from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import ConfigError
@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
 
 
 def call(*words: str | Path) -> Result:
-    return CliRunner().invoke(streamfeat_cli.app, [str(word) for word in words])
+    return CliRunner().invoke(streamfeat_cli.commands.app, [str(word) for word in words])
 
 
 def mine(run: Path, path: Path, *, users: int = 1) -> Path:
@@ -77,7 +77,7 @@ def test_recommend_gives_one_list_per_user_as_json_from_a_pipe_too(
     assert all(0 < item["probability"] < 1 for entry in found for items in entry["media"].values() for item in items)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(history.read_bytes())))
     piped = CliRunner().invoke(
-        streamfeat_cli.app, ["recommend", str(alone), "--history", "-", *words], input=history.read_bytes()
+        streamfeat_cli.commands.app, ["recommend", str(alone), "--history", "-", *words], input=history.read_bytes()
     )
     assert json.loads(piped.stdout)["recommendations"] == found
 

@@ -13,7 +13,7 @@ from invented_events import write_csv
 from reference_build import Event
 from typer.testing import CliRunner, Result
 
-import streamfeat_cli
+import streamfeat_cli.commands
 from streamfeat.errors import StreamfeatError
 
 HOUSE = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ HOUSE = Path(__file__).parents[2]
 
 def run(*words: str | Path) -> Result:
     """A command in this process; errors that a user can fix arrive as exceptions of the result."""
-    return CliRunner().invoke(streamfeat_cli.app, [str(word) for word in words])
+    return CliRunner().invoke(streamfeat_cli.commands.app, [str(word) for word in words])
 
 
 @pytest.fixture

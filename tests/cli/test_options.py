@@ -14,7 +14,7 @@ import torch
 import typer
 from typer.testing import CliRunner, Result
 
-import streamfeat_cli
+import streamfeat_cli.commands
 from streamfeat.errors import ConfigError
 from streamfeat_cli.declaration import COMMANDS, program
 
@@ -43,7 +43,7 @@ TYPED = {
 
 
 def call(*words: str | Path) -> Result:
-    return CliRunner().invoke(streamfeat_cli.app, [str(word) for word in words])
+    return CliRunner().invoke(streamfeat_cli.commands.app, [str(word) for word in words])
 
 
 def given_by(text: str, command: str, folder: Path) -> dict[str, Any]:
@@ -85,9 +85,9 @@ def test_help_shows_every_option_and_reads_none_of_its_text_as_markup(
 def test_help_loads_nothing_heavy() -> None:
     """It is there at once."""
     code = (
-        "import sys, streamfeat_cli\n"
+        "import sys, streamfeat_cli.commands\n"
         f"for name in {['', *NAMES, 'print-config']!r}:\n"
-        "    try: streamfeat_cli.app([*([name] if name else []), '--help'])\n"
+        "    try: streamfeat_cli.commands.app([*([name] if name else []), '--help'])\n"
         "    except SystemExit as end: assert end.code == 0\n"
         "print(sorted({'numba', 'zarr', 'duckdb', 'torch', 'pyarrow'} & set(sys.modules)), file=sys.stderr)"
     )
@@ -249,7 +249,7 @@ def test_a_printed_command_starts_the_program_as_it_was_started(
 
 def test_an_option_is_declared_in_one_place() -> None:
     """No command of ours gives typer a default, a type or a help text of an option that a field describes."""
-    app = typer.main.get_command(streamfeat_cli.app)
+    app = typer.main.get_command(streamfeat_cli.commands.app)
     for name, command in COMMANDS.items():
         shown = {param.name: param for param in app.commands[name].params}  # type: ignore[attr-defined]
         assert command.options.fields.keys() <= shown.keys()
