@@ -21,10 +21,10 @@ def given_path(name: str, path: str | PathLike[str]) -> Path:
 
 
 def takes_fields_of(*models: type[Frozen]) -> Callable[[FunctionT], FunctionT]:
-    """Show a function's `**options` as keywords, one for each field of the models with its type and default.
+    """Makes `help()` show a function's `**options` as keywords: one for each field of the models, with its type.
 
-    A field that is itself one of the models is left out: its own fields are shown. How the function is called, and what
-    it refuses, stays as it is.
+    A field that is itself one of the models is left out, because its own fields are shown. The function's behaviour
+    does not change.
     """
 
     def with_signature(function: FunctionT) -> FunctionT:

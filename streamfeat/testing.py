@@ -1,4 +1,4 @@
-"""For tests of your own: a tiny dataset, and a check that a stream resumes exactly.
+"""For your own tests: a tiny dataset, and a check that a stream resumes exactly.
 
     from streamfeat.testing import assert_resumes_exactly, tiny_dataset
 
@@ -6,7 +6,7 @@
         data = tiny_dataset(tmp_path / "data")
         assert_resumes_exactly(lambda: MyLoader(data))
 
-Needs NumPy alone for the check; any test runner will do.
+The check needs only NumPy and works with any test runner.
 """
 
 import copy
@@ -25,23 +25,23 @@ USERS, ITEMS = 40, 30  # of the tiny dataset
 
 
 class Resumable(Protocol):
-    """What is checked: a `WindowStream`, a loader, a wrapper of your own."""
+    """An object that can be checked: a `WindowStream`, a loader, your own wrapper."""
 
     def __iter__(self) -> Iterator[Any]:
         """The rest of the epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands."""
+        """The current position."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on there."""
+        """Continue from the position of `state`."""
 
 
 def tiny_dataset(folder: str | Path, *, window_len: int = 16, seed: int = 0) -> Path:
     """Build a dataset of 40 users and 30 items in `folder`, which must be new or empty, and return its path.
 
-    The same arguments give the same dataset; a fifth of the users are for validation. Raises ConfigError where
-    something else lies in `folder`.
+    The same arguments give the same dataset. A fifth of the users are for validation. Raises ConfigError if `folder`
+    holds something else.
     """
     from streamfeat.builder.coordinator import build_shards
 
@@ -78,17 +78,17 @@ def assert_resumes_exactly(make: Callable[[], Resumable], *, positions: Sequence
     whole = [copy.deepcopy(batch) for batch in make()]
     last = len(whole)
     if last < 2:
-        raise AssertionError(f"an epoch has {last} batches, and resuming shows in two or more: make batches smaller")
+        raise AssertionError(f"an epoch has {last} batches, but the check needs two or more: make batches smaller")
     if not any(_differ(batch, whole[0]) for batch in whole[1:]):
-        raise AssertionError(f"all {last} batches are alike, so a wrong place would not be seen: use richer data")
+        raise AssertionError(f"all {last} batches are equal, so a wrong position would not be found: use other data")
     chosen = sorted({0, 1, last // 2, last - 1}) if positions is None else list(positions)
     if not chosen or not all(0 <= position < last for position in chosen):
-        raise ValueError(f"positions: {chosen} cannot be checked; give some of 0 to {last - 1}, or None")
+        raise ValueError(f"positions: {chosen} cannot be checked; give numbers from 0 to {last - 1}, or None")
     for position in chosen:
         first, resumed = make(), make()
         if first is resumed:
             raise AssertionError("make returned the same stream twice; it must make a new one at each call")
-        reading = iter(first)  # and still reading when its state is taken, as in a training loop
+        reading = iter(first)  # the state is taken while it is being read, as in a training loop
         for number, batch in enumerate(islice(reading, position)):
             _compare(batch, whole[number], f"read twice from its start, batch {number}")
         resumed.load_state_dict(_through_json(first.state_dict(), position))

@@ -1,4 +1,4 @@
-"""Whatever bytes stand in a file, reading it gives what is in it or an error that a user can fix, nothing else."""
+"""For any bytes in a file, reading it gives its content or an error that a user can fix, and nothing else."""
 
 import contextlib
 import copy
@@ -50,14 +50,14 @@ VALUES: tuple[Any, ...] = (
 
 @contextlib.contextmanager
 def only_fixable() -> Iterator[None]:
-    """Errors that name a remedy pass; all others are the test's failure."""
+    """Errors with a remedy are allowed; any other error fails the test."""
     with contextlib.suppress(StreamfeatError):
         yield
 
 
 @st.composite
 def mutated(draw: st.DrawFn, sound: bytes) -> bytes:
-    """`sound` with a few bytes flipped, cut out, put in or doubled; or cut short; or something else altogether."""
+    """`sound` with a few bytes flipped, removed, inserted or doubled; or truncated; or completely different."""
     kind = draw(st.sampled_from(["edit", "edit", "edit", "cut", "nasty", "any"]))
     if kind == "nasty":
         return draw(st.sampled_from(NASTY))
@@ -134,7 +134,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
 @pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize("name", SOUND)
 def test_any_event_file_is_read_or_refused(tmp_path: Path, name: str, examples: int) -> None:
-    """Recognised, planned and read whole; as a history and as a list of items too."""
+    """Recognised, planned and read whole; also as a history and as a list of items."""
     path = tmp_path / name
 
     @settings(FEW, max_examples=examples)
@@ -158,7 +158,7 @@ def test_any_event_file_is_read_or_refused(tmp_path: Path, name: str, examples: 
     "name", ["u.data/u.item", "ratings.dat/movies.dat", "ratings.csv/movies.csv", "a.inter/a.item"]
 )
 def test_any_file_of_titles_is_read_or_refused(tmp_path: Path, name: str) -> None:
-    """It lies beside the events and nobody asked for it."""
+    """It is read because it is next to the events."""
     events, titles = name.split("/")
     rows = {"u.data": DAT.replace(b"::", b"\t"), "ratings.dat": DAT, "a.inter": RECBOLE,
             "ratings.csv": b"userId,movieId,rating,timestamp\n" + DAT.replace(b"::", b",")}  # fmt: skip
@@ -176,7 +176,7 @@ def test_any_file_of_titles_is_read_or_refused(tmp_path: Path, name: str) -> Non
 
 
 def _check_documents(tmp_path: Path, sound: bytes, name: str, read: Callable[[], Any]) -> None:
-    """`read` what the file `name` holds: mutated bytes, then sound JSON that says something else."""
+    """Calls `read` for the file `name`: with mutated bytes, then with JSON of other values."""
 
     @FEW
     @given(st.one_of(mutated(sound), edited(sound).map(text_of)))
@@ -202,7 +202,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("name", READERS)
 def test_what_parsers_stumble_over_is_refused_in_every_file(tmp_path: Path, name: str) -> None:
-    """Each of them surely, whatever chance draws."""
+    """Known difficult inputs, in addition to random ones."""
     (tmp_path / "receipts").mkdir()
     for data in NASTY:
         (tmp_path / name).write_bytes(data)
@@ -211,7 +211,7 @@ def test_what_parsers_stumble_over_is_refused_in_every_file(tmp_path: Path, name
 
 
 def test_any_manifest_is_read_or_refused(tmp_path: Path, tiny_dataset: Path) -> None:
-    """Behind a checksum that fits, too: whoever forges a manifest can count."""
+    """Also with a right checksum, because a forged manifest can have one."""
     sound = (tiny_dataset / "dataset.json").read_bytes()
     _check_documents(tmp_path, sound, "dataset.json", lambda: load_manifest(tmp_path))
 
@@ -251,7 +251,7 @@ def test_any_zarr_json_is_read_or_refused(tmp_path: Path, tiny_dataset: Path) ->
 
 
 def test_any_table_is_read_or_refused(tmp_path: Path, tiny_dataset: Path) -> None:
-    """items.parquet and users.parquet, which have no checksum of their own."""
+    """items.parquet and users.parquet, which contain no checksum of the whole file."""
 
     @FEW
     @given(*(mutated((tiny_dataset / name).read_bytes()) for name in ("items.parquet", "users.parquet")))
@@ -282,7 +282,7 @@ def test_any_run_folder_is_read_or_refused(tmp_path: Path, run: Path) -> None:
 
 @pytest.mark.parametrize("name", ["state.json", "manifest.json", "model.safetensors", "optimizer.safetensors"])
 def test_any_checkpoint_is_read_or_refused(tmp_path: Path, run: Path, name: str) -> None:
-    """Its manifest forged along, so that each parser itself is reached."""
+    """Its manifest is updated, so that the other parsers read the files."""
     found = run / "checkpoints/step-00000002"
     content = {
         file: (found / file).read_bytes() for file in ("state.json", "model.safetensors", "optimizer.safetensors")
@@ -307,7 +307,7 @@ def test_any_checkpoint_is_read_or_refused(tmp_path: Path, run: Path, name: str)
 
 
 def test_any_toml_is_read_or_refused(tmp_path: Path) -> None:
-    """What `train --config` takes."""
+    """The file of `train --config`."""
     path = tmp_path / "train.toml"
     sound = b"steps = 7\nlearning_rate = 1e-3\nmonitor = 'loss'\nlive = true\n[model]\nwidth = 64\nheads = 2\n"
 

@@ -1,4 +1,4 @@
-"""The documents and the layout of the house tell the truth."""
+"""The documents and the layout agree with the code."""
 
 import itertools
 import os
@@ -26,7 +26,7 @@ def test_every_place_that_the_readme_names_exists() -> None:
 
 
 def test_every_file_that_contributing_names_exists() -> None:
-    """Who adds something goes there."""
+    """Contributors look for these files."""
     text = (HOUSE / "CONTRIBUTING.md").read_text("utf-8")
     folders = r"tests|streamfeat|streamfeat_cli|train|docs|benchmarks|constraints|\.ci"
     places = re.findall(rf"`((?:{folders})/[\w./-]*)`", text)
@@ -65,7 +65,7 @@ def test_the_steps_of_the_workflow_are_targets_and_scripts_that_are_there() -> N
 
 
 def test_every_file_that_the_walks_pass_exists() -> None:
-    """A name without a folder stands in the folder of the one before it in its line."""
+    """A name without a folder is in the folder of the name before it in its line."""
     walks = (HOUSE / "docs" / "design.md").read_text("utf-8").partition("\n## Walks")[2].partition("\n## ")[0]
     missing = []
     for line in walks.splitlines():
@@ -79,7 +79,7 @@ def test_every_file_that_the_walks_pass_exists() -> None:
 
 
 def test_make_help_names_every_target() -> None:
-    """A target without a line in it is found by nobody."""
+    """Otherwise nobody would find the target."""
     done = subprocess.run(
         ["make", "--no-print-directory", "help"], cwd=HOUSE, capture_output=True, text=True, check=True
     )
@@ -107,7 +107,7 @@ def test_importing_a_package_loads_nothing_heavy(name: str) -> None:
 
 
 def test_build_workers_never_import_torch() -> None:
-    """Start-up of a worker is what a small build waits for."""
+    """A small build waits for the start of its workers."""
     code = "import sys, streamfeat.builder.coordinator; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""Compiled kernels are read back by unpickling: only from folders that nobody else can write."""
+"""Compiled kernels are unpickled: only from folders that no other user can write."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from streamfeat.kernel_cache import VARIABLE, find_cache, private_folder
 
 
 def test_the_private_folder_is_made_once_and_used_again(tmp_path: Path) -> None:
-    """Kernels are compiled once for all runs of a user; nobody else may look in."""
+    """Kernels are compiled once for all runs of a user; other users cannot read the folder."""
     folder = private_folder(tmp_path)
     assert stat.S_IMODE(folder.lstat().st_mode) == 0o700
     assert private_folder(tmp_path) == folder
@@ -31,7 +31,7 @@ def _link(folder: Path) -> None:
 
 @pytest.mark.parametrize("prepare", [_write_for_others, _link, Path.touch])
 def test_a_folder_that_others_may_have_filled_is_not_used(tmp_path: Path, prepare: object) -> None:
-    """The name in the common temporary directory can be guessed: whoever is first there could leave a pickle."""
+    """Its name in the common temporary directory is known, so another user could create it first and leave a pickle."""
     taken = tmp_path / f"streamfeat-numba-{os.geteuid()}"
     prepare(taken)  # type: ignore[operator]
     folder = private_folder(tmp_path)
@@ -41,7 +41,7 @@ def test_a_folder_that_others_may_have_filled_is_not_used(tmp_path: Path, prepar
 
 
 def test_a_folder_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where its mode is 0700."""
+    """Even if its mode is 0700."""
     stranger = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: stranger)
     taken = tmp_path / f"streamfeat-numba-{stranger}"
@@ -50,7 +50,7 @@ def test_a_folder_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_folder_that_can_be_written_needs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a checkout and for who sets NUMBA_CACHE_DIR nothing changes."""
+    """In a checkout, and with NUMBA_CACHE_DIR set, nothing changes."""
     monkeypatch.delenv(VARIABLE, raising=False)
     assert find_cache() == Path(kernel_cache.__file__).parent / "kernels" / "__pycache__"
     assert VARIABLE not in os.environ
@@ -61,7 +61,7 @@ def test_a_folder_that_can_be_written_needs_no_other(tmp_path: Path, monkeypatch
 def test_where_no_folder_can_be_written_numbas_variable_is_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A temporary directory that is gone: the error names it."""
+    """The temporary directory does not exist: the error names it."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(kernel_cache, "_is_writable", lambda folder: False)
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Files that want to harm: nothing in them runs, fills memory, leads outside, or steers what shows it."""
+"""Malicious files: they cannot run code, fill memory, lead outside, or control a terminal."""
 
 import gzip
 import hashlib
@@ -39,7 +39,7 @@ RED, BOLD, CLOSING, EMOJI, BACK, BELL = "\x1b[31mred", "[bold]x", "[/italic]", "
 
 
 class Evil:
-    """A pickle that writes a file as soon as it is loaded."""
+    """A pickle that writes a file when it is loaded."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -49,7 +49,7 @@ class Evil:
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
-    """The exit code of a command in this process; what is no message is raised."""
+    """The exit code of a command in this process; errors without a message are raised."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, words)])
     try:
@@ -70,7 +70,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> P
 def test_no_pickle_in_any_file_of_a_run_or_a_dataset_is_ever_loaded(
     tmp_path: Path, tiny_dataset: Path, small_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Planted in place of each file in turn, plain and as torch saves it; the control shows that it would bite."""
+    """In place of each file in turn, plain and as torch saves it; a control shows that the pickle works."""
     history = tmp_path / "history.csv"
     history.write_text("user,item,medium,timestamp\nann,a1,anime,1300000000\n")
     mark = tmp_path / "mark"
@@ -103,7 +103,7 @@ def test_no_pickle_in_any_file_of_a_run_or_a_dataset_is_ever_loaded(
 
 @pytest.mark.parametrize("payload", ["pickle", "header", "size", "dtype", "shape", "nothing"])
 def test_forged_weights_are_refused_though_their_manifest_fits(tmp_path: Path, small_run: Path, payload: str) -> None:
-    """Whoever can write a checkpoint can write its checksums too."""
+    """A person who can write a checkpoint can also write its checksums."""
     forged = tmp_path / "step-00000002"
     shutil.copytree(small_run / "checkpoints/step-00000002", forged)
     size = json.dumps({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
@@ -156,7 +156,7 @@ assert peak() - before < 300_000, f"took {peak() - before} KiB"
     "line", [b"a,b,1300000000\n", *(pytest.param(line, marks=pytest.mark.slow) for line in (b"\n", b"x" * 4096))]
 )
 def test_a_gzip_bomb_is_refused_in_bounded_memory(tmp_path: Path, line: bytes) -> None:
-    """Rows, blank lines or one endless line: 100 MB from 100 KB are no table of events."""
+    """Rows, blank lines or one endless line: 100 MB from 100 KB."""
     with gzip.open(tmp_path / "bomb.csv.gz", "wb", compresslevel=6) as file:
         file.write(b"user,item,timestamp\na,b,1300000000\n")
         for _ in range(24):
@@ -171,7 +171,7 @@ NAMES = ("../outside", "/etc/hostname", "a/../../outside", "./x", "a//b", "A", "
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_in_a_manifest_or_receipt_never_leads_outside(tmp_path: Path, tiny_dataset: Path, name: str) -> None:
-    """Not even to a file that is exactly what the record says; `verify` names it, a build does not believe it."""
+    """Not even to a file with exactly the recorded bytes. `verify` reports it, a build rejects it."""
     data = tmp_path / "data"
     shutil.copytree(tiny_dataset, data)
     (tmp_path / "outside").write_bytes(b"secret")
@@ -201,7 +201,7 @@ LINKED = (".lock", "items.parquet", "users.parquet", "receipts", "receipts/table
 
 @pytest.mark.parametrize("name", LINKED)
 def test_a_link_in_a_dataset_is_named_and_not_followed(tmp_path: Path, tiny_dataset: Path, name: str) -> None:
-    """Though it leads to the very file that belongs there."""
+    """Even if it leads to the right file."""
     data = tmp_path / "data"
     shutil.copytree(tiny_dataset, data)
     (data / name).rename(tmp_path / "elsewhere")
@@ -232,7 +232,7 @@ PLANTED.append(("live", "pipe"))  # a link to a folder is the user's own
 def test_what_stands_in_place_of_a_lock_a_manifest_or_a_live_folder_is_refused(
     tmp_path: Path, tiny_dataset: Path, name: str, kind: str
 ) -> None:
-    """Before it is written to, waited for or believed; `verify` names a link."""
+    """Before it is written, waited for or read; `verify` reports a link."""
     data, victim = tmp_path / "data", tmp_path / "victim"
     shutil.copytree(tiny_dataset, data)
     (data / name).parent.mkdir(exist_ok=True)
@@ -256,7 +256,7 @@ def test_what_stands_in_place_of_a_lock_a_manifest_or_a_live_folder_is_refused(
 
 
 def test_a_link_in_a_checkpoint_is_not_followed(tmp_path: Path, small_run: Path) -> None:
-    """Nor a pipe waited for."""
+    """And a pipe is not waited for."""
     folder = tmp_path / "step-00000002"
     shutil.copytree(small_run / "checkpoints/step-00000002", folder)
     for name in ("model.safetensors", "state.json", "manifest.json"):
@@ -273,7 +273,7 @@ def test_a_link_in_a_checkpoint_is_not_followed(tmp_path: Path, small_run: Path)
 
 
 def test_a_link_in_place_of_a_checkpoint_is_not_followed(tmp_path: Path, tiny_dataset: Path, small_run: Path) -> None:
-    """Neither read nor written through: what it leads to stays as it was."""
+    """It is neither read nor written through: the file behind it stays as it was."""
     name, run, elsewhere = "checkpoints/step-00000002", tmp_path / "run", tmp_path / "elsewhere"
     shutil.copytree(small_run, run)
     (run / name).rename(elsewhere)
@@ -288,7 +288,7 @@ def test_a_link_in_place_of_a_checkpoint_is_not_followed(tmp_path: Path, tiny_da
 
 @pytest.fixture(scope="module")
 def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset and a run whose users, items and titles mean something to a terminal."""
+    """A dataset and a run whose users, items and titles contain control sequences of terminals."""
     folder = tmp_path_factory.mktemp("strange")
     names = (RED, BOLD, CLOSING, EMOJI, BACK, BELL)
     lines = ["user,item,timestamp,title"]
@@ -302,7 +302,7 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def is_harmless(text: str) -> bool:
-    """Whether nothing in it steers a terminal; rich's own styles aside."""
+    """Whether the text contains nothing that controls a terminal, except rich's own styles."""
     return not any(character in text for character in ("\x1b", "\x07", "\x9b", "\u202e"))
 
 
@@ -312,7 +312,7 @@ def test_ids_and_titles_are_shown_as_they_are_and_steer_nothing(
     strange: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     command: str, as_json: list[str],
 ) -> None:  # fmt: skip
-    """Markup is text, emoji codes too, and control characters are their escapes, in results and in messages."""
+    """Markup and emoji codes are shown as text, control characters as escapes, in results and in messages."""
     history = tmp_path / "history.csv"
     history.write_text(f"user,item,timestamp\n{RED},{BOLD},1300000000\n{RED},{RED}{CLOSING},1300000000\n")
     bad = tmp_path / "bad.csv"
@@ -337,7 +337,7 @@ def test_ids_and_titles_are_shown_as_they_are_and_steer_nothing(
 
 
 def test_rejected_rows_hold_no_formula(tmp_path: Path) -> None:
-    """rejected.csv is opened in a spreadsheet: a value that would be a formula there stands behind an apostrophe."""
+    """rejected.csv may be opened in a spreadsheet: a value that would be a formula there has an apostrophe in front."""
     events = tmp_path / "events.csv"
     good = "".join(f"u{i % 3},i{i % 5},{1_300_000_000 + i},3\n" for i in range(300))
     events.write_text("user,item,timestamp,rating\n" + good + "u,i,1300000000,=1+1\nu,i,-5,3\n@SUM(A1),i\n")
@@ -354,7 +354,7 @@ def test_rejected_rows_hold_no_formula(tmp_path: Path) -> None:
 def test_what_stands_in_place_of_a_file_of_a_run_is_neither_waited_for_nor_followed(
     tmp_path: Path, small_run: Path, name: str, kind: str
 ) -> None:
-    """By what asks the run's model; a pipe without a writer would hold it for ever."""
+    """By the commands that use the run's model. A pipe without a writer would block them."""
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
     (run / "best").write_bytes((run / "latest").read_bytes())
@@ -368,7 +368,7 @@ def test_what_stands_in_place_of_a_file_of_a_run_is_neither_waited_for_nor_follo
 
 
 def test_a_pipe_in_place_of_a_manifest_holds_up_no_build(tmp_path: Path, tiny_dataset: Path) -> None:
-    """Nor one in place of the items, a training run."""
+    """And one in place of the items does not block a training run."""
     data = tmp_path / "data"
     shutil.copytree(tiny_dataset, data)
     for name, call in (

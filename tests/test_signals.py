@@ -1,4 +1,4 @@
-"""Where a signal's SystemExit would be lost or harmful it comes a moment later; real signals in real processes."""
+"""If a signal's SystemExit would be lost or harmful, it is raised a moment later; real signals in real processes."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ _DURING = {
 
 @pytest.mark.parametrize("during", list(_DURING))
 def test_a_signal_ends_a_process_wherever_it_is(tmp_path: Path, during: str) -> None:
-    """And without a word on standard error, with the code that was asked for."""
+    """Without output on standard error, and with the given exit code."""
     (tmp_path / "module.py").write_text("import signal\nsignal.raise_signal(15)\nprint('imported')\n")
     code = f"{_START}sys.path.insert(0, {str(tmp_path)!r})\n{_DURING[during]}\nwaits()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
@@ -35,7 +35,7 @@ def test_a_signal_ends_a_process_wherever_it_is(tmp_path: Path, during: str) -> 
 
 
 def test_what_else_nobody_can_catch_is_still_shown() -> None:
-    """Only the SystemExit of a signal is kept from being printed."""
+    """Only the SystemExit of a signal is not printed."""
     code = (
         "try: signal.raise_signal(15)\nexcept SystemExit: pass\n"
         "class A:\n  def __del__(self): raise ValueError('seen')\na = A()\ndel a"

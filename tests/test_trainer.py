@@ -1,4 +1,4 @@
-"""A user's own `train.py` does not hide the trainer, and never the other way round without a word."""
+"""A user's own `train.py` does not hide the trainer, and the trainer does not silently hide it."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def test_a_script_called_train_py_builds_and_trains_live(tmp_path: Path) -> None
 
 
 def test_python_m_streamfeat_runs_beside_a_script_called_train_py(tmp_path: Path) -> None:
-    """`python -m` looks in the working folder first."""
+    """`python -m` searches the working folder first."""
     (tmp_path / "train.py").write_text("raise SystemExit('the script ran')\n")
     done = _python(tmp_path, "-m", "streamfeat", "train", "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -45,7 +45,7 @@ def test_python_m_streamfeat_runs_beside_a_script_called_train_py(tmp_path: Path
 
 
 def test_a_foreign_module_called_train_is_named(tmp_path: Path) -> None:
-    """Whoever imported a module of this name keeps it, and learns in one line why the trainer cannot be had."""
+    """A module of this name that was imported before stays, and one line says why the trainer cannot be used."""
     (tmp_path / "train.py").write_text("ANSWER = 42\n")
     code = (
         "import train; from streamfeat.errors import ConfigError; from streamfeat.trainer import load_trainer\n"

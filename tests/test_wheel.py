@@ -1,4 +1,4 @@
-"""The wheel, installed in an environment of its own, used from an empty folder."""
+"""The wheel, installed in its own environment, used from an empty folder."""
 
 import json
 import os
@@ -24,7 +24,7 @@ _TRAIN = ["train data run --layers 1 --width 16 --heads 2 --batch-tokens 256 --s
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy: setuptools leaves folders behind where it builds."""
+    """Built from a copy, because setuptools leaves folders where it builds."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in _TREE:
         if (HOUSE / name).is_dir():
@@ -41,7 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel; what the wheel requires is read from the environment of these tests."""
+    """A virtual environment with the wheel; the wheel's requirements come from the environment of these tests."""
     folder = tmp_path_factory.mktemp("environment") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", folder / "bin/python"]
@@ -63,7 +63,7 @@ def _clean(**variables: str) -> dict[str, str]:
 
 
 def test_a_wheel_holds_the_three_packages_and_nothing_else(environment: Path) -> None:
-    """Whatever lies beside them would be importable in other people's environments under a name like `tests`."""
+    """Other top-level names, such as `tests`, could be imported in other people's environments."""
     ours = {path.name for path in _site_packages(environment).iterdir()} - {"required.pth"}
     assert {name for name in ours if not name.endswith(".dist-info")} == PACKAGES
     for package in PACKAGES:
@@ -80,7 +80,7 @@ def _files(folder: Path) -> list[Path]:
 
 @pytest.mark.slow
 def test_an_installed_wheel_builds_trains_and_recommends(environment: Path, tmp_path: Path) -> None:
-    """By the console script and by `python -m streamfeat`, in a folder where nothing else lies."""
+    """By the console script and by `python -m streamfeat`, in a folder without other files."""
     (tmp_path / "mine.csv").write_text("user,item,medium,timestamp\n1,1,anime,1700000000\n1,2,anime,1700000600\n")
     for program in ([environment / "bin/streamfeat"], [environment / "bin/python", "-m", "streamfeat"]):
         for words in [*_BUILD, *_TRAIN]:
@@ -101,7 +101,7 @@ def test_an_installed_wheel_builds_trains_and_recommends(environment: Path, tmp_
 def test_where_package_and_home_are_read_only_kernels_are_kept_in_a_private_folder(
     environment: Path, tmp_path: Path
 ) -> None:
-    """An image of a container, a shared installation: each command says where in one line, its workers do not."""
+    """As in a container image or a shared installation: each command says where in one line, its workers do not."""
     home, temporary, work = tmp_path / "home", tmp_path / "tmp", tmp_path / "work"
     for folder in (home, temporary, work):
         folder.mkdir()
@@ -122,7 +122,7 @@ def test_where_package_and_home_are_read_only_kernels_are_kept_in_a_private_fold
 def _run_read_only(
     folders: list[Path], command: list[object], cwd: Path, env: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Permissions do not bind root: it gets a read-only mount in a name space of its own."""
+    """Permissions do not limit root, so root gets a read-only mount in its own namespace."""
     words = shlex.join(map(str, command))
     if os.geteuid():
         for folder in folders:

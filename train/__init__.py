@@ -1,4 +1,4 @@
-"""The trainer: batches in, a model out. `import train` is light: torch loads when it is first needed."""
+"""The trainer: trains, evaluates and uses models. `import train` is fast: torch is imported when it is first needed."""
 
 from typing import TYPE_CHECKING, Any
 

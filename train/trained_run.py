@@ -1,4 +1,4 @@
-"""Python's way to a model: `train` makes a run, `open_run` opens one, `TrainedRun` answers for it."""
+"""Runs in Python: `train` makes one, `open_run` opens one, `TrainedRun` gives access to its results and its model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -34,7 +34,7 @@ from train.runs.standing import Figures, Standing
 from train.training.loop import train_steps
 from train.training.progress import Stopped
 
-_PRINTED = ("hr@10", "ndcg@10", "mrr")  # of an evaluation
+_PRINTED = ("hr@10", "ndcg@10", "mrr")  # the printed figures of an evaluation
 
 
 @takes_fields_of(TrainConfig, ModelConfig)
@@ -53,14 +53,15 @@ def train(
 
         run = streamfeat.train("data", "run", preset="tiny", epochs=20)
 
-    Ctrl-C, or a notebook's stop, finishes the step, saves and returns the run; `resume=True` goes on with it.
-    resume: go on from the last checkpoint, if there is one. overwrite: delete the run that is there.
-    force: start even if memory seems not to suffice. tensorboard: write `run/tensorboard` too.
-    progress: False shows nothing, True bars, None bars in a terminal and in a notebook; warnings are always shown.
+    Ctrl-C, or a notebook's stop button, finishes the step, saves and returns the run. `resume=True` continues it.
+    resume: continue from the last checkpoint, if there is one. overwrite: delete the existing run.
+    force: start even if the estimated memory is more than there is. tensorboard: also write `run/tensorboard`.
+    progress: True shows bars, False only warnings, None bars in a terminal or notebook.
     options: the fields of `TrainConfig` and `ModelConfig`, such as preset, objective, epochs, steps, batch_tokens,
     learning_rate, layers, width, live.
 
-    Under torchrun every rank calls this alike. Raises the errors of `streamfeat.errors`, which say what to do.
+    Under torchrun every rank must call this with the same arguments. Raises the errors of `streamfeat.errors`; their
+    messages say what to do.
     """
     for name in options.keys() - FIELDS:
         raise ConfigError(unknown_key("train", name, name, FIELDS))
@@ -81,40 +82,40 @@ def train(
         *_, end = events_of(steps, progress, quiet=not is_first)
     if isinstance(end, Stopped) and is_heard:
         again = f"streamfeat.train({str(path)!r}, {str(run)!r}, resume=True)"
-        print_note(Note(f"stopped after step {end.step:,}; go on with {again}"))
+        print_note(Note(f"stopped after step {end.step:,}; continue with {again}"))
     return TrainedRun(run)
 
 
 def open_run(path: str | PathLike[str]) -> "TrainedRun":
-    """Open the run in the folder `path`. Raises ConfigError where none is, DamagedError where it cannot be read."""
+    """Open the run in the folder `path`. Raises ConfigError if there is none, DamagedError if it cannot be read."""
     return TrainedRun(path)
 
 
 class TrainedRun:
-    """A run: its configuration, its figures, and the model that can be evaluated and asked.
+    """A run: its configuration, its figures, and its model, which can be evaluated and can recommend.
 
-    The folder is read anew whenever something is asked, so that a run that goes on shows how far it is.
+    Every call reads the folder again, so that the results of a run that is still training are up to date.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        """Raises as `open_run`."""
+        """Raises the errors of `open_run`."""
         self.path = given_path("path", path)
         self.record: RunRecord = read_record(self.path)
 
     @property
     def config(self) -> TrainConfig:
-        """What the run was asked to do."""
+        """The options of the run."""
         return self.record.train
 
     @property
     def dataset(self) -> Dataset:
-        """The dataset that it was trained on. Raises ConfigError where it is no longer there."""
+        """The dataset that it was trained on. Raises ConfigError if the dataset does not exist any more."""
         return self._dataset(None)
 
     @property
     def figures(self) -> Rows:
-        """The last validation and the best one, by task, beside the baselines: popularity, mean rating. `to_dict()`
-        says which steps they are of."""
+        """The last validation and the best one, by task, next to the baselines (popularity, mean rating). `to_dict()`
+        also holds their steps."""
         standing, baselines = self._standing()
         if standing.last is None or standing.best is None:
             return Rows(f"{self.path}: no validation with a figure yet", pa.table({"task": pa.array([], pa.string())}))
@@ -146,10 +147,10 @@ class TrainedRun:
         num_bootstrap: int = 1000,
         progress: bool | None = None,
     ) -> Rows:
-        """Rank the whole catalogue for each user's held-out event, beside simple baselines on the same split.
+        """Rank the whole catalogue for each user's held-out event, with the model and simple baselines.
 
-        A row for each figure of each system, with its 95% interval; `print` shows the model beside the baselines, and
-        `to_dict()` is the JSON of docs/evaluate.md. Arguments and errors are those of `evaluate_steps`.
+        Returns a row for each figure of each system, with its 95% interval. `print` shows the model next to the
+        baselines; `to_dict()` returns the JSON of docs/evaluate.md. Arguments and errors are those of `evaluate_steps`.
         """
         steps = evaluate_steps(
             self.path, _path_of(dataset), checkpoint=checkpoint, seed=seed, num_bootstrap=num_bootstrap
@@ -173,11 +174,12 @@ class TrainedRun:
     ) -> Rows:
         """The `k` likeliest items of each medium, P(watch at t) and the rating, for a user or for a history.
 
-        user: raw id of a user of the dataset, all of whose events are the history.
+        user: raw id of a user of the dataset. All of this user's events are the history.
         history: a path, a table, a list of tuples (item, timestamp) or (item, timestamp, rating), or of dicts by
-        column; where no column names the user, it is that of one user.
-        dataset: where the run's dataset lies now, for `user`. columns: role → column of a history.
-        The rest and the errors are those of `recommend_steps`; `to_dict()` is the JSON of docs/recommend.md.
+        column. Without a column for the user, all rows belong to one user.
+        dataset: the folder of the run's dataset, if it was moved; for `user`. columns: role → column of a history.
+        Other arguments and the errors are those of `recommend_steps`. `to_dict()` returns the JSON of
+        docs/recommend.md.
         """
         if (user is None) == (history is None):
             raise ConfigError(
@@ -212,8 +214,8 @@ class TrainedRun:
         overwrite: bool = False,
         progress: bool | None = None,
     ) -> Written:
-        """Write the lists of every user of the dataset to the Parquet file `out`, in memory that does not grow with
-        the users. Arguments and errors are those of `recommend_all_steps`."""
+        """Write the lists of every user of the dataset to the Parquet file `out`. Memory does not grow with the number
+        of users. Arguments and errors are those of `recommend_all_steps`."""
         steps = recommend_all_steps(
             self.path,
             _path_of(dataset),
@@ -232,10 +234,9 @@ class TrainedRun:
         return Dataset(path)
 
     def _without_only_medium(self, history: pa.Table, columns: Mapping[str, str]) -> pa.Table:
-        """`history` without a medium column that names the run's only medium in every row.
+        """`history` without its medium column, if this has the run's only medium in every row.
 
-        Such a column says nothing, and the medium of a dataset that has none in its files, `item`, is no name that
-        event files may use.
+        A dataset whose files have no medium gets the medium `item`, which is not allowed as a name in event files.
         """
         media = load_manifest(self.path / RUN_DATASET).data_schema.media
         if len(media) > 1 or "medium" not in history.column_names or "medium" in columns:
@@ -243,7 +244,7 @@ class TrainedRun:
         return history.drop_columns("medium") if set(history["medium"].to_pylist()) == set(media) else history
 
     def _standing(self) -> tuple[Standing, dict[str, float | None]]:
-        """How validation stands, from the metrics, and the baselines."""
+        """The last and best validation, from the metrics, and the baselines."""
         standing, baselines = Standing(), {}
         for line in read_metrics(self.path):
             if line["kind"] == "validation":

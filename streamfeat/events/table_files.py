@@ -1,7 +1,7 @@
-"""Tables in memory (pandas, polars, Arrow, rows of Python) as event files: Parquet in a private temporary folder.
+"""Writes tables in memory (pandas, polars, Arrow, Python rows) as event files: Parquet in a private temporary folder.
 
-A file's name and time follow from its content, so that building from the same table again is the same build. Workers
-read it as any other file.
+A file's name depends only on its content and its modification time is fixed, so that building from the same table again
+is the same build. Workers read it like any other file.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ from streamfeat.events.roles import find_roles
 from streamfeat.events.scratch import scratch_folder
 from streamfeat.progress import Note
 
-NOBODY = "you"  # the user of a history that names none
+NOBODY = "you"  # the user of a history without a column for the user
 _ROW_GROUP = 1 << 20  # rows
-_FIELDS = ("item", "timestamp", "rating")  # of a tuple
+_FIELDS = ("item", "timestamp", "rating")  # the elements of a tuple
 
 # A line of the builder about a table that was given before and is not now, or the reverse.
 _OTHER_TABLE = re.compile(r"^  table-[0-9a-f]{16}\.parquet: was .*\n", re.MULTILINE)
@@ -36,13 +36,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class EventFiles:
-    """Event files to read, and how messages call those that were tables."""
+    """Event files to read, and the names in messages of those that were tables."""
 
     paths: list[str]
     names: dict[str, str]
 
     def told(self, text: str) -> str:
-        """A message without the names of temporary files."""
+        """A message with the tables' names instead of temporary files."""
         text = _OTHER_TABLE.sub("  tables: their rows are not those that it was made from\n", text, count=1)
         text = _OTHER_TABLE.sub("", text)
         for path, name in self.names.items():
@@ -50,7 +50,7 @@ class EventFiles:
         return text
 
     def renamed(self, steps: Iterator[Result]) -> Generator[Result]:
-        """The steps of a call, their notes without the names of temporary files."""
+        """The steps of a call. Their notes have the tables' names instead of temporary files."""
         try:
             for step in steps:
                 yield cast(Result, replace(step, text=self.told(step.text))) if isinstance(step, Note) else step
@@ -142,7 +142,8 @@ def _stream(name: str, table: Any) -> pa.RecordBatchReader:
 
 
 def _write(table: Any, name: str, folder: Path, columns: Mapping[str, str]) -> Path:
-    """The columns of `table` that have a role, as a Parquet file named after its content, its time always the same."""
+    """Writes the columns of `table` that have a role to a Parquet file, named after its content, with a fixed
+    modification time."""
     with _stream(name, table) as reader:
         wanted = list(find_roles(name, reader.schema.names, columns, in_first_line=False).values())
         schema = pa.schema([reader.schema.field(column) for column in wanted])
@@ -156,7 +157,7 @@ def _write(table: Any, name: str, folder: Path, columns: Mapping[str, str]) -> P
 
 
 def _write_parquet(file: Path, schema: pa.Schema, reader: pa.RecordBatchReader) -> None:
-    # Without Arrow's own schema: what is read back is a column of text, numbers or times, whatever wrapped it.
+    # Without Arrow's own schema, so that extension types are read back as plain text, numbers or times.
     with pq.ParquetWriter(file, schema, store_schema=False) as writer:
         held: list[pa.RecordBatch] = []
         for batch in reader:
@@ -169,9 +170,11 @@ def _write_parquet(file: Path, schema: pa.Schema, reader: pa.RecordBatchReader) 
 
 
 def _arrow(name: str, make: Callable[[], Result]) -> Result:
-    """What `make` returns; what Arrow cannot take is a ConfigError that names the table."""
+    """The result of `make`. Errors of Arrow become a ConfigError that names the table."""
     try:
         return make()
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         what = str(error).partition("\n")[0] or type(error).__name__
-        raise ConfigError(f"{name}: cannot be taken as a table of Arrow ({what}); give each column one type") from None
+        raise ConfigError(
+            f"{name}: cannot be converted to an Arrow table ({what}); use one type for each column"
+        ) from None

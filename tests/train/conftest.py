@@ -14,20 +14,20 @@ if not torch.cuda.is_available():
 
 @pytest.fixture(scope="session")
 def invented_batch() -> Callable[..., Invented]:
-    """Makes batches as a `WindowStream` delivers them: `invented_batch(objective="masked", …)`."""
+    """Makes batches like those of a `WindowStream`: `invented_batch(objective="masked", …)`."""
     return invent
 
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bits are compared: tests that are not marked `gpu` train on the CPU, also where a GPU is."""
+    """Tests compare bits, so tests without the mark `gpu` train on the CPU, even if there is a GPU."""
     if request.node.get_closest_marker("gpu") is None:
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Sums of floats hang on the number of threads."""
+    """One thread, because sums of floats depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

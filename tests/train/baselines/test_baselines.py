@@ -1,4 +1,4 @@
-"""Every baseline against its definition, written as plain loops over lists."""
+"""Every baseline compared with its definition, written as plain loops over lists."""
 
 import math
 from collections import Counter, defaultdict
@@ -36,7 +36,7 @@ def watched(users: list[list[Event]]) -> Watched:
 
 
 def in_batches(users: list[list[Event]]) -> Iterator[Watched]:
-    """As the recipe reads them: some users at a time."""
+    """Some users at a time, as `evaluate_steps` reads them."""
     for first in range(0, len(users), 2):
         yield watched(users[first : first + 2])
 
@@ -72,7 +72,7 @@ def test_popularity_counts_training_events(users: list[list[Event]], past: list[
 def test_recent_popularity_counts_the_thirty_days_before_the_targets_day(
     users: list[list[Event]], time: int, given_time: bool, bucket_days: int
 ) -> None:
-    """Nothing of the target's own day or later counts; with its time hidden, the last thirty days of training."""
+    """The target's own day and later days do not count. With a hidden time, the last thirty days of training."""
     times = [event[1] for history in users for event in history] or [0]
     low, num_days = min(times), (max(times) - min(times)) // DAY + 1
     baseline = RecentPopularity(OFFSETS, low, max(times), max_table=-(-num_days * 8 // bucket_days))
@@ -94,7 +94,7 @@ def test_recent_popularity_counts_the_thirty_days_before_the_targets_day(
 def test_the_markov_chain_is_smoothed_counts_of_nearby_pairs(
     users: list[list[Event]], past: list[list[Event]], max_items: int
 ) -> None:
-    """T, P and the decayed mean, pair by pair; beyond `max_items` an item has no pairs and is left to popularity."""
+    """T, P and the decayed mean, pair by pair. Items beyond `max_items` have no pairs and are ranked by popularity."""
     counts = counts_of(users)
     total = max(1, sum(counts.values()))
     kept = sorted(range(8), key=lambda item: (-counts[item], item))[:max_items]
@@ -155,7 +155,8 @@ def test_item_neighbours_are_cosines_that_add_up_to_one(
 
 
 def test_only_recent_events_score_and_few_of_a_long_history_are_counted_as_neighbours() -> None:
-    """What lies 64 events back weighs nothing; of 1,500 events the last 1,000 are pairs: linear time at any length."""
+    """An event 64 places back has almost no weight. Of 1,500 events the last 1,000 are paired, so time is linear for
+    any length."""
     long = [(0, 0, math.nan)] * 500 + [(1, 1, math.nan)] * 999 + [(2, 2, math.nan)]
     baseline = ItemNeighbours(OFFSETS)
     baseline.fit(lambda: iter([watched([long])]))
@@ -173,7 +174,7 @@ UNITS = Units(np.repeat([3.0, 2.0], (5, 3)), np.repeat([2.0, 0.5], (5, 3)))
 def test_biases_are_damped_means_of_what_the_other_leaves_over(
     users: list[list[Event]], past: list[list[Event]], item: int
 ) -> None:
-    """Five sweeps, user biases from 0; the user's bias at the end comes from the history that is shown."""
+    """Five sweeps, user biases from 0. In the end the user's bias comes from the given history."""
 
     def deviation(event: Event) -> float:
         return (event[2] - UNITS.mean[event[0]]) / UNITS.std[event[0]]
@@ -200,7 +201,7 @@ def test_biases_are_damped_means_of_what_the_other_leaves_over(
 
 
 def test_one_pass_of_descent_equals_its_formulas() -> None:
-    """Rating by rating, biases and factors moved together from their values before."""
+    """Rating by rating; biases and factors are updated together from their values before."""
     rng = np.random.default_rng(0)
     offsets, item = np.array([0, 3, 3, 5]), np.array([0, 2, 0, 1, 2])
     rating = rng.standard_normal(5).astype(np.float32)
@@ -234,7 +235,7 @@ def rank_one_ratings(seed: int, num_users: int) -> list[list[Event]]:
 
 
 def test_biased_svd_finds_tastes_of_users_that_it_was_not_fitted_on() -> None:
-    """Means and biases say nothing of such ratings; factors say most, from the history that is shown."""
+    """Means and biases do not explain these ratings; factors, from the given history, explain most."""
     units = Units(np.full(8, 3.0), np.ones(8))
     users, others = rank_one_ratings(0, 300), rank_one_ratings(1, 50)
     past, item = watched([history[:3] for history in others]), np.array([history[3][0] for history in others])
@@ -249,7 +250,7 @@ def test_biased_svd_finds_tastes_of_users_that_it_was_not_fitted_on() -> None:
 
 
 def test_a_user_without_ratings_gets_the_items_mean() -> None:
-    """No history is shown: nothing is known of the user."""
+    """Without ratings in the history nothing is known about the user."""
     baseline = BiasedSVD(UNITS, 2, seed=0)
     baseline.fit(lambda: in_batches([[(0, 0, 5.0), (1, 0, 4.0)], [(0, 1, 5.0)]]))
     empty, other = baseline.predict(watched([[], [(1, 0, math.nan)]]), np.array([0, 0]))
@@ -258,7 +259,7 @@ def test_a_user_without_ratings_gets_the_items_mean() -> None:
 
 
 def test_planned_events_and_those_after_the_stop_are_not_watched() -> None:
-    """Status 0 is planned; a user may have nothing left."""
+    """Status 0 is planned. A user may have no event left."""
     histories = Histories(
         np.array([0, 3, 5, 5]), np.arange(5), np.arange(5) * 10, np.array([1, 2, 3, np.nan, 5], np.float32),
         np.array([2, 0, 1, 0, 4], np.uint8), np.full(5, np.nan, np.float32),

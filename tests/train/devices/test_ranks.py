@@ -1,4 +1,4 @@
-"""Several ranks: torchrun, real processes, gloo. The same model comes out, and a lost rank stops all of them."""
+"""Several ranks: torchrun, real processes, gloo. They train the same model, and a lost rank stops all of them."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def call(ranks: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]
 
 
 def losses(run: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """Every loss of a run, its baselines too, by kind and step."""
+    """Every loss of a run, including its baselines, by kind and step."""
     return {
         (line["kind"], line["step"]): {name: x for name, x in line.items() if name.startswith(("loss", "baseline"))}
         for line in read_metrics(run)
@@ -56,7 +56,7 @@ def losses(run: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def assert_agree(run: Path, other: Path) -> None:
-    """Every loss of every step to a tolerance of float32, and what was learned."""
+    """Every loss of every step agrees within a tolerance of float32, and so do the weights."""
     mine, theirs = losses(run), losses(other)
     assert mine.keys() == theirs.keys()
     for key, values in mine.items():
@@ -80,7 +80,7 @@ def run_of_one(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> 
 
 @pytest.fixture(scope="session")
 def run_of_two(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> tuple[Path, Any]:
-    """The same on two ranks, and what it printed."""
+    """The same on two ranks, and its output."""
     run = tmp_path_factory.mktemp("ranks") / "run"
     done = call(2, tiny_dataset, run, *OPTIONS, "--json")
     assert done.returncode == 0, done.stderr
@@ -89,13 +89,13 @@ def run_of_two(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> 
 
 @pytest.mark.slow
 def test_two_ranks_learn_what_one_does(run_of_one: Path, run_of_two: tuple[Path, Any]) -> None:
-    """The same global batches, losses and validation figures, to float tolerance."""
+    """The same global batches, losses and validation figures, within float tolerance."""
     assert_agree(run_of_one, run_of_two[0])
 
 
 @pytest.mark.slow
 def test_rank_0_alone_prints(run_of_two: tuple[Path, Any]) -> None:
-    """One JSON object on stdout; each validation told once; the number of ranks is said."""
+    """One JSON object on stdout; each validation is printed once; the number of ranks is shown."""
     _, done = run_of_two
     assert json.loads(done.stdout)["result"] == "finished"
     assert done.stderr.count("step 3: validation loss") == 1
@@ -121,7 +121,7 @@ def test_a_run_of_two_ranks_goes_on_with_another_number(
 
 @pytest.mark.slow
 def test_four_ranks_learn_what_one_does(tmp_path: Path, tiny_dataset: Path, run_of_one: Path) -> None:
-    """More ranks than cores, and more than an epoch's last batch has windows for."""
+    """More ranks than cores, and than windows in an epoch's last batch."""
     done = call(4, tiny_dataset, tmp_path / "run", *OPTIONS)
     assert done.returncode == 0, done.stderr
     assert_agree(run_of_one, tmp_path / "run")
@@ -174,7 +174,7 @@ def test_a_killed_rank_stops_all_and_is_named_and_a_restart_resumes(
 
 @pytest.mark.slow
 def test_ranks_that_cannot_share_the_batch_are_refused_with_those_that_can(tmp_path: Path, tiny_dataset: Path) -> None:
-    """Two ranks, a batch of three windows: nothing hangs, the world sizes that fit are named once."""
+    """Two ranks, a batch of three windows: no rank hangs, and the possible world sizes are printed once."""
     done = call(2, tiny_dataset, tmp_path / "run", "--batch-tokens", "96", "--steps", "2")
     assert done.returncode != 0
     assert done.stderr.count("use a world size of 1, 3") == 1
@@ -182,7 +182,7 @@ def test_ranks_that_cannot_share_the_batch_are_refused_with_those_that_can(tmp_p
 
 @pytest.mark.slow
 def test_an_error_of_rank_0_ends_every_rank(tmp_path: Path, tiny_dataset: Path, run_of_one: Path) -> None:
-    """A folder that holds a run: said once, and nobody waits for the one that refused."""
+    """A folder that holds a run: the error is printed once, and no rank waits."""
     started = time.monotonic()
     done = call(2, tiny_dataset, run_of_one, *OPTIONS)
     assert time.monotonic() - started < 200
@@ -195,7 +195,7 @@ def test_an_error_of_rank_0_ends_every_rank(tmp_path: Path, tiny_dataset: Path, 
 
 @pytest.mark.slow
 def test_a_chunk_that_one_rank_finds_damaged_is_what_all_end_by(tmp_path: Path, tiny_dataset: Path) -> None:
-    """Named by the rank that reads it; nobody says that the run was stopped and can go on as it is."""
+    """The rank that reads it names it. No message says that the run can simply be resumed."""
     data = tmp_path / "data"
     shutil.copytree(tiny_dataset, data)
     shard = data / "windows.zarr/training/0/item/c/1/0"
@@ -223,7 +223,7 @@ streamfeat_cli.main()
 def test_ranks_of_several_machines_have_the_same_dataset_or_none_trains(
     tmp_path: Path, tiny_dataset: Path, other: str
 ) -> None:
-    """Each machine has a copy of its own: rank 1's is another, or is missing. It says so, with both."""
+    """Each machine has its own copy: that of rank 1 is another dataset, or missing. The error names both."""
     script = tmp_path / "script.py"
     script.write_text(IN_PLACES_OF_THEIR_OWN)
     for rank in "01":
@@ -251,7 +251,7 @@ VARIABLES = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "
 
 
 def test_the_place_of_a_process_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of torchrun's variables, or none: WORLD_SIZE alone is set by other programs too."""
+    """All of torchrun's variables, or none: other programs set WORLD_SIZE, too."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "4")
@@ -263,7 +263,7 @@ def test_the_place_of_a_process_is_read_from_the_environment(monkeypatch: pytest
 
 @pytest.mark.parametrize(("name", "value"), [("RANK", "4"), ("RANK", "-1"), ("WORLD_SIZE", "x"), ("LOCAL_RANK", "-2")])
 def test_an_environment_that_names_no_rank_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """With what it says."""
+    """The error shows the variables."""
     for variable, good in VARIABLES.items():
         monkeypatch.setenv(variable, good)
     monkeypatch.setenv(name, value)
@@ -272,7 +272,7 @@ def test_an_environment_that_names_no_rank_is_refused(monkeypatch: pytest.Monkey
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before any of them waits for the others."""
+    """Before any rank waits for the others."""
     for name, value in {**VARIABLES, "LOCAL_RANK": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)

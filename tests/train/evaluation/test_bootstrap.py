@@ -1,4 +1,4 @@
-"""Intervals over users: they hang on nothing but users and seed, cover as they should, and pair."""
+"""Intervals over users depend only on users and seed, have the right coverage, and are paired."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from train.evaluation.bootstrap import bootstrap_means, with_intervals
 
 
 def test_a_resample_is_users_drawn_with_replacement() -> None:
-    """Against drawing rows and averaging them, one resample at a time."""
+    """Compared with drawing rows and averaging them, one resample at a time."""
     values = np.random.default_rng(0).random((7, 3))
     found = bootstrap_means(values, 20, seed=5)
     rng = np.random.default_rng(5)
@@ -17,7 +17,7 @@ def test_a_resample_is_users_drawn_with_replacement() -> None:
 
 
 def test_memory_bounds_change_no_resample(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many users are resampled a few resamples at a time."""
+    """With many users, a few resamples are drawn at a time."""
     values = np.random.default_rng(0).random((50, 2))
     whole = bootstrap_means(values, 33, seed=1)
     monkeypatch.setattr("train.evaluation.bootstrap._MAX_COUNTS", 200)
@@ -26,14 +26,14 @@ def test_memory_bounds_change_no_resample(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_figures_of_the_same_users_are_paired() -> None:
-    """A system that is better by the same amount for every user is better by it in every resample."""
+    """A system that is better by the same amount for every user is better by that amount in every resample."""
     values = np.random.default_rng(1).random((40, 1))
     difference = bootstrap_means(values + 0.01, 200, seed=0) - bootstrap_means(values, 200, seed=0)
     assert difference == pytest.approx(0.01)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
-    """95% intervals of the mean of 60 users, over 200 worlds: 95% ± 4.6 (three standard errors)."""
+    """95% intervals of the mean of 60 users, in 200 simulations: 95% ± 4.6 (three standard errors)."""
     values = (np.random.default_rng(4).exponential(size=(60, 200)) < 0.5).astype(float)
     figures = with_intervals(values.mean(0), bootstrap_means(values, 300, seed=0))
     assert all(figure.low <= figure.value <= figure.high for figure in figures)

@@ -1,4 +1,4 @@
-"""Expected calibration error against a loop over bins, and what it must say of good and bad probabilities."""
+"""Expected calibration error compared with a loop over bins, and its values for good and bad probabilities."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ ANSWERS = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.7, 1.0]), s
 @settings(max_examples=50)
 @given(answers=ANSWERS, num_bins=st.integers(1, 8))
 def test_calibration_equals_a_loop_over_bins(answers: list[tuple[float, bool]], num_bins: int) -> None:
-    """Bins of equal numbers of users, equal confidences together in the bin of the first of them."""
+    """Bins with equal numbers of users; users with equal confidences are in the bin of the first of them."""
     bins: dict[int, list[tuple[float, bool]]] = {}
     ordered = sorted(answers, key=lambda answer: answer[0])
     bin_of: dict[float, int] = {}
@@ -34,7 +34,7 @@ def test_calibration_equals_a_loop_over_bins(answers: list[tuple[float, bool]], 
 
 
 def test_the_order_of_users_changes_nothing() -> None:
-    """Equal confidences lie in one bin, so no order decides who is where."""
+    """Users with equal confidences are in one bin."""
     rng = np.random.default_rng(0)
     confidence = rng.choice([0.1, 0.2, 0.3, 0.31, 0.4], 200)
     correct = rng.random(200) < 0.3
@@ -43,7 +43,7 @@ def test_the_order_of_users_changes_nothing() -> None:
 
 
 def test_chance_alone_is_told_apart_from_bad_probabilities() -> None:
-    """Outcomes that follow the probabilities have about the error that chance leaves; doubled ones far more."""
+    """Outcomes drawn from the probabilities have about the error of chance; doubled probabilities a far larger one."""
     rng = np.random.default_rng(2)
     truth = rng.uniform(0.05, 0.45, 3000)
     correct = rng.random(3000) < truth

@@ -1,4 +1,4 @@
-"""The recipe on small datasets: which events are asked, what is ranked against what, and what every line says."""
+"""The evaluation of small datasets: the chosen events, the ranked items, and the fields of every line."""
 
 import json
 import math
@@ -33,7 +33,7 @@ STEPS: dict[str, Any] = {"steps": 6, "layers": 1, "width": 16, "batch_tokens": 2
 
 @dataclass(frozen=True)
 class Asked:
-    """A user's question, worked out from the events alone."""
+    """A user's target and history, computed from the events."""
 
     history: list[Event]
     target: Event
@@ -41,7 +41,7 @@ class Asked:
 
 
 def last_targets(events: list[Event], dataset: Path) -> dict[str, Asked]:
-    """Raw user → question, by sorting plain events; users as the dataset's own tables hold them out."""
+    """Raw user → target, by sorting plain events; users are held out as in the dataset's own tables."""
     users: dict[str, dict[tuple[str, int], tuple[int, Event]]] = {}
     for number, event in enumerate(events):  # the last of equal events counts, in its own place
         users.setdefault(event.user, {})[event.item, event.time] = (number, event)
@@ -180,7 +180,7 @@ def test_every_figure_of_the_model_equals_a_naive_loop_over_users(done: Done, ti
 
 
 def test_every_line_says_under_which_protocol_it_was_reached(done: Done, tiny_events: list[Event]) -> None:
-    """Users, those without a target, ties and catalogue are counted from the events themselves."""
+    """Users, users without a target, ties and catalogue are counted from the events."""
     asked = last_targets(tiny_events, done.dataset)
     manifest = load_manifest(done.dataset)
     possible = manifest.num_users if manifest.config.split == "last:2" else manifest.splits["validation"].users
@@ -205,7 +205,7 @@ def test_every_line_says_under_which_protocol_it_was_reached(done: Done, tiny_ev
 
 
 def test_batches_change_no_figure(done: Done) -> None:
-    """Users are scored some at a time; how many are held decides nothing but rounding."""
+    """Users are scored some at a time; their number changes only rounding."""
     *progress, found = evaluate_steps(done.run, ks=KS, num_bootstrap=50, batch_users=3)
     assert isinstance(found, Evaluation)
     fitted = [p for p in progress if isinstance(p, Progress) and p.stage == "fitting"]
@@ -225,7 +225,7 @@ def numbers(value: Any) -> list[float]:
 
 
 def test_baselines_answer_the_same_users_and_the_model_is_compared_with_the_best(done: Done) -> None:
-    """One that needs the target's time is compared where the model has it too."""
+    """A baseline that needs the target's time is compared only if the model also has it."""
     for line in done.found.differences:
         others = [
             (other.figures["ndcg@10" if line.figure == "ndcg@10" else "rmse"].value, other)
@@ -246,7 +246,7 @@ def test_baselines_answer_the_same_users_and_the_model_is_compared_with_the_best
 
 
 def test_calibration_is_told_with_its_bins(done: Done) -> None:
-    """Every user lies in one bin; probabilities are those of what would be recommended."""
+    """Every user is in one bin; probabilities are those of `recommend`."""
     for line in done.found.calibration:
         bins = line.calibration.bins
         assert sum(b.users for b in bins) == line.protocol.users
@@ -255,7 +255,7 @@ def test_calibration_is_told_with_its_bins(done: Done) -> None:
 
 
 def test_baselines_see_training_events_only(done: Done) -> None:
-    """Popularity equals the ranks that the training counts of items.parquet give, which know no held-out event."""
+    """Popularity gives the ranks of the training counts in items.parquet, which contain no held-out event."""
     manifest, items = load_manifest(done.dataset), read_items(done.dataset)
     with HistoryReader(done.dataset, manifest) as reader:
         from streamfeat.store.histories import read_held_out
@@ -273,7 +273,7 @@ def test_baselines_see_training_events_only(done: Done) -> None:
 
 
 def test_another_dataset_is_refused_with_both_fingerprints(done: Done, last_two: Path, tiny_dataset: Path) -> None:
-    """Figures of a model on data that it was not trained for would mean nothing."""
+    """Figures on data of another model would mean nothing."""
     other = tiny_dataset if done.dataset == last_two else last_two
     with pytest.raises(ConfigError) as refused:
         next(iter(evaluate_steps(done.run, other)))
@@ -282,7 +282,7 @@ def test_another_dataset_is_refused_with_both_fingerprints(done: Done, last_two:
 
 
 def test_a_dataset_that_moved_is_named_and_can_be_given(done: Done, tmp_path: Path) -> None:
-    """A run remembers where its dataset lay."""
+    """A run remembers the path of its dataset."""
     run, moved = tmp_path / "run", tmp_path / "moved"
     shutil.copytree(done.run, run)
     shutil.copytree(done.dataset, moved)
@@ -295,13 +295,13 @@ def test_a_dataset_that_moved_is_named_and_can_be_given(done: Done, tmp_path: Pa
 
 @pytest.mark.parametrize("wrong", [{"ks": ()}, {"ks": (5, 5)}, {"ks": (0,)}, {"num_bootstrap": 0}, {"batch_users": 0}])
 def test_options_out_of_range_are_refused(done: Done, wrong: dict[str, Any]) -> None:
-    """Before anything is read."""
+    """Before any file is read."""
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         next(iter(evaluate_steps(done.run, **wrong)))
 
 
 def test_a_dataset_without_a_target_says_what_to_build(tmp_path: Path) -> None:
-    """Two events are too few for last:2: there is nothing to ask."""
+    """Two events are too few for last:2, so there is no target."""
     events = [Event(f"u{user}", f"i{user + place}", "anime", 1_300_000_000 + place, 3.0, 2, 1.0)
               for user in range(4) for place in range(2)]  # fmt: skip
     build_shards([str(write_csv(tmp_path / "events.csv", events))], tmp_path / "data", window_len=8, split="last:2")
@@ -312,7 +312,7 @@ def test_a_dataset_without_a_target_says_what_to_build(tmp_path: Path) -> None:
 
 
 def test_a_line_reads_like_its_figures() -> None:
-    """The JSON of a line is its protocol's fields beside its own: docs/evaluate.md names them all."""
+    """The JSON of a line has the fields of its protocol next to its own: docs/evaluate.md names them all."""
     page = (Path(__file__).parents[3] / "docs" / "evaluate.md").read_text("utf-8")
     for record in (Protocol, RankingLine, Figure):
         for name in record.__dataclass_fields__:
