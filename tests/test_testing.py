@@ -104,7 +104,7 @@ def test_an_epoch_in_which_resuming_cannot_show_proves_nothing(num: int) -> None
 
 def test_batches_that_are_all_alike_prove_nothing() -> None:
     """The batch after a wrong place would look right."""
-    with pytest.raises(AssertionError, match="all 10 batches are alike"):
+    with pytest.raises(AssertionError, match="all 10 batches are equal"):
         assert_resumes_exactly(lambda: _Counting("always the same"))
 
 
@@ -124,7 +124,7 @@ def test_a_stream_in_place_of_a_function_is_refused_with_what_to_write() -> None
 @pytest.mark.parametrize("positions", [[], [10], [-1], [0, 11]])
 def test_positions_at_which_nothing_is_left_are_refused(positions: list[int]) -> None:
     """No position is no check, and after the last batch a stream may well go on with the next epoch."""
-    with pytest.raises(ValueError, match=r"give some of 0 to 9"):
+    with pytest.raises(ValueError, match=r"give numbers from 0 to 9"):
         assert_resumes_exactly(_Counting, positions=positions)
 
 

@@ -100,7 +100,7 @@ def test_what_is_no_table_is_named(tmp_path: Path, no_trace: Path) -> None:
     with pytest.raises(ConfigError, match=r"table: LazyFrame is neither .*; give its \.collect\(\)"):
         streamfeat.build(polars.LazyFrame(good), out)
     mixed = pandas.DataFrame({"user": ["a", "b"], "item": ["x", 3], "timestamp": [1_400_000_000, 1_400_000_001]})
-    with pytest.raises(ConfigError, match="table: cannot be taken as a table of Arrow"):
+    with pytest.raises(ConfigError, match="table: cannot be converted to an Arrow table"):
         streamfeat.build(mixed, out)
     assert list(no_trace.iterdir()) == []
     assert not (out / "dataset.json").exists()
