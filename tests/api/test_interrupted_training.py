@@ -39,8 +39,8 @@ def test_ctrl_c_returns_the_run_and_leaves_it_resumable(tiny_dataset: Path, tmp_
     steps = int(out.split()[1])
     assert err.split("\n")[1] == "finishing the step and saving; once more to quit at once"
     assert (
-        f"stopped after step {steps:,}; continue with streamfeat.train({str(tiny_dataset)!r}, {str(run)!r}, resume=True)"
-        in (err.replace("\n", " "))
+        f"stopped after step {steps:,}; continue with "
+        f"streamfeat.train({str(tiny_dataset)!r}, {str(run)!r}, resume=True)" in err.replace("\n", " ")
     )
     assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step-{steps:08d}"]
 
