@@ -7,8 +7,9 @@
     run.recommend(user="42", k=10).to_frame()
 
 `build` and `open` return a `Dataset`, `train` and `open_run` a `TrainedRun`. `WindowStream` and
-`streamfeat.torch.WindowDataset` give batches for your own training loop. The names that end in `_steps` are the same
-calls as generators: they yield their progress and print nothing. See docs/python.md.
+`streamfeat.torch.WindowDataset` give batches for your own training loop, `streamfeat.testing` is for your own tests.
+The names that end in `_steps` are the same calls as generators: they yield their progress and print nothing. See
+docs/python.md.
 
 `import streamfeat` is fast: Numba, Zarr, DuckDB, Arrow and torch are imported when they are first needed.
 """
@@ -16,15 +17,17 @@ calls as generators: they yield their progress and print nothing. See docs/pytho
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from streamfeat import testing as testing
+    from streamfeat import torch as torch
     from streamfeat.builder.coordinator import build_steps
     from streamfeat.builder.repair import repair_steps
-    from streamfeat.config import BuildConfig
-    from streamfeat.dataset import Dataset, build
-    from streamfeat.dataset import open_dataset as open
+    from streamfeat.config import BuildConfig as BuildConfig
+    from streamfeat.dataset import Dataset, build, open_dataset
     from streamfeat.errors import StreamfeatError
     from streamfeat.export import export_steps
     from streamfeat.rows import Rows
-    from streamfeat.store.manifest import Manifest, load_manifest
+    from streamfeat.store.manifest import Manifest as Manifest
+    from streamfeat.store.manifest import load_manifest
     from streamfeat.store.verify import verify_steps
     from streamfeat.stream.stream import WindowStream
     from train.evaluation.evaluate import evaluate_steps
@@ -33,33 +36,10 @@ if TYPE_CHECKING:
     from train.trained_run import TrainedRun, open_run, train
     from train.training.loop import train_steps
 
+    open = open_dataset
     __version__: str
 
-__all__ = [
-    "BuildConfig",
-    "Dataset",
-    "Manifest",
-    "Rows",
-    "StreamfeatError",
-    "TrainedRun",
-    "WindowStream",
-    "__version__",
-    "build",
-    "build_steps",
-    "evaluate_steps",
-    "export_steps",
-    "load_manifest",
-    "open",
-    "open_run",
-    "recommend_all_steps",
-    "recommend_steps",
-    "repair_steps",
-    "train",
-    "train_steps",
-    "verify_steps",
-]
-
-# Public name → (module that defines it, its name there).
+# Public name → (module that defines it, its name there; "" for the module itself).
 _HOMES = {
     "BuildConfig": ("streamfeat.config", "BuildConfig"),
     "Dataset": ("streamfeat.dataset", "Dataset"),
@@ -78,10 +58,35 @@ _HOMES = {
     "recommend_all_steps": ("train.inference.every_user", "recommend_all_steps"),
     "recommend_steps": ("train.inference.recommend", "recommend_steps"),
     "repair_steps": ("streamfeat.builder.repair", "repair_steps"),
+    "testing": ("streamfeat.testing", ""),
+    "torch": ("streamfeat.torch", ""),
     "train": ("train.trained_run", "train"),
     "train_steps": ("train.training.loop", "train_steps"),
     "verify_steps": ("streamfeat.store.verify", "verify_steps"),
 }
+
+# What a star import takes, and `help(streamfeat)` prints at length. Left out: `open` and `torch`, which would replace
+# names that most scripts use; BuildConfig and Manifest, each with 500 lines of pydantic's help.
+__all__ = [
+    "Dataset",
+    "Rows",
+    "StreamfeatError",
+    "TrainedRun",
+    "WindowStream",
+    "__version__",
+    "build",
+    "build_steps",
+    "evaluate_steps",
+    "export_steps",
+    "load_manifest",
+    "open_run",
+    "recommend_all_steps",
+    "recommend_steps",
+    "repair_steps",
+    "train",
+    "train_steps",
+    "verify_steps",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -96,11 +101,12 @@ def __getattr__(name: str) -> Any:
         from streamfeat.trainer import load_trainer
 
         load_trainer()  # the user's own script may be called train.py
-    return getattr(import_module(module), attribute)
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({*_HOMES, "__version__"})
 
 
 def _version() -> str:

@@ -1,14 +1,15 @@
 """Arguments of Python's calls: paths, and `**options` that are the fields of config models, which `help()` lists."""
 
+import functools
 import inspect
 import os
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_type_hints
 
 from streamfeat.errors import ConfigError
-from streamfeat.records import Frozen
+from streamfeat.records import Frozen, unknown_key
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -23,8 +24,8 @@ def given_path(name: str, path: str | PathLike[str]) -> Path:
 def takes_fields_of(*models: type[Frozen]) -> Callable[[FunctionT], FunctionT]:
     """Makes `help()` show a function's `**options` as keywords: one for each field of the models, with its type.
 
-    A field that is itself one of the models is left out, because its own fields are shown. The function's behaviour
-    does not change.
+    A field that is itself one of the models is left out, because its own fields are shown. An unknown keyword raises a
+    ConfigError that names the closest one.
     """
 
     def with_signature(function: FunctionT) -> FunctionT:
@@ -41,11 +42,24 @@ def takes_fields_of(*models: type[Frozen]) -> Callable[[FunctionT], FunctionT]:
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=field.get_default(call_default_factory=True),
-                annotation=field.annotation,
+                annotation=_plain(field.annotation),
             )
             for name, field in fields.items()
         ]
-        function.__signature__ = signature.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
-        return function
+        known = [parameter.name for parameter in (*named, *options) if parameter.name != "self"]
+
+        @functools.wraps(function)
+        def call(*args: Any, **given: Any) -> Any:
+            for name in given.keys() - known:
+                raise ConfigError(unknown_key(function.__name__, name, name, known))
+            return function(*args, **given)
+
+        call.__signature__ = signature.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+        return cast(FunctionT, call)
 
     return with_signature
+
+
+def _plain(annotation: Any) -> Any:
+    """A type without what `Annotated` adds to it or to its parts, such as validators."""
+    return get_type_hints(type("Holder", (), {"__annotations__": {"it": annotation}}))["it"]

@@ -12,20 +12,21 @@ import pyarrow.compute as pc
 from streamfeat.builder.coordinator import build_steps
 from streamfeat.builder.repair import Repaired, repair_steps
 from streamfeat.call_options import given_path, takes_fields_of
-from streamfeat.config import BuildConfig, Objective
+from streamfeat.config import AskedConfig, BuildConfig, Objective, StreamConfig
 from streamfeat.errors import ConfigError
 from streamfeat.events.table_files import event_files
 from streamfeat.export import Exported, export_steps
-from streamfeat.plain_text import harmless
+from streamfeat.plain_text import PrintedLines
 from streamfeat.progress_bars import events_of
 from streamfeat.records import validated
-from streamfeat.rows import Rows, html_lines
+from streamfeat.rows import Rows
 from streamfeat.schema import STATUSES
 from streamfeat.store.histories import HistoryReader
 from streamfeat.store.layout import ITEMS, USERS
 from streamfeat.store.manifest import Manifest, load_manifest
 from streamfeat.store.tables import USER_SCHEMA, check_table, read_item_columns, read_user_columns
 from streamfeat.store.verify import Problem, verify_steps
+from streamfeat.stream.featurize import Allocate
 from streamfeat.stream.stream import WindowStream
 
 _NAMED = 3  # a message lists at most so many users
@@ -65,7 +66,7 @@ def open_dataset(path: str | PathLike[str]) -> "Dataset":
     return Dataset(path)
 
 
-class Dataset:
+class Dataset(PrintedLines):
     """A built dataset: its items, its users and their histories, its windows as a stream.
 
     `manifest` holds all counts and the configuration; `path` is the folder.
@@ -118,12 +119,23 @@ class Dataset:
             "completion": pa.array(found.completion, from_pandas=True),
         })  # fmt: skip
 
-    def stream(self, *, objective: Objective, batch_windows: int = 32, **options: Any) -> WindowStream:
-        """Shuffled batches for your own training loop. `options` are those of `WindowStream`: split, seed, threads, …
+    @takes_fields_of(StreamConfig)
+    def stream(
+        self,
+        *,
+        objective: Objective,
+        batch_windows: int = 32,
+        copy: bool = False,
+        allocate: Allocate | None = None,
+        **options: Any,
+    ) -> WindowStream:
+        """Shuffled batches for your own training loop. Arguments and errors are those of `WindowStream`.
 
         For torch's DataLoader, use `streamfeat.torch.WindowDataset`.
         """
-        return WindowStream(self.path, objective=objective, batch_windows=batch_windows, **options)
+        return WindowStream(
+            self.path, objective=objective, batch_windows=batch_windows, copy=copy, allocate=allocate, **options
+        )
 
     def verify(self, *, progress: bool | None = None) -> Rows:
         """Recompute every checksum. Returns a row for each problem, none if the dataset is sound. A problem of the kind
@@ -137,12 +149,30 @@ class Dataset:
         made = [step.file for step in events_of(repair_steps(self.path), progress) if isinstance(step, Repaired)]
         return Rows(f"{self.path}: sound, {len(made)} files repaired", pa.table({"file": pa.array(made, pa.string())}))
 
+    @takes_fields_of(AskedConfig)
     def export(
-        self, dest: str | PathLike[str], *, objective: Objective, progress: bool | None = None, **options: Any
+        self,
+        dest: str | PathLike[str],
+        *,
+        objective: Objective,
+        epoch: int = 0,
+        workers: int = 1,
+        hdf5: bool = False,
+        progress: bool | None = None,
+        **options: Any,
     ) -> Exported:
-        """Write the inputs and targets of a model as plain arrays to `dest`. `options` are those of `export_steps`:
-        mask_policy, split, epoch, seed, workers, hdf5."""
-        (done,) = events_of(export_steps(self.path, given_path("dest", dest), objective=objective, **options), progress)
+        """Write the inputs and targets of a model as plain arrays to `dest`. Arguments and errors are those of
+        `export_steps`."""
+        steps = export_steps(
+            self.path,
+            given_path("dest", dest),
+            objective=objective,
+            epoch=epoch,
+            workers=workers,
+            hdf5=hdf5,
+            **options,
+        )
+        (done,) = events_of(steps, progress)
         return done
 
     @cached_property
@@ -153,13 +183,6 @@ class Dataset:
     @cached_property
     def _user_ids(self) -> pa.ChunkedArray:
         return self.users.to_arrow()["raw_id"]
-
-    def __repr__(self) -> str:
-        return harmless("\n".join(self._lines()))
-
-    def _repr_html_(self) -> str:
-        """For notebooks."""
-        return html_lines(self._lines())
 
     def _lines(self) -> Iterable[str]:
         facts = self.manifest

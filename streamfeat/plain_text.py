@@ -1,7 +1,8 @@
 """Makes text safe to print: ids, titles and names come from files."""
 
+import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 # Control characters, marks that change the writing direction, halves of surrogate pairs.
 HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -23,3 +24,22 @@ def aligned(rows: Sequence[Mapping[str, str]]) -> list[str]:
         "  ".join(harmless(line[name][:width], lines=False).ljust(width) for name, width in widths.items()).rstrip()
         for line in lines
     ]
+
+
+def as_html(text: str) -> str:
+    """`text` for a notebook, which runs what is not escaped."""
+    return html.escape(harmless(text))
+
+
+class PrintedLines:
+    """An object that a terminal and a notebook show as its `_lines`."""
+
+    def _lines(self) -> Iterable[str]:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return harmless("\n".join(self._lines()))
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return f"<pre>{as_html(repr(self))}</pre>"

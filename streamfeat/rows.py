@@ -1,14 +1,13 @@
 """`Rows`: the result of calls that return a table. It prints a few lines and converts to pandas, Arrow or JSON."""
 
-import html
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, overload
 
 import pyarrow as pa
 
 from streamfeat.errors import require_extra
-from streamfeat.plain_text import aligned, harmless
+from streamfeat.plain_text import aligned, as_html, harmless
 
 _PRINTED = 10  # most printed rows
 
@@ -95,10 +94,10 @@ class Rows:
     def _repr_html_(self) -> str:
         """For notebooks. Everything is escaped, because ids and titles come from files."""
         rows, more = self._first_rows()
-        head = "".join(f"<th>{_html(name)}</th>" for name in (rows[0] if rows else ()))
-        body = "".join(f"<tr>{''.join(f'<td>{_html(text)}</td>' for text in row.values())}</tr>" for row in rows)
+        head = "".join(f"<th>{as_html(name)}</th>" for name in (rows[0] if rows else ()))
+        body = "".join(f"<tr>{''.join(f'<td>{as_html(text)}</td>' for text in row.values())}</tr>" for row in rows)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        return f"<div><p>{_html(self._title)}</p>{table}<p>{_html(more)}</p></div>"
+        return f"<div><p>{as_html(self._title)}</p>{table}<p>{as_html(more)}</p></div>"
 
     def _first_rows(self) -> tuple[list[dict[str, str]], str]:
         """The first rows as texts, without columns that are empty in all of them; and a line if there are more rows."""
@@ -108,15 +107,6 @@ class Rows:
             more = f"… {self._num_rows:,} rows" if self._num_rows > len(table) else ""
         names = [name for name in table.column_names if table[name].null_count < max(1, len(table))]
         return [{name: _text(row[name]) for name in names} for row in table.select(names).to_pylist()], more
-
-
-def html_lines(lines: Iterable[str]) -> str:
-    """Lines of text for a notebook, escaped."""
-    return f"<pre>{_html(chr(10).join(lines))}</pre>"
-
-
-def _html(text: str) -> str:
-    return html.escape(harmless(text))
 
 
 def _text(value: Any) -> str:

@@ -14,14 +14,14 @@ from streamfeat.config import BuildConfig
 from streamfeat.dataset import Dataset
 from streamfeat.errors import ConfigError
 from streamfeat.events.table_files import event_files, history_table
-from streamfeat.plain_text import harmless
+from streamfeat.plain_text import PrintedLines
 from streamfeat.progress import Note
 from streamfeat.progress_bars import events_of, print_note
-from streamfeat.records import unknown_key, validated
-from streamfeat.rows import Rows, html_lines
+from streamfeat.records import validated
+from streamfeat.rows import Rows
 from streamfeat.signals import stop_on_interrupt
 from streamfeat.store.manifest import load_manifest
-from train.config import FIELDS, ModelConfig, TrainConfig
+from train.config import ModelConfig, TrainConfig
 from train.devices.launch import launched
 from train.evaluation.evaluate import evaluate_steps
 from train.evaluation.figures import ALL_MEDIA, Evaluation, RankingLine, RatingLine
@@ -63,8 +63,6 @@ def train(
     Under torchrun every rank must call this with the same arguments. Raises the errors of `streamfeat.errors`; their
     messages say what to do.
     """
-    for name in options.keys() - FIELDS:
-        raise ConfigError(unknown_key("train", name, name, FIELDS))
     path, run = data.path if isinstance(data, Dataset) else given_path("data", data), given_path("run", run)
     is_first = launched().is_first
     is_heard = is_first and progress is not False
@@ -91,7 +89,7 @@ def open_run(path: str | PathLike[str]) -> "TrainedRun":
     return TrainedRun(path)
 
 
-class TrainedRun:
+class TrainedRun(PrintedLines):
     """A run: its configuration, its figures, and its model, which can be evaluated and can recommend.
 
     Every call reads the folder again, so that the results of a run that is still training are up to date.
@@ -252,13 +250,6 @@ class TrainedRun:
                 figures = Figures(step=line["step"], loss=line["loss"], losses=losses)
                 standing, baselines = standing.after(figures, self.config.monitor), _below("baseline_", line)
         return standing, baselines
-
-    def __repr__(self) -> str:
-        return harmless("\n".join(self._lines()))
-
-    def _repr_html_(self) -> str:
-        """For notebooks."""
-        return html_lines(self._lines())
 
     def _lines(self) -> Iterator[str]:
         steps = [line["step"] for line in read_metrics(self.path) if line["kind"] == "train"]

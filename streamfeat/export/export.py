@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from streamfeat.export.check import check_files, check_group
 from streamfeat.export.export_task import FEATURES, Export, ExportTask, hdf5_file, run_export
 from streamfeat.export.features import causal_spec, token_specs
 from streamfeat.export.hdf5 import read_attributes
+from streamfeat.plain_text import PrintedLines
 from streamfeat.progress import Note, Progress
 from streamfeat.records import parse_object, read_back, validated
 from streamfeat.store.dataset_folder import nothing_removed
@@ -36,8 +37,8 @@ from streamfeat.workers.pool import WorkerPool
 PLAN_FILE = "export.json"  # in the hidden folder: describes the export
 
 
-@dataclass(frozen=True)
-class Exported:
+@dataclass(frozen=True, repr=False)
+class Exported(PrintedLines):
     """The end of an export."""
 
     dest: Path
@@ -47,6 +48,10 @@ class Exported:
     num_bytes: int  # of all files below `dest`
     seconds: float
     peak_memory: int  # bytes, summed over processes
+
+    def _lines(self) -> Iterable[str]:
+        yield f"Features {str(self.dest)!r}: {self.note}"
+        yield f"  {self.num_windows:,} windows, {self.num_shards:,} shards, {self.num_bytes:,} bytes"
 
 
 def export_steps(

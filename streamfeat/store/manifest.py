@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -99,6 +100,11 @@ class Manifest(Frozen):
     event_shard: Count
     special_tokens: dict[str, dict[str, int]]
     receipts: tuple[Receipt, ...]  # every task that wrote files of this dataset
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What is printed: a manifest is long."""
+        names = ("format_version", "num_users", "num_items", "num_events", "fingerprint")
+        return [(name, getattr(self, name)) for name in names]
 
     @model_validator(mode="after")
     def _agree(self) -> "Manifest":

@@ -1,6 +1,6 @@
 """Writes lists for every user of a dataset to one Parquet file. Its memory does not grow with the number of users."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamfeat.errors import ConfigError, storage_errors
+from streamfeat.plain_text import PrintedLines
 from streamfeat.progress import Note, Progress
 from streamfeat.store.files import replaced_durably
 from streamfeat.store.histories import HistoryReader
@@ -35,13 +36,16 @@ RECOMMENDATIONS_SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Written:
+@dataclass(frozen=True, repr=False)
+class Written(PrintedLines):
     """The result: the file is complete."""
 
     path: Path
     users: int
     rows: int
+
+    def _lines(self) -> Iterable[str]:
+        yield f"Recommendations {str(self.path)!r}: {self.users:,} users, {self.rows:,} rows"
 
 
 def recommend_all_steps(
