@@ -10,6 +10,7 @@ from pydantic import Field
 from streamfeat.config import AskedConfig, Objective, StreamConfig
 from streamfeat.errors import ConfigError
 from streamfeat.plain_text import aligned
+from streamfeat.store.files import check_link
 from streamfeat_cli.console import Json, harmless, print_summary, show
 from streamfeat_cli.declaration import Next, command
 from streamfeat_cli.options import Options
@@ -64,6 +65,7 @@ def inspect(
 
 
 def _what_lies_there(path: Path) -> str:
+    check_link(path)
     if not path.exists():
         return "no such folder"
     if not path.is_dir():

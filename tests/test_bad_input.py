@@ -206,6 +206,14 @@ OPTIONS: dict[str, tuple[str, int, str]] = {
     "inspect a far window": (f"inspect {{data}} --window {HUGE}", 2, r"has windows 0 to"),
     "inspect a far epoch": (f"inspect {{data}} --window 0 --epoch {HUGE}", 2, r"--epoch"),
     "inspect another objective": ("inspect {data} --window 0 --objective x", 2, r"'causal' or 'masked' \(got 'x'\)"),
+    "inspect a broken link": ("inspect {broken}", 6, r"broken: is a symbolic link to .*mount its disk"),
+    "verify a broken link": ("verify {broken}", 6, r"broken: is a symbolic link to .*mount its disk"),
+    "verify a file": ("verify {history}", 2, r"no finished dataset here \(it is a file, not a folder\)"),
+    "build into a broken link": ("build-shards {history} {broken}", 6, r"broken: is a symbolic link to .*mount its"),
+    "evaluate a broken link": ("evaluate {broken}", 6, r"broken: is a symbolic link to .*mount its disk"),
+    "evaluate a file": ("evaluate {history}", 2, r"no run here \(it is a file, not a folder\)"),
+    "train on a broken link": ("train {broken} {tmp}/r", 6, r"broken: is a symbolic link to .*mount its disk"),
+    "train in a broken link": ("train {data} {broken}", 6, r"broken: is a symbolic link to .*mount its disk"),
     "verify nothing": ("verify nope", 2, r"there is no such folder"),
     "invent no users": ("invent {tmp}/a.csv --users -1", 2, r"every user needs at least one"),
     "invent more than there can be": (f"invent {{tmp}}/a.csv --events {HUGE}", 2, r"--events"),
@@ -278,6 +286,9 @@ def test_a_bad_option_is_refused_with_the_remedy(
     """Out of range, in conflict, or with an unknown name."""
     words, code, message = OPTIONS[name]
     places = {"data": tiny_dataset, "run": small_run, "history": history, "tmp": tmp_path}
+    if "{broken}" in words:
+        places["broken"] = tmp_path / "broken"
+        places["broken"].symlink_to(tmp_path / "away")
     expect(call(*(word.format(**places) for word in words.split())), code, message)
 
 

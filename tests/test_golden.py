@@ -1,10 +1,16 @@
 """What older code wrote is still read: golden data in `tests/golden`, one folder for each format.
 
-A finished dataset is read, streamed, verified, repaired, extended and overwritten. A run is read. Training it on may be
-refused, and so may an unfinished build, with exit code 7 and the remedy.
+A finished dataset is read, streamed, trained on, exported, verified, repaired, extended and overwritten. A run is
+read and goes on. An unfinished build of format 1 is refused with exit code 7 and the remedy, and so is all of a newer
+format.
 """
 
+import hashlib
 import json
+import os
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +19,20 @@ import pytest
 from golden.stream_digest import stream_digest
 from typer.testing import CliRunner, Result
 
+import streamfeat
 import streamfeat_cli.commands
 from streamfeat.errors import StreamfeatError
 from streamfeat.schema import FORMAT_VERSION
+from streamfeat.store.files import LOCK
 from streamfeat.store.manifest import load_manifest
+from train.runs.metrics import read_metrics
+from train.runs.record import read_record
 
+ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = sorted(path.name for path in GOLDEN.glob("format-*"))
 BUILD = ["--window-len", "32", "--chunk-windows", "4", "--shard-windows", "32", "--workers", "1"]
+GO_ON = ["build-shards", "events.csv", "unfinished", "--packings", "200", *BUILD]
 
 
 def call(*words: str | Path) -> Result:
@@ -29,6 +41,18 @@ def call(*words: str | Path) -> Result:
     if isinstance(done.exception, StreamfeatError):
         done.exit_code = done.exception.exit_code
     return done
+
+
+def call_process(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """What the command comes to in a process of its own, as users type it."""
+    command = [sys.executable, str(ROOT / "cli.py"), *map(str, words)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "500"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def contents(folder: str) -> dict[Path, bytes]:
+    """What every file below a folder holds, but for the lock that was tried."""
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file() and path.name != LOCK}
 
 
 @pytest.fixture(params=FORMATS)
@@ -102,15 +126,57 @@ def test_an_older_dataset_is_overwritten(golden: Path) -> None:
     assert load_manifest("users").config.split == "users:0.3"
 
 
-def test_an_older_unfinished_build_goes_on_or_says_how(golden: Path) -> None:
-    """Where it goes on, the windows are those of a build that was never interrupted."""
-    command = ["build-shards", "events.csv", "unfinished", "--packings", "200", *BUILD]
-    done = call(*command)
-    if done.exit_code == 7:
-        assert "--overwrite" in str(done.exception)
-        done = call(*command, "--overwrite")
-    assert done.exit_code == 0, done.output
+@pytest.mark.parametrize("file", ["users/dataset.json", "run/config.json", "unfinished/tmp/plan.json"])
+def test_a_newer_format_is_exit_code_7_and_nothing_changes(golden: Path, file: str) -> None:
+    """By the command as users type it: a dataset, a run and an unfinished build that a later version wrote."""
+    values = json.loads(Path(file).read_text("utf-8"))
+    Path(file).write_text(json.dumps(values | {"format_version": 99}), "utf-8")
+    before = contents(Path(file).parts[0])
+    words = {"users": ["verify", "users"], "run": ["inspect", "run"], "unfinished": GO_ON}[Path(file).parts[0]]
+    done = call_process(*words)
+    assert done.returncode == 7, done.stderr
+    assert "written in format 99" in done.stderr
+    assert "upgrade streamfeat" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert contents(Path(file).parts[0]) == before
+
+
+def test_an_unfinished_build_of_format_1_is_exit_code_7_and_overwrite_the_remedy(golden: Path) -> None:
+    """Its receipts say less than those of today; refused, it stays as it is."""
+    before = contents("unfinished")
+    done = call_process(*GO_ON)
+    assert done.returncode == 7, done.stderr
+    assert "an unfinished build of format 1" in done.stderr
+    assert "--overwrite" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert contents("unfinished") == before
+    again = call(*GO_ON, "--overwrite")
+    assert again.exit_code == 0, again.output
     assert call("verify", "unfinished").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["users", "last-two"])
+def test_an_older_dataset_is_opened(golden: Path, name: str) -> None:
+    """From Python: its items, its users and a history."""
+    data = streamfeat.open(name)
+    assert len(data.items) == data.manifest.num_items
+    assert len(data.users) == data.manifest.num_users
+    assert len(data.history(data.users.to_dict()["raw_id"][0])) > 0
+
+
+@pytest.mark.parametrize("live", [[], ["--live", "--live-workers", "1"]])
+def test_an_older_dataset_is_trained_on(golden: Path, live: list[str]) -> None:
+    """On what is stored, and on packings that producers make of its histories."""
+    tiny = ["--layers", "1", "--width", "8", "--heads", "1", "--batch-tokens", "512", "--steps", "2"]
+    done = call("train", "users", "new", *tiny, *live)
+    assert done.exit_code == 0, done.output
+    assert [line["step"] for line in read_metrics("new") if line["kind"] == "train"] == [1, 2]
+
+
+def test_an_older_dataset_is_exported(golden: Path) -> None:
+    """As plain arrays."""
+    done = call("export-features", "users", "features", "--objective", "causal", "--workers", "1")
+    assert done.exit_code == 0, done.output
 
 
 def test_an_older_run_answers(golden: Path) -> None:
@@ -124,10 +190,50 @@ def test_an_older_run_answers(golden: Path) -> None:
     assert done.exit_code == 0, done.output
 
 
-def test_an_older_run_goes_on_or_says_how(golden: Path) -> None:
-    """`--resume` finds it finished, or is refused with exit code 7 and the remedy."""
+def add_an_epoch(run: Path) -> None:
+    """Make a finished run one that was stopped after its second epoch of three."""
+    checkpoint = run / "checkpoints/step-00000010"
+    record = json.loads((run / "config.json").read_text("utf-8"))
+    record["train"]["epochs"] = 3
+    (run / "config.json").write_text(json.dumps(record), "utf-8")
+    state = json.loads((checkpoint / "state.json").read_text("utf-8"))
+    state["config"]["epochs"] = 3
+    content = json.dumps(state).encode()
+    (checkpoint / "state.json").write_bytes(content)
+    manifest = json.loads((checkpoint / "manifest.json").read_text("utf-8"))
+    for file in manifest["files"]:
+        if file["path"] == "state.json":
+            file |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+
+
+def test_an_older_run_goes_on(golden: Path) -> None:
+    """A finished one says so; one that is not trains on from its last step."""
+    before = read_metrics("run")
+    assert call("train", "users", "run", "--resume").exit_code == 0
+    assert read_metrics("run") == before
+    add_an_epoch(Path("run"))
     done = call("train", "users", "run", "--resume")
-    if done.exit_code == 7:
-        assert "--overwrite" in str(done.exception)
-    else:
-        assert done.exit_code == 0, done.output
+    assert done.exit_code == 0, done.output
+    after = read_metrics("run")
+    assert after[: len(before)] == before
+    assert [line["step"] for line in after[len(before) :] if line["kind"] == "train"] == [11, 12, 13, 14, 15]
+
+
+def test_an_older_run_without_its_checkpoints_starts_from_step_0(golden: Path) -> None:
+    """Its options are the saved ones; the steps that are lost are made again."""
+    shutil.rmtree("run/checkpoints")
+    done = call("train", "users", "run", "--resume")
+    assert done.exit_code == 0, done.output
+    assert Path("run/checkpoints/step-00000010/manifest.json").exists()
+    assert (read_record("run").train.epochs, read_record("run").train.model.width) == (2, 16)
+
+
+def test_an_older_run_is_overwritten(golden: Path) -> None:
+    """It has no marker, and is known by the keys of its config.json."""
+    assert not Path("run/.streamfeat").exists()
+    assert call("train", "users", "run").exit_code == 2
+    done = call("train", "users", "run", "--overwrite", "--width", "8", "--heads", "1", "--steps", "1")
+    assert done.exit_code == 0, done.output
+    assert read_record("run").train.model.width == 8
+    assert [path.name for path in Path("run/checkpoints").iterdir()] == ["step-00000001"]

@@ -34,7 +34,7 @@ from streamfeat.records import validated
 from streamfeat.schema import FORMAT_VERSION
 from streamfeat.store.array_files import write_arrays
 from streamfeat.store.dataset_folder import nothing_removed
-from streamfeat.store.files import locked, sweep_temporaries
+from streamfeat.store.files import sweep_temporaries
 from streamfeat.store.layout import (
     HISTORIES,
     LIVE,
@@ -45,6 +45,7 @@ from streamfeat.store.layout import (
     WINDOWS,
     create_arrays,
 )
+from streamfeat.store.locks import locked
 from streamfeat.store.manifest import Manifest, manifest_json
 from streamfeat.store.receipts import (
     FilterReceipt,

@@ -32,7 +32,7 @@ from streamfeat.store.dataset_folder import (
     has_links,
     is_ours,
 )
-from streamfeat.store.files import foreign_names, read_below
+from streamfeat.store.files import check_link, foreign_names, read_below
 from streamfeat.store.layout import MANIFEST, RECEIPTS, TEMPORARY
 from streamfeat.store.manifest import Manifest, SourceFile, load_manifest
 from streamfeat.store.marker import is_being_emptied, mark
@@ -185,6 +185,7 @@ def check_folder(plan: Plan, *, overwrite: bool) -> None:
     root = plan.root
     if not is_recordable(str(root)):
         raise ConfigError(f"{str(root)!r}: DuckDB cannot use a folder whose name is not UTF-8; give another one")
+    check_link(root)
     with storage_errors(root):
         if root.exists() and not root.is_dir():
             raise ConfigError(f"{root}: is a file; give a folder for the dataset")

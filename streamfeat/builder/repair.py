@@ -14,9 +14,11 @@ from streamfeat.packings.window_task import SEGMENTS_FILE, WindowTask
 from streamfeat.packings.windows import lay_window, specs_of
 from streamfeat.progress import Progress
 from streamfeat.store.dataset_folder import check_linked_stores, check_temporary
-from streamfeat.store.files import locked, remove, sweep_temporaries
+from streamfeat.store.files import remove, sweep_temporaries
 from streamfeat.store.layout import HISTORIES, LIVE, TEMPORARY, USERS, WINDOWS
+from streamfeat.store.locks import locked
 from streamfeat.store.manifest import Manifest, SplitCounts, load_manifest
+from streamfeat.store.marker import mark
 from streamfeat.store.receipts import FileRecord, MetadataReceipt, WindowReceipt
 from streamfeat.store.verify import Problem, check_arrays, verify_steps
 from streamfeat.store.writer import commit_receipt, receipt_file, record_of, write_shard, write_whole
@@ -45,6 +47,7 @@ def repair_steps(path: str | Path) -> Iterator[Progress | Problem | Repaired]:
     check_temporary(root)
     check_linked_stores(root)
     with locked(root, "repairs or builds"):
+        mark(root, "dataset")  # its links may lead to new, empty folders
         sweep_temporaries(root, LIVE)
         damage: dict[str, Problem] = {}
         for found in verify_steps(root):

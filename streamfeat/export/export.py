@@ -27,8 +27,9 @@ from streamfeat.plain_text import PrintedLines
 from streamfeat.progress import Note, Progress
 from streamfeat.records import parse_object, read_back, validated
 from streamfeat.store.dataset_folder import nothing_removed
-from streamfeat.store.files import foreign_names, locked, read_below, rename_durably, sweep_temporaries
+from streamfeat.store.files import foreign_names, read_below, rename_durably, sweep_temporaries
 from streamfeat.store.layout import METADATA, create_arrays
+from streamfeat.store.locks import locked
 from streamfeat.store.manifest import Manifest, load_manifest
 from streamfeat.store.reader import MAX_METADATA_BYTES
 from streamfeat.store.writer import is_committed, read_receipt, write_shard, write_whole

@@ -22,7 +22,7 @@ from pydantic import Field
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, LockedError, storage_errors
 from streamfeat.live.schedule import least_disk_bytes, max_shard_bytes
 from streamfeat.records import Frozen, read_back
-from streamfeat.store.files import LOCK, locked, read_below, rename_durably
+from streamfeat.store.files import LOCK, read_below, rename_durably
 from streamfeat.store.layout import RECEIPTS
 from streamfeat.store.live_folders import (
     hidden_folders,
@@ -32,6 +32,7 @@ from streamfeat.store.live_folders import (
     remove_folder,
     run_folders,
 )
+from streamfeat.store.locks import locked
 from streamfeat.store.manifest import Manifest
 from streamfeat.store.writer import write_whole
 

@@ -1,13 +1,14 @@
 """Finds out whether a folder belongs to a build, and empties it. Folders and files of others are never changed."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from streamfeat.errors import ConfigError, DamagedError, LockedError, StorageError, storage_errors
 from streamfeat.schema import EVENT_FIELDS
 from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
-from streamfeat.store.files import check_link, links_below, remove
+from streamfeat.store.files import check_link, is_own_folder, links_below, remove, size_and_digest
 from streamfeat.store.layout import (
     HISTORIES,
     ITEMS,
@@ -20,9 +21,11 @@ from streamfeat.store.layout import (
     WINDOWS,
 )
 from streamfeat.store.live_folders import is_held, remove_folder, run_folders
-from streamfeat.store.marker import document, is_marked, mark
+from streamfeat.store.marker import document, is_marked, leads_where_it_led, mark
+from streamfeat.store.writer import read_receipt
 
 _FOLDERS = (HISTORIES, WINDOWS, RECEIPTS, TEMPORARY)  # folders that a build creates
+_TRIED_SHARDS = 3  # shards that are hashed to find out whose a store is
 _STORES = {WINDOWS: {"training", "validation"}, HISTORIES: {"offsets", "partition_offsets", *EVENT_FIELDS}}
 
 
@@ -48,8 +51,8 @@ def check_no_links(root: Path) -> None:
 
 
 def check_linked_stores(root: Path) -> None:
-    """Raises ConfigError if a store of the dataset is a link to a folder that holds other files than this store (a
-    build would overwrite them), StorageError if the link is broken."""
+    """Raises ConfigError if a store of the dataset is a link to a folder that holds other files than this store, or
+    the store of another dataset (a build would overwrite them), StorageError if the link is broken."""
     for store, members in _STORES.items():
         path = root / store
         if not path.is_symlink():
@@ -64,12 +67,37 @@ def check_linked_stores(root: Path) -> None:
                 f"{path}: is a symbolic link to {path.readlink()}, which holds files that no build wrote; empty that "
                 "folder, or link to another one (nothing was changed)"
             )
+        led = leads_where_it_led(root, store)
+        if names and not (_holds_committed(root, store) if led is None else led):
+            raise ConfigError(
+                f"{path}: is a symbolic link to {path.readlink()}, which seems to hold the {store} of another "
+                "dataset; link to this dataset's or to an empty folder; if you copied it, remove the old one first "
+                "(nothing was changed)"
+            )
+
+
+def _holds_committed(root: Path, store: str) -> bool:
+    """Whether one of the first shards of a store is as the receipts of `root` say, or the store has no shards."""
+    tried = 0
+    for path in sorted((root / RECEIPTS).glob("*.json")):
+        receipt = read_receipt(root, path.stem)
+        for record in receipt.files if receipt else ():
+            if not record.path.startswith(f"{store}/") or record.path.endswith(METADATA):
+                continue
+            with contextlib.suppress(FileNotFoundError, DamagedError):
+                if size_and_digest(root, record.path) == (record.size, record.sha256):
+                    return True
+                tried += 1
+            if tried == _TRIED_SHARDS:
+                return False
+    files = (name for _, _, names in os.walk(root / store) for name in names)
+    return all(name == METADATA or TEMPORARY_FILE.fullmatch(name) for name in files)
 
 
 def check_temporary(root: Path) -> None:
     """Raises DamagedError if `tmp` below `root` is a link or a file."""
     path = root / TEMPORARY
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
+    if os.path.lexists(path) and not is_own_folder(path):
         raise DamagedError(
             f"{path}: is a symbolic link or not a folder; remove it and run the same command again (nothing was "
             "changed)"

@@ -6,21 +6,18 @@ first step may be a link if its name is in MAY_BE_LINKS.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import os
 import re
 import shutil
-import socket
 import stat
 import uuid
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from streamfeat.errors import DamagedError, LockedError, StorageError, StreamfeatError, storage_errors
+from streamfeat.errors import DamagedError, StorageError, storage_errors
 
 STEP = re.compile(r"(?!\.{1,2}$)[a-z0-9_.-]{1,64}")  # one step of a name: lower case, no separator, not . or ..
 TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")  # .<name>.<pid>.<uuid>.tmp
@@ -28,7 +25,6 @@ TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{32}\.tmp")  # .<name>.<pid>.<uuid>.
 # followed.
 MAY_BE_LINKS = frozenset({"checkpoints", "histories.zarr", "live", "windows.zarr"})
 LOCK = ".lock"  # the process that writes into the folder locks this file
-_LOCK_BYTES = 1024  # messages quote at most so many bytes of it
 HASH_BLOCK = 1 << 20  # bytes read at a time into reused memory
 
 
@@ -143,6 +139,22 @@ def open_below(root: Path, name: str) -> int:
     return file
 
 
+def open_to_append(path: Path, remedy: str = "restore the file or build again") -> int:
+    """A handle of the file `path`, made where it is missing; what is written goes to its end; the caller closes it.
+
+    Raises StorageError where the system refuses, DamagedError where a link or anything but an ordinary file is there.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with storage_errors(path):
+        file = os.open(path, flags, 0o666)
+    try:
+        check_ordinary(file, path, remedy)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
 def check_ordinary(file: int, where: Path, remedy: str = "restore the file or build again") -> None:
     """Raises DamagedError if the open `file` at `where` is not an ordinary file but a pipe, a folder or the like."""
     if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -161,6 +173,19 @@ def read_below(root: Path, name: str, most_bytes: int) -> bytes:
     )
 
 
+def read_in_folder(folder: Path, name: str, most_bytes: int) -> bytes:
+    """`read_below` in a folder that a user names. FileNotFoundError says what is missing; StorageError where `folder`
+    is a link that leads nowhere."""
+    check_link(folder)
+    with storage_errors(folder):
+        if not folder.is_dir():
+            raise FileNotFoundError("it is a file, not a folder" if folder.exists() else "there is no such folder")
+    try:
+        return read_below(folder, name, most_bytes)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{name} is missing") from None
+
+
 def refuse_link(folder: Path) -> None:
     """Raises DamagedError if `folder` is a symbolic link: a downloaded dataset or run must not lead outside."""
     if folder.is_symlink():
@@ -177,12 +202,22 @@ def check_link(folder: Path) -> None:
         )
 
 
+def is_stray_link(root: Path, name: str) -> bool:
+    """Whether a link lies at `name` below `root`, where none may be."""
+    return name not in MAY_BE_LINKS and (root / name).is_symlink()
+
+
+def is_own_folder(path: Path) -> bool:
+    """Whether a folder lies at `path` itself: no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
 def links_below(root: Path, names: Iterable[str]) -> list[str]:
     """The names of the symbolic links in the folders `names` of `root`, and of those folders that are links. Links that
     are allowed (MAY_BE_LINKS) are left out."""
     found = []
     for name in names:
-        if name not in MAY_BE_LINKS and (root / name).is_symlink():
+        if is_stray_link(root, name):
             found.append(name)
             continue
         for folder, folders, files in os.walk(root / name):  # does not follow links below `name`
@@ -225,7 +260,7 @@ def remove(path: Path) -> None:
 
     Raises OSError: the caller turns it into its own error (`storage_errors`).
     """
-    if path.is_dir() and not path.is_symlink():
+    if is_own_folder(path):
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -237,7 +272,7 @@ def remove_ours(folder: Path, ours: re.Pattern[str]) -> None:
     What else is in it stays. A link is removed itself; where it may be one, it stays, and the folder behind it.
     Raises OSError.
     """
-    if not folder.is_dir() or (folder.is_symlink() and folder.name not in MAY_BE_LINKS):
+    if not folder.is_dir() or is_stray_link(folder.parent, folder.name):
         remove(folder)
         return
     for entry in folder.iterdir():
@@ -265,53 +300,3 @@ def sweep_temporaries(root: Path, spared: str = "") -> list[str]:
                     path.unlink(missing_ok=True)
                 swept.append(str(path.relative_to(root)))
     return sorted(swept)
-
-
-@contextlib.contextmanager
-def locked(folder: Path, doing: str) -> Iterator[None]:
-    """Holds the lock of `folder`. The kernel frees it when the process ends for any reason.
-
-    Raises LockedError if another process holds it; the message says which process, since when, and what it is `doing`.
-    Raises DamagedError if the lock is a link or not an ordinary file.
-    """
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with storage_errors(folder / LOCK):
-        file = os.open(folder / LOCK, flags, 0o666)
-    try:
-        check_ordinary(file, folder / LOCK)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(file, _LOCK_BYTES, 0).decode("utf-8", "replace").strip() or "process unknown"
-            raise LockedError(f"{folder}: {holder} {doing} here; wait for it or stop it") from None
-        if not os.fstat(file).st_nlink:  # `made_folder` of another process removed it in between
-            raise LockedError(f"{folder}: another process {doing} here; run the same command again")
-        with storage_errors(folder):
-            os.truncate(file, 0)
-            since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-            os.write(file, f"process {os.getpid()} on {socket.gethostname()} (since {since})".encode())
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # earlier writes have already reported a broken disk
-                os.truncate(file, 0)  # so that every finished folder has the same bytes
-    finally:
-        os.close(file)
-
-
-@contextlib.contextmanager
-def made_folder(folder: Path, doing: str) -> Iterator[None]:
-    """Make `folder` and its parents where they are missing, and remove those again that hold nothing but a free lock
-    where something is raised inside. Raises OSError; `doing` is `locked`'s."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError, StreamfeatError):
-            for path in made:
-                if [entry.name for entry in path.iterdir()] == [LOCK]:
-                    with locked(path, doing):
-                        (path / LOCK).unlink()
-                path.rmdir()
-        raise

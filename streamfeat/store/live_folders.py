@@ -11,7 +11,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from streamfeat.store.files import LOCK, check_link, open_below
+from streamfeat.store.files import LOCK, check_link, is_own_folder, open_below
 from streamfeat.store.layout import LIVE
 
 RUN_ID = re.compile(r"\d{8}t\d{6}\.\d{6}-[0-9a-f]{8}")
@@ -45,7 +45,7 @@ def _folders(root: Path, pattern: re.Pattern[str]) -> list[Path]:
         paths = list(live_folder(root).iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(path for path in paths if pattern.fullmatch(path.name) and path.is_dir() and not path.is_symlink())
+    return sorted(path for path in paths if pattern.fullmatch(path.name) and is_own_folder(path))
 
 
 def is_held(folder: Path) -> bool:

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from streamfeat.config import MAX_COUNT, BuildConfig
-from streamfeat.errors import ConfigError, DamagedError, storage_errors
+from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.records import Frozen, read_back
 from streamfeat.schema import FORMAT_VERSION, Schema
-from streamfeat.store.files import read_below
+from streamfeat.store.files import read_in_folder
 from streamfeat.store.layout import ITEMS, MANIFEST
 from streamfeat.store.receipts import (
     Count,
@@ -160,19 +160,16 @@ def load_manifest(path: str | Path) -> Manifest:
     """The manifest of the dataset at `path`.
 
     Raises ConfigError if there is no dataset, DamagedError if the manifest cannot be read, FormatVersionError if a
-    newer streamfeat wrote it.
+    newer streamfeat wrote it, StorageError if the disk cannot be read.
     """
     root = Path(path)
     file = root / MANIFEST
-    with storage_errors(root):
-        is_folder = root.is_dir()
     try:
-        data = read_below(root, MANIFEST, MAX_MANIFEST_BYTES) if is_folder else None
-    except FileNotFoundError:
-        data = None
-    if data is None:
-        found = f"{MANIFEST} is missing" if is_folder else "there is no such folder"
-        raise ConfigError(f"{path}: no finished dataset here ({found}); build one with build-shards, or let it finish")
+        data = read_in_folder(root, MANIFEST, MAX_MANIFEST_BYTES)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: no finished dataset here ({error}); build one with build-shards, or let it finish"
+        ) from None
 
     def check(values: dict[str, Any]) -> None:
         if not isinstance(values.get("format_version"), int):

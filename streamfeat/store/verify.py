@@ -17,7 +17,7 @@ import numpy as np
 from streamfeat.errors import DamagedError, StorageError, storage_errors
 from streamfeat.progress import Progress
 from streamfeat.schema import EVENT_FIELDS
-from streamfeat.store.files import LOCK, MAY_BE_LINKS, open_below, size_and_digest
+from streamfeat.store.files import LOCK, is_stray_link, open_below, size_and_digest
 from streamfeat.store.files import TEMPORARY as TEMPORARY_FILE
 from streamfeat.store.layout import HISTORIES, LIVE, MANIFEST, MARKER, METADATA, RECEIPTS, TEMPORARY, WINDOWS
 from streamfeat.store.manifest import Manifest, load_manifest
@@ -207,7 +207,7 @@ def _check_names(root: Path, manifest: Manifest) -> Iterator[Problem]:
     while pending:
         for entry in _entries(root / pending.pop()):
             name = os.path.relpath(entry.path, root)
-            if entry.is_symlink() and name not in MAY_BE_LINKS:
+            if is_stray_link(root, name):
                 if name not in checked:  # others were already reported
                     yield Problem("altered", "", name, None, "a symbolic link, which is not followed; remove it")
             elif entry.is_dir():

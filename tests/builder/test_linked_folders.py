@@ -32,8 +32,8 @@ STORES = ("windows.zarr", "histories.zarr")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, dict[str, str]]:
     """Events, a dataset of them without links, and its digests."""
     folder = tmp_path_factory.mktemp("whole")
-    events, _, found = undisturbed(folder)
-    return events, folder / "whole", found
+    events, _, _ = undisturbed(folder)
+    return events, folder / "whole", all_digests(folder / "whole")
 
 
 def build(events: str, out: Path, *, overwrite: bool = False, **options: int) -> None:
@@ -56,9 +56,10 @@ def linked(out: Path, *names: str) -> Path:
 
 
 def all_digests(out: Path) -> dict[str, str]:
-    """`digests`, including the files behind the links."""
+    """`digests`, including the files behind the links, without the marker (it holds the targets of the links)."""
     behind = {f"{name}/{file}": digest for name in STORES for file, digest in digests((out / name).resolve()).items()}
-    return digests(out) | behind
+    plain = {name: digest for name, digest in digests(out).items() if name != ".streamfeat"}
+    return plain | behind
 
 
 def problems(out: Path) -> list[Problem]:
@@ -109,7 +110,7 @@ def test_a_dataset_may_itself_be_a_link(tmp_path: Path, whole: tuple[str, Path, 
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "disk")
     build(events, tmp_path / "out")
-    assert digests(tmp_path / "disk") == expected
+    assert all_digests(tmp_path / "disk") == expected
     assert problems(tmp_path / "out") == []
 
 
@@ -146,7 +147,7 @@ def test_an_overwrite_that_was_killed_while_it_emptied_a_linked_folder_goes_on(
     for _ in build_steps([events], out, BuildConfig(window_len=64)):
         pass
     build_shards([events], tmp_path / "other", window_len=64)
-    assert all_digests(out) == digests(tmp_path / "other")
+    assert all_digests(out) == all_digests(tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", STORES)
@@ -184,6 +185,66 @@ def test_nothing_of_others_behind_a_link_is_touched(
         assert digests(disk) == before
     shutil.rmtree(disk)
     disk.mkdir()
+    build(events, out, overwrite=True)
+    assert all_digests(out) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("windows.zarr", "relinked"), ("windows.zarr", "once no link"), ("windows.zarr", "copied"),
+        ("histories.zarr", "copied"), ("windows.zarr", "of an older build"), ("histories.zarr", "relinked"),
+    ],
+)  # fmt: skip
+def test_another_dataset_s_store_behind_a_link_is_not_touched(
+    tmp_path: Path, whole: tuple[str, Path, dict[str, str]], name: str, case: str
+) -> None:
+    """A store of our shape may be another dataset's, built of the same events, perhaps to the same bytes."""
+    events, _, _ = whole
+    other, out = tmp_path / "other/out", tmp_path / "out"
+    other.parent.mkdir()
+    linked(other, name)
+    build(events, other)
+    if case == "copied":
+        shutil.copytree(other, out, symlinks=True)
+    else:
+        if case != "once no link":
+            linked(out, name)
+        build(events, out, seed=0 if case == "relinked" else 7)
+        if (out / name).is_symlink():
+            (out / name).unlink()
+        else:
+            shutil.rmtree(out / name)
+        (out / name).symlink_to((other / name).resolve())
+    if case == "of an older build":
+        (out / ".streamfeat").write_text('{"holds": "dataset", "emptying": false}')
+    before = all_digests(other)
+    for call in (lambda: build(events, out, seed=3, overwrite=True), lambda: list(repair_steps(out))):
+        with pytest.raises(ConfigError, match=f"seems to hold the {name} of another dataset"):
+            call()
+    assert all_digests(other) == before
+    (out / name).unlink()
+    build(events, out, overwrite=True)
+    assert problems(out) == problems(other) == []
+
+
+def test_stores_whose_disk_has_another_name_or_is_new_are_still_ours(
+    tmp_path: Path, whole: tuple[str, Path, dict[str, str]]
+) -> None:
+    """Known by what the receipts say of them; an empty disk takes what a repair makes. A dataset may be moved, too."""
+    events, _, expected = whole
+    out = tmp_path / "out"
+    disk = linked(out, *STORES)
+    build(events, out)
+    disk.rename(tmp_path / "renamed")
+    (tmp_path / "new").mkdir()
+    for name, target in (("histories.zarr", "renamed/histories.zarr"), ("windows.zarr", "new")):
+        (out / name).unlink()
+        (out / name).symlink_to(tmp_path / target)
+    list(repair_steps(out))
+    assert all_digests(out) == expected
+    out = out.rename(tmp_path / "moved")
+    build(events, out, packings=3)
     build(events, out, overwrite=True)
     assert all_digests(out) == expected
 

@@ -20,7 +20,7 @@ from streamfeat import WindowStream
 from streamfeat.builder.repair import Repaired, repair_steps
 from streamfeat.errors import DamagedError, LockedError
 from streamfeat.progress import Progress
-from streamfeat.store.files import locked
+from streamfeat.store.locks import locked
 from streamfeat.store.verify import Problem, verify_steps
 
 SHARD = "windows.zarr/training/1/time/c/2/0"

@@ -23,7 +23,7 @@ from streamfeat import WindowStream, load_manifest
 from streamfeat.builder.coordinator import Progress, build_shards
 from streamfeat.errors import ConfigError, DamagedError, LockedError, MissingExtraError, StorageError
 from streamfeat.export import Exported, export_steps
-from streamfeat.store.files import locked
+from streamfeat.store.locks import locked
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -19,13 +19,14 @@ from typing import Any
 
 from streamfeat.errors import ConfigError, RankError, StreamfeatError, storage_errors
 from streamfeat.records import is_recordable, validated
-from streamfeat.store.files import foreign_names, locked, made_folder, remove, remove_ours
+from streamfeat.store.files import check_link, foreign_names, remove, remove_ours
 from streamfeat.store.layout import ITEMS, MANIFEST, MARKER
+from streamfeat.store.locks import locked, made_folder
 from streamfeat.store.manifest import Manifest, load_manifest
-from streamfeat.store.marker import document, is_marked, mark
+from streamfeat.store.marker import document, is_marked, leads_where_it_led, mark
 from train.config import FREE_ON_RESUME, TrainConfig, new_config
 from train.devices.ranks import World
-from train.runs.checkpoint import BEST, LATEST, Checkpoint, checkpoint_path, remove_checkpoints
+from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path, remove_checkpoints
 from train.runs.metrics import METRICS
 from train.runs.record import RUN_CONFIG, RUN_DATASET, RunRecord, read_items_file, read_record, write_record
 
@@ -241,6 +242,7 @@ def _check_live(config: TrainConfig, given: Mapping[str, Any]) -> None:
 
 def _check_ours(path: Path) -> None:
     """Raises ConfigError for a folder that holds files but no run, so that files of the user are never overwritten."""
+    check_link(path)
     if not path.exists():
         return
     if not path.is_dir():
@@ -252,6 +254,11 @@ def _check_ours(path: Path) -> None:
         raise ConfigError(
             f"{path}: is not empty and does not hold a run ({foreign[0]} is there); "
             "give an empty or new folder (nothing was changed)"
+        )
+    if CHECKPOINTS in foreign and leads_where_it_led(path, CHECKPOINTS) is False:
+        raise ConfigError(
+            f"{path / CHECKPOINTS}: is a symbolic link to a folder that is not empty and not the one of this run's "
+            "checkpoints; link to that one or to an empty folder (nothing was changed)"
         )
 
 

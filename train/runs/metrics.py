@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field
 
 from streamfeat.errors import storage_errors
 from streamfeat.records import Frozen, read_back
-from streamfeat.store.files import check_ordinary, open_below
+from streamfeat.store.files import open_below, open_to_append
 from train.runs.tensorboard import ScalarWriter, write_scalars
 
 METRICS = "metrics.jsonl"
@@ -91,11 +91,9 @@ def open_lines(path: Path) -> FileIO:
     The file has no buffer: a buffer would try to write again when the file is closed after a full disk. Raises
     StorageError if it cannot be opened, DamagedError if it is a link or not an ordinary file.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    file = FileIO(open_to_append(path, "run the same command again"), "a+")
     with storage_errors(path):
-        file = FileIO(os.open(path, flags, 0o666), "a+")
         try:
-            check_ordinary(file.fileno(), path, "run the same command again")
             _drop_torn_line(file)
         except BaseException:
             file.close()

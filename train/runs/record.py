@@ -4,9 +4,9 @@ import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from streamfeat.errors import ConfigError, DamagedError, storage_errors
+from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.records import Frozen, read_back
-from streamfeat.store.files import read_below
+from streamfeat.store.files import read_below, read_in_folder
 from streamfeat.store.layout import ITEMS, MANIFEST
 from streamfeat.store.manifest import Manifest, load_manifest, manifest_json
 from streamfeat.store.writer import write_whole
@@ -38,16 +38,12 @@ def read_record(path: str | Path) -> RunRecord:
     version wrote it.
     """
     file = Path(path) / RUN_CONFIG
-    with storage_errors(file):
-        is_folder = Path(path).is_dir()
     try:
-        data = read_below(Path(path), RUN_CONFIG, _MOST_CONFIG_BYTES) if is_folder else None
-    except FileNotFoundError:
-        data = None
-    if data is None:
+        data = read_in_folder(Path(path), RUN_CONFIG, _MOST_CONFIG_BYTES)
+    except FileNotFoundError as error:
         raise ConfigError(
-            f"{path}: no run here ({RUN_CONFIG} is missing); give the folder of a run: train DATA RUN makes one"
-        )
+            f"{path}: no run here ({error}); give the folder of a run: train DATA RUN makes one"
+        ) from None
     return read_back(RunRecord, data, file, "restore it, or start anew with --overwrite")
 
 

@@ -68,6 +68,22 @@ def test_a_folder_with_anything_in_it_is_no_place_for_a_new_run_s_checkpoints(
     assert (tmp_path / "other" / MODEL).exists()
 
 
+def test_another_run_s_checkpoints_behind_a_link_are_not_touched(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Not by --overwrite nor by --resume, once the link of a run leads elsewhere."""
+    train(tiny_dataset, tmp_path / "other")
+    disk = linked(tmp_path / "run")
+    train(tiny_dataset, tmp_path / "run")
+    (tmp_path / "run/checkpoints").unlink()
+    (tmp_path / "run/checkpoints").symlink_to(tmp_path / "other/checkpoints")
+    for flags in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(ConfigError, match="not the one of this run's checkpoints"):
+            train(tiny_dataset, tmp_path / "run", **flags)
+    read_checkpoint(tmp_path / "other/checkpoints/step-00000002")
+    (tmp_path / "run/checkpoints").unlink()
+    (tmp_path / "run/checkpoints").symlink_to(disk)
+    train(tiny_dataset, tmp_path / "run", overwrite=True)
+
+
 def test_checkpoints_behind_a_link_that_leads_nowhere_are_an_error_with_the_remedy(
     tmp_path: Path, tiny_dataset: Path
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from edited_manifests import edit_manifest
 
 from streamfeat.errors import ConfigError, DamagedError, FormatVersionError, LockedError, StreamfeatError
-from streamfeat.store.files import locked
+from streamfeat.store.locks import locked
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
 from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig, new_config
