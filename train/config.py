@@ -190,8 +190,6 @@ FREE_ON_RESUME = (
     "micro_batch_tokens", "checkpoint_every", "keep", "patience", "threads", "live_disk", "live_workers", "live_timeout"
 )  # fmt: skip
 
-FIELDS = (TrainConfig.model_fields.keys() | ModelConfig.model_fields.keys()) - {"model"}
-
 
 def new_config(given: Mapping[str, Any], where: str = "train") -> TrainConfig:
     """The configuration of a new run: the preset's, then what was `given`. Raises ConfigError."""

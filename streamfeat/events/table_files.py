@@ -70,7 +70,7 @@ def event_files(events: Any, columns: Mapping[str, str], name: str = "table") ->
     Raises ConfigError where something is neither path nor table, where a required column is missing, and where a column
     cannot be written; StorageError where the disk refuses.
     """
-    several = _listed(events)
+    several = _several(events)
     given = [events] if several is None else several
     paths: list[str] = []
     names: dict[str, str] = {}
@@ -99,7 +99,7 @@ def history_table(history: Any, columns: Mapping[str, str]) -> pa.Table:
     Timestamps are datetimes (UTC where they have no zone), Unix seconds or ISO text. Raises ConfigError for what is
     neither, and where it is empty.
     """
-    given = _listed(history)
+    given = _several(history)
     if given is not None:
         rows = [_row(number, row) for number, row in enumerate(given)]
         names = dict.fromkeys(name for row in rows for name in row)
@@ -113,7 +113,7 @@ def history_table(history: Any, columns: Mapping[str, str]) -> pa.Table:
     return table
 
 
-def _listed(given: Any) -> list[Any] | None:
+def _several(given: Any) -> list[Any] | None:
     """What a list, a tuple or an iterator holds; None for all else. Readers of Arrow and open files iterate, too."""
     is_one = isinstance(given, io.IOBase) or hasattr(given, "__arrow_c_stream__")
     return list(given) if isinstance(given, list | tuple | Iterator) and not is_one else None
