@@ -78,8 +78,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         events = f"{folder}/events.parquet"
         users = str(max(options.events // 100, 10))
-        subprocess.run([sys.executable, str(CLI), "invent", events, "--users", users, "--events", str(options.events)],
-                       check=True)  # fmt: skip
+        subprocess.run(
+            [sys.executable, str(CLI), "invent", events, "--users", users, "--events", str(options.events)], check=True
+        )
         warm = [sys.executable, str(CLI), "invent", f"{folder}/warm.csv", "--users", "50", "--events", "1000"]
         subprocess.run(warm, check=True)
         build = [sys.executable, str(CLI), "build-shards"]

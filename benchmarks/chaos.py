@@ -46,9 +46,21 @@ BUILD = [
 ]
 STEPS, VALIDATE_EVERY = 100, 20
 TRAIN = [
-    "--layers", "1", "--width", "16", "--batch-tokens", "512", "--steps", str(STEPS), "--patience", "0",
-    "--validate-every", str(VALIDATE_EVERY), "--checkpoint-every", "7",
-]  # fmt: skip
+    "--layers",
+    "1",
+    "--width",
+    "16",
+    "--batch-tokens",
+    "512",
+    "--steps",
+    str(STEPS),
+    "--patience",
+    "0",
+    "--validate-every",
+    str(VALIDATE_EVERY),
+    "--checkpoint-every",
+    "7",
+]
 LIVE = ["--live", "--live-workers", "1"]
 LIMIT_S = 240  # for one process: longer is a hang
 GONE_S = 10  # for the children of a killed parent
@@ -99,9 +111,13 @@ class Process:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "CUDA_VISIBLE_DEVICES": ""}
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                [sys.executable, str(CLI), *map(str, words)], stdout=out, stderr=out, env=environment,
-                start_new_session=True, preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-            )  # fmt: skip
+                [sys.executable, str(CLI), *map(str, words)],
+                stdout=out,
+                stderr=out,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+            )
         self.began = time.monotonic()
 
     @property
@@ -434,8 +450,10 @@ def main() -> None:
     rows = rows_of(done, options.seed, (time.monotonic() - began) / 60)
     write_results("-".join(["chaos", *(options.only or "").split()]), rows)
     values = {row["name"]: row["value"] for row in rows}
-    print(f"survived/total: {values['kills survived']}/{values['kills in all']} kills, "
-          f"{values['builds and runs survived']}/{values['builds and runs in all']} builds and runs")  # fmt: skip
+    print(
+        f"survived/total: {values['kills survived']}/{values['kills in all']} kills, "
+        f"{values['builds and runs survived']}/{values['builds and runs in all']} builds and runs"
+    )
     sys.exit(any(trial.lost for trial in done))
 
 

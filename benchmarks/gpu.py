@@ -77,8 +77,15 @@ def measure(data: Path, run: Path, objective: str, steps: int, batch_tokens: int
     """Rows of one objective."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    given = {"preset": "base", "objective": objective, "steps": steps, "batch_tokens": batch_tokens,
-             "validate_every": steps, "checkpoint_every": steps, "threads": 4}  # fmt: skip
+    given = {
+        "preset": "base",
+        "objective": objective,
+        "steps": steps,
+        "batch_tokens": batch_tokens,
+        "validate_every": steps,
+        "checkpoint_every": steps,
+        "threads": 4,
+    }
     times, waits, tokens = [], [], 0
     for record in train_steps(data, run, given, overwrite=True):
         if isinstance(record, Started):

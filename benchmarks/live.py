@@ -96,9 +96,16 @@ def run_live(root: Path, *, epochs: int, batch_s: float, pause_s: float) -> Meas
     bound = least_disk_bytes(manifest, BATCH_WINDOWS, 1)
     steps = -(-manifest.splits["training"].windows // BATCH_WINDOWS)
     with start_run(
-        root, manifest, seed=1, batch_windows=BATCH_WINDOWS, world_size=1, start=0, stop=epochs * steps,
-        disk_bytes=bound, producers=1,
-    ) as folder:  # fmt: skip
+        root,
+        manifest,
+        seed=1,
+        batch_windows=BATCH_WINDOWS,
+        world_size=1,
+        start=0,
+        stop=epochs * steps,
+        disk_bytes=bound,
+        producers=1,
+    ) as folder:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         measurer = context.Process(target=measure, args=(root / "live", theirs))

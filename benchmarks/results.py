@@ -11,8 +11,11 @@ from typing import Any
 def write_results(name: str, rows: list[dict[str, Any]]) -> None:
     """Write benchmarks/results/<name>.json and print the rows: each has name, value and unit."""
     machine = {
-        "cpu": _cpu_model(), "cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system(),
-    }  # fmt: skip
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
     command = " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
     path = Path(__file__).parent / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)

@@ -109,15 +109,17 @@ class Dataset(PrintedLines):
         with HistoryReader(self.path, self.manifest) as reader:
             found = reader.read(place, place + 1)
         items = self._item_table.take(pa.array(found.item))
-        return pa.table({
-            "item": items["raw_id"],
-            "medium": items["medium"],
-            "title": items["title"],
-            "timestamp": pa.array(found.time + self.manifest.data_schema.time_origin, pa.timestamp("s", "UTC")),
-            "rating": pa.array(found.rating, from_pandas=True),  # NaN as null
-            "status": pa.array(STATUSES).take(pa.array(found.status)),
-            "completion": pa.array(found.completion, from_pandas=True),
-        })  # fmt: skip
+        return pa.table(
+            {
+                "item": items["raw_id"],
+                "medium": items["medium"],
+                "title": items["title"],
+                "timestamp": pa.array(found.time + self.manifest.data_schema.time_origin, pa.timestamp("s", "UTC")),
+                "rating": pa.array(found.rating, from_pandas=True),  # NaN as null
+                "status": pa.array(STATUSES).take(pa.array(found.status)),
+                "completion": pa.array(found.completion, from_pandas=True),
+            }
+        )
 
     @takes_fields_of(StreamConfig)
     def stream(

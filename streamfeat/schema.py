@@ -156,21 +156,42 @@ class Schema(Frozen):
         """The stored fields in order. Each is an array of `windows.zarr`."""
         item, user, position, status = self.item_tokens, self.user_tokens, self.position_tokens, self.status_tokens
         return (
-            _integer("item", "uint16" if self.num_items + 4 < 2**16 else "uint32", item,
-                     "dense item id over all media; medium m holds medium_offsets[m] to medium_offsets[m+1]-1"),
+            _integer(
+                "item",
+                "uint16" if self.num_items + 4 < 2**16 else "uint32",
+                item,
+                "dense item id over all media; medium m holds medium_offsets[m] to medium_offsets[m+1]-1",
+            ),
             _integer("user", "uint32", user, "dense user id; a CLS token has its user's"),
-            _integer("position", "uint16" if self.window_len + 4 < 2**16 else "uint32", position,
-                     "place of the event in its history, modulo window_len"),
-            TokenField("time", np.dtype(self.time_dtype), 0, 0, {
-                "long_name": "seconds since time_origin; 0 on special tokens",
-                "time_origin_unix_seconds": self.time_origin,
-            }),
+            _integer(
+                "position",
+                "uint16" if self.window_len + 4 < 2**16 else "uint32",
+                position,
+                "place of the event in its history, modulo window_len",
+            ),
+            TokenField(
+                "time",
+                np.dtype(self.time_dtype),
+                0,
+                0,
+                {
+                    "long_name": "seconds since time_origin; 0 on special tokens",
+                    "time_origin_unix_seconds": self.time_origin,
+                },
+            ),
             _float("rating", self.rating, "rating as given"),
-            _integer("status", "uint8", status, "0 planned, 1 watching, 2 completed, 3 on_hold, 4 dropped", {
-                "flag_values": list(range(len(STATUSES))), "flag_meanings": " ".join(STATUSES),
-            }),
+            _integer(
+                "status",
+                "uint8",
+                status,
+                "0 planned, 1 watching, 2 completed, 3 on_hold, 4 dropped",
+                {
+                    "flag_values": list(range(len(STATUSES))),
+                    "flag_meanings": " ".join(STATUSES),
+                },
+            ),
             _float("completion", self.completion, "share of the item that was finished, 0 to 1"),
-        )  # fmt: skip
+        )
 
     def field(self, name: str) -> TokenField:
         """The stored field called `name`."""
@@ -187,5 +208,6 @@ def _integer(
 
 
 def _float(name: str, code: FloatCode, long_name: str) -> TokenField:
-    return TokenField(name, np.dtype(code.dtype), code.missing, code.missing,
-                      {"long_name": long_name, **code.attributes()})  # fmt: skip
+    return TokenField(
+        name, np.dtype(code.dtype), code.missing, code.missing, {"long_name": long_name, **code.attributes()}
+    )

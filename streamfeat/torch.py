@@ -73,9 +73,16 @@ class WindowDataset(IterableDataset[dict[str, Tensor]]):
             joined = dist.is_available() and dist.is_initialized()
             rank, world_size = (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
         self._options: dict[str, Any] = {
-            "path": path, "objective": objective, "mask_policy": mask_policy, "batch_windows": batch_windows,
-            "seed": seed, "split": split, "rank": rank, "world_size": world_size, "threads": threads,
-        }  # fmt: skip
+            "path": path,
+            "objective": objective,
+            "mask_policy": mask_policy,
+            "batch_windows": batch_windows,
+            "seed": seed,
+            "split": split,
+            "rank": rank,
+            "world_size": world_size,
+            "threads": threads,
+        }
         self._open()
         # The start of the next iteration (epoch, position, packings), and whether a worker made the last one. In shared
         # memory, because each epoch may have new workers, which must continue where the last ones ended.

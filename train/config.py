@@ -187,8 +187,15 @@ class TrainConfig(Frozen):
 # Fields of a TrainConfig that may differ when a run is resumed: they change no batch, and no number but by rounding
 # (on CUDA, where dropout is drawn per pass, micro-batches change its masks too).
 FREE_ON_RESUME = (
-    "micro_batch_tokens", "checkpoint_every", "keep", "patience", "threads", "live_disk", "live_workers", "live_timeout"
-)  # fmt: skip
+    "micro_batch_tokens",
+    "checkpoint_every",
+    "keep",
+    "patience",
+    "threads",
+    "live_disk",
+    "live_workers",
+    "live_timeout",
+)
 
 
 def new_config(given: Mapping[str, Any], where: str = "train") -> TrainConfig:

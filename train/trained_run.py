@@ -118,12 +118,14 @@ class TrainedRun(PrintedLines):
         if standing.last is None or standing.best is None:
             return Rows(f"{self.path}: no validation with a figure yet", pa.table({"task": pa.array([], pa.string())}))
         last, best = ({"loss": of.loss, **of.losses} for of in (standing.last, standing.best))
-        table = pa.table({
-            "task": list(last),
-            "last": pa.array(list(last.values()), pa.float64()),
-            "best": pa.array([best[task] for task in last], pa.float64()),
-            "baseline": pa.array([baselines.get(task) for task in last], pa.float64()),
-        })  # fmt: skip
+        table = pa.table(
+            {
+                "task": list(last),
+                "last": pa.array(list(last.values()), pa.float64()),
+                "best": pa.array([best[task] for task in last], pa.float64()),
+                "baseline": pa.array([baselines.get(task) for task in last], pa.float64()),
+            }
+        )
         steps = f"last after step {standing.last.step:,}, best after step {standing.best.step:,}"
         values = {"last": standing.last.model_dump(), "best": standing.best.model_dump(), "baselines": baselines}
         return Rows(f"{self.path}: validation, {steps}", table, json=values, printed=table)
@@ -194,9 +196,15 @@ class TrainedRun(PrintedLines):
         reading = validated(BuildConfig, {"columns": dict(columns or {})}, "recommend")
         with event_files(history, reading.columns, name="history") as files:
             steps = recommend_steps(
-                self.path, files.paths[0], k=k, at=at, candidates=candidates, seen=seen, checkpoint=checkpoint,
+                self.path,
+                files.paths[0],
+                k=k,
+                at=at,
+                candidates=candidates,
+                seen=seen,
+                checkpoint=checkpoint,
                 reading=reading,
-            )  # fmt: skip
+            )
             found = events_of(files.renamed(steps), progress, notes)
         return _recommendation_rows(self.path, found, notes)
 
@@ -275,13 +283,19 @@ def _evaluation_rows(run: Path, found: Evaluation) -> Rows:
     lines: list[RankingLine | RatingLine] = [*found.ranking, *found.ratings]
     rows = [
         {
-            "medium": line.protocol.medium, "seen": line.protocol.seen, "time": line.protocol.time,
-            "system": line.system, "figure": name, "value": figure.value, "low": figure.low, "high": figure.high,
+            "medium": line.protocol.medium,
+            "seen": line.protocol.seen,
+            "time": line.protocol.time,
+            "system": line.system,
+            "figure": name,
+            "value": figure.value,
+            "low": figure.low,
+            "high": figure.high,
             "users": line.protocol.users,
         }
         for line in lines
         for name, figure in line.figures.items()
-    ]  # fmt: skip
+    ]
     asked = [line for line in found.ranking if line.protocol.medium == ALL_MEDIA and line.protocol.seen == "removed"]
     printed = [
         {"system": line.system, "time": line.protocol.time}
@@ -304,7 +318,10 @@ def _recommendation_rows(run: Path, found: Sequence[Recommendation], notes: Sequ
         "notes": [asdict(note) for note in notes],
         "recommendations": [asdict(one) for one in found],
     }
-    table = pa.Table.from_pylist(rows, schema=pa.schema([
-        pa.field("at", pa.int64()) if field.name == "at" else field for field in RECOMMENDATIONS_SCHEMA
-    ]))  # fmt: skip
+    table = pa.Table.from_pylist(
+        rows,
+        schema=pa.schema(
+            [pa.field("at", pa.int64()) if field.name == "at" else field for field in RECOMMENDATIONS_SCHEMA]
+        ),
+    )
     return Rows(f"{run}: {whose}", table.cast(RECOMMENDATIONS_SCHEMA), json=values)

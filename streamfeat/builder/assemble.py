@@ -57,8 +57,9 @@ def check_left(splits: Sequence[SplitReceipt], counts: Counter[str]) -> None:
     if not any(receipt.facts.num_blocks for receipt in splits):
         reasons = ", ".join(
             f"{number} {name.replace('_', ' ')}"
-            for name, number in counts.items() if number and name.startswith(("rejected", "left_out"))
-        )  # fmt: skip
+            for name, number in counts.items()
+            if number and name.startswith(("rejected", "left_out"))
+        )
         raise DataError(f"0 of {counts['rows']} events are left ({reasons}); check --media, --no-planned and the input")
 
 
@@ -101,17 +102,25 @@ def write_offsets(root: Path, plan: Plan, schema: Schema, partitions: Sequence[S
     arrays = {
         "offsets": (offsets, "user_edge", "history i is the events offsets[i] to offsets[i+1]-1, oldest first"),
         "partition_offsets": (
-            np.array(users, np.int64), "partition_edge",
+            np.array(users, np.int64),
+            "partition_edge",
             "partition p is the users partition_offsets[p] to partition_offsets[p+1]-1",
         ),
-    }  # fmt: skip
+    }
     files: list[FileRecord] = []
     for name, (values, dimension, long_name) in arrays.items():
         spec = ArraySpec(
-            name=name, num_rows=len(values), row_shape=(), dtype=values.dtype, chunk_rows=EVENT_CHUNK,
-            shard_rows=EVENT_SHARD, fill_value=0, dimension_names=(dimension,),
-            compression=plan.config.compression, attributes={"long_name": long_name},
-        )  # fmt: skip
+            name=name,
+            num_rows=len(values),
+            row_shape=(),
+            dtype=values.dtype,
+            chunk_rows=EVENT_CHUNK,
+            shard_rows=EVENT_SHARD,
+            fill_value=0,
+            dimension_names=(dimension,),
+            compression=plan.config.compression,
+            attributes={"long_name": long_name},
+        )
         create_arrays(root / HISTORIES, [spec], schema.attributes())
         for shard in range(spec.num_shards):
             rows = values[shard * EVENT_SHARD : (shard + 1) * EVENT_SHARD]
@@ -126,13 +135,18 @@ def history_tasks(plan: Plan, schema: Schema, partitions: Sequence[SortedReceipt
     for shard in range(-(-edges[-1] // EVENT_SHARD)):
         low, high = shard * EVENT_SHARD, min((shard + 1) * EVENT_SHARD, edges[-1])
         touched = [p for p in range(len(partitions)) if edges[p] < high and edges[p + 1] > low]
-        tasks.append(HistoryTask(
-            shard=shard, num_events=edges[-1],
-            partition_files=tuple(partitions[p].files[0].path for p in touched),
-            partition_first_events=tuple(edges[p] for p in touched),
-            partition_first_users=tuple(users[p] for p in touched),
-            data_schema=schema, config=plan.config, digest=plan.digest,
-        ))  # fmt: skip
+        tasks.append(
+            HistoryTask(
+                shard=shard,
+                num_events=edges[-1],
+                partition_files=tuple(partitions[p].files[0].path for p in touched),
+                partition_first_events=tuple(edges[p] for p in touched),
+                partition_first_users=tuple(users[p] for p in touched),
+                data_schema=schema,
+                config=plan.config,
+                digest=plan.digest,
+            )
+        )
     return tasks
 
 
@@ -146,15 +160,26 @@ def training_targets(root: Path, histories: Sequence[HistoryReceipt], num_items:
 
 
 def write_tables(
-    root: Path, plan: Plan, vocabulary: Vocabulary, partitions: Sequence[SortedReceipt],
-    held_out: HeldOut, targets: NDArray[np.int64],
-) -> TablesReceipt:  # fmt: skip
+    root: Path,
+    plan: Plan,
+    vocabulary: Vocabulary,
+    partitions: Sequence[SortedReceipt],
+    held_out: HeldOut,
+    targets: NDArray[np.int64],
+) -> TablesReceipt:
     """Writes and commits `items.parquet` and `users.parquet`."""
     titles = [title or None for title in vocabulary.titles.to_pylist()]
-    items = write_items(root, {
-        "id": np.arange(len(targets)), "medium": vocabulary.media_of_items(), "raw_id": vocabulary.raw_ids,
-        "events": vocabulary.events, "title": pa.array(titles, pa.string()), "targets": targets,
-    })  # fmt: skip
+    items = write_items(
+        root,
+        {
+            "id": np.arange(len(targets)),
+            "medium": vocabulary.media_of_items(),
+            "raw_id": vocabulary.raw_ids,
+            "events": vocabulary.events,
+            "title": pa.array(titles, pa.string()),
+            "targets": targets,
+        },
+    )
     edges = first_users(partitions)
 
     def user_parts() -> Iterator[dict[str, Any]]:
@@ -164,11 +189,13 @@ def write_tables(
             users = np.arange(edges[number], edges[number + 1])
             training_events = held_out.training_events[users]
             yield {
-                "id": users, "raw_id": texts_of(arrays, "raw_id"),
+                "id": users,
+                "raw_id": texts_of(arrays, "raw_id"),
                 "split": names.take(pa.array((training_events == 0).astype(np.int8))),
-                "events": np.diff(arrays["offsets"]), "training_events": training_events,
+                "events": np.diff(arrays["offsets"]),
+                "training_events": training_events,
                 "validation_events": held_out.validation_events[users],
-            }  # fmt: skip
+            }
 
     files = (items, write_users(root, user_parts()))
     return _committed(root, TablesReceipt(task="tables", digest=plan.digest, rows=edges[-1], files=files))
@@ -193,37 +220,55 @@ def _committed(root: Path, receipt: ReceiptT) -> ReceiptT:
 
 
 def draft_manifest(
-    plan: Plan, schema: Schema, vocabulary: Vocabulary, partitions: Sequence[SortedReceipt],
-    histories: Sequence[HistoryReceipt], held_out: HeldOut, targets: NDArray[np.int64], counts: Counter[str],
+    plan: Plan,
+    schema: Schema,
+    vocabulary: Vocabulary,
+    partitions: Sequence[SortedReceipt],
+    histories: Sequence[HistoryReceipt],
+    held_out: HeldOut,
+    targets: NDArray[np.int64],
+    counts: Counter[str],
     receipts: list[Receipt],
-) -> Manifest:  # fmt: skip
+) -> Manifest:
     """The manifest before windows are written. `receipts` are those of histories and tables."""
     checksums = sorted((file.path, file.sha256) for receipt in receipts for file in receipt.files)
     times = [time for receipt in histories for time in receipt.facts.training_times]
     facts = [receipt.facts for receipt in partitions]
     return Manifest(
-        format_version=FORMAT_VERSION, schema=schema, config=plan.config, sources=plan.files, plan=plan.digest,
+        format_version=FORMAT_VERSION,
+        schema=schema,
+        config=plan.config,
+        sources=plan.files,
+        plan=plan.digest,
         fingerprint=digest_of([schema.model_dump(mode="json"), plan.facts.config, checksums]),
         num_events=sum(each.events for each in facts),
-        num_users=schema.num_users, num_items=schema.num_items,
+        num_users=schema.num_users,
+        num_items=schema.num_items,
         splits={},  # known when the windows are planned
         validation_targets="last" if plan.config.holds_out_last else "all",
-        users_with_too_few_targets=(
-            int((held_out.validation_events == 0).sum()) if plan.config.holds_out_last else 0
-        ),
+        users_with_too_few_targets=(int((held_out.validation_events == 0).sum()) if plan.config.holds_out_last else 0),
         scales=_scales(schema, vocabulary, histories, targets),
-        time_min=min(times), time_max=max(times), time_last=max(times) + schema.time_origin,
+        time_min=min(times),
+        time_max=max(times),
+        time_last=max(times) + schema.time_origin,
         repeat_share=sum(each.repeats for each in facts) / max(sum(each.targets for each in facts), 1),
-        tied_events=sum(each.tied for each in facts), tie_rule=TIE_RULE, cleaning=dict(sorted(counts.items())),
-        event_chunk=EVENT_CHUNK, event_shard=EVENT_SHARD,
+        tied_events=sum(each.tied for each in facts),
+        tie_rule=TIE_RULE,
+        cleaning=dict(sorted(counts.items())),
+        event_chunk=EVENT_CHUNK,
+        event_shard=EVENT_SHARD,
         special_tokens={
-            name: tokens._asdict() for name, tokens in (
-                ("item", schema.item_tokens), ("user", schema.user_tokens), ("position", schema.position_tokens),
-                ("status", schema.status_tokens), ("medium", schema.medium_tokens),
+            name: tokens._asdict()
+            for name, tokens in (
+                ("item", schema.item_tokens),
+                ("user", schema.user_tokens),
+                ("position", schema.position_tokens),
+                ("status", schema.status_tokens),
+                ("medium", schema.medium_tokens),
             )
         },
         receipts=tuple(receipts),
-    )  # fmt: skip
+    )
 
 
 def _scales(
@@ -237,9 +282,16 @@ def _scales(
         shares = counts[counts > 0] / max(int(counts.sum()), 1)
         num, total, squares = (float(value) for value in sums[:, m])
         mean = total / num if num else 0.0
-        scales.append(MediumScales(
-            medium=medium, items=len(counts), events=int(vocabulary.events[mine].sum()), targets=int(counts.sum()),
-            ratings=int(num), watch_entropy=float(-(shares * np.log(shares)).sum()) if len(shares) > 1 else 0.0,
-            rating_mean=mean, rating_variance=max(squares / num - mean**2, 0.0) if num else 0.0,
-        ))  # fmt: skip
+        scales.append(
+            MediumScales(
+                medium=medium,
+                items=len(counts),
+                events=int(vocabulary.events[mine].sum()),
+                targets=int(counts.sum()),
+                ratings=int(num),
+                watch_entropy=float(-(shares * np.log(shares)).sum()) if len(shares) > 1 else 0.0,
+                rating_mean=mean,
+                rating_variance=max(squares / num - mean**2, 0.0) if num else 0.0,
+            )
+        )
     return tuple(scales)

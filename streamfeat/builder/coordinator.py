@@ -189,10 +189,12 @@ class Build:
 
         num_provisional = items.merge_items(root, read)
         gathered = yield from self.stage(
-            PartitionReceipt, "sorting", "partitions",
+            PartitionReceipt,
+            "sorting",
+            "partitions",
             [PartitionTask(partition=p, num_splits=len(read), digest=digest) for p in range(num_partitions)],
             [1] * num_partitions,
-        )  # fmt: skip
+        )
         counts["duplicates"] = sum(receipt.facts.duplicates for receipt in gathered)
         partitions: Sequence[SortedReceipt] = gathered
         if config.min_item_events > 1 or config.min_user_events > 1:
@@ -215,9 +217,16 @@ class Build:
         lasting = [_without_temporary(receipt) for receipt in histories]
         metadata = assemble.commit_metadata(root, HISTORIES, digest, "histories")
         manifest = assemble.draft_manifest(
-            self.plan, schema, vocabulary, partitions, histories, held_out, targets, counts,
+            self.plan,
+            schema,
+            vocabulary,
+            partitions,
+            histories,
+            held_out,
+            targets,
+            counts,
             [offsets, *lasting, tables, metadata],
-        )  # fmt: skip
+        )
         if rejected is None:
             return manifest
         report = assemble.commit_rejected(root, digest, rejected)
@@ -232,10 +241,12 @@ class Build:
         write_arrays(self.root, KEPT_ITEMS_FILE, {"keep": keep.astype(np.uint8)})
         minimum = self.config.min_user_events
         filtered = yield from self.stage(
-            FilterReceipt, "filtering", "partitions",
+            FilterReceipt,
+            "filtering",
+            "partitions",
             [FilterTask(partition=p, min_user_events=minimum, digest=self.plan.digest) for p in range(len(partitions))],
             [1] * len(partitions),
-        )  # fmt: skip
+        )
         facts = [receipt.facts for receipt in filtered]
         counts["filtered_by_item"] = sum(each.filtered_by_item for each in facts)
         counts["filtered_by_user"] = sum(each.filtered_by_user for each in facts)

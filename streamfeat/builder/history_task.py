@@ -23,11 +23,20 @@ def history_specs(schema: Schema, num_events: int, compression: Any) -> list[Arr
     for name in EVENT_FIELDS:
         field = schema.field(name)
         attributes = {key: value for key, value in field.attributes.items() if key not in ("cls_value", "pad_value")}
-        specs.append(ArraySpec(
-            name=name, num_rows=num_events, row_shape=(), dtype=field.dtype, chunk_rows=EVENT_CHUNK,
-            shard_rows=EVENT_SHARD, fill_value=field.pad, dimension_names=("event",), compression=compression,
-            attributes=attributes,
-        ))  # fmt: skip
+        specs.append(
+            ArraySpec(
+                name=name,
+                num_rows=num_events,
+                row_shape=(),
+                dtype=field.dtype,
+                chunk_rows=EVENT_CHUNK,
+                shard_rows=EVENT_SHARD,
+                fill_value=field.pad,
+                dimension_names=("event",),
+                compression=compression,
+                attributes=attributes,
+            )
+        )
     return specs
 
 

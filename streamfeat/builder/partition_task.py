@@ -171,15 +171,27 @@ def _facts_of(columns: Columns, offsets: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def _write(
-    root: Path, task: PartitionTask | FilterTask, columns: Columns, offsets: NDArray[np.int64],
-    raw_ids: pa.StringArray, facts: SortedFacts,
-) -> FileRecord:  # fmt: skip
+    root: Path,
+    task: PartitionTask | FilterTask,
+    columns: Columns,
+    offsets: NDArray[np.int64],
+    raw_ids: pa.StringArray,
+    facts: SortedFacts,
+) -> FileRecord:
     counts = np.bincount(columns["item"])
     items = np.flatnonzero(counts)
-    return write_arrays(root, task.facts_file, {
-        "offsets": offsets, **columns, **text_arrays("raw_id", raw_ids),
-        "counted_items": items, "item_events": counts[items],
-    }, facts)  # fmt: skip
+    return write_arrays(
+        root,
+        task.facts_file,
+        {
+            "offsets": offsets,
+            **columns,
+            **text_arrays("raw_id", raw_ids),
+            "counted_items": items,
+            "item_events": counts[items],
+        },
+        facts,
+    )
 
 
 def _levels(values: NDArray[np.float32]) -> tuple[float, ...] | None:

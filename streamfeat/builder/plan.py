@@ -220,9 +220,10 @@ def _check_same(root: Path, found: PlanFacts, plan: Plan, what: str) -> None:
     ]
     lines += _changed_sources(found.sources, plan.facts.sources)
     raise ConfigError(
-        f"{root}: holds {what} of another configuration:\n" + "\n".join(lines)
+        f"{root}: holds {what} of another configuration:\n"
+        + "\n".join(lines)
         + "\ngive the same options and files, another folder, or --overwrite"
-    )  # fmt: skip
+    )
 
 
 def _changed_sources(found: Sequence[tuple[str, int, int]], wanted: Sequence[tuple[str, int, int]]) -> list[str]:

@@ -38,11 +38,14 @@ def check_rejected(root: Path, config: BuildConfig, counts: Counter[str]) -> Non
         return
     reasons = ", ".join(
         f"{number} {name.removeprefix('rejected_')}"
-        for name, number in counts.most_common() if name.startswith("rejected_")
-    )  # fmt: skip
+        for name, number in counts.most_common()
+        if name.startswith("rejected_")
+    )
     with (root / REJECTED).open(encoding="utf-8", newline="") as file:
-        first = [f"  {row['file']}:{row['row']}: {row['reason']}: {row['value'][:80]!r}"
-                 for row in islice(csv.DictReader(file), _SHOWN)]  # fmt: skip
+        first = [
+            f"  {row['file']}:{row['row']}: {row['reason']}: {row['value'][:80]!r}"
+            for row in islice(csv.DictReader(file), _SHOWN)
+        ]
     raise DataError(
         f"{bad} of {counts['rows']} rows are bad ({reasons}), more than --max-rejected {config.max_rejected:g}:\n"
         + "\n".join(first)

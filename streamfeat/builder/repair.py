@@ -64,8 +64,9 @@ def repair_steps(path: str | Path) -> Iterator[Progress | Problem | Repaired]:
         listed = [f"  {problem}" for problem in list(damage.values())[:_SHOWN]]
         raise DamagedError(
             f"{root}: {len(damage)} problems stay; repair only writes windows again, from sound histories:\n"
-            + "\n".join(listed) + "\nremove symbolic links, restore these files, or build again with --overwrite"
-        )  # fmt: skip
+            + "\n".join(listed)
+            + "\nremove symbolic links, restore these files, or build again with --overwrite"
+        )
 
 
 def _mend(root: Path, manifest: Manifest, damage: dict[str, Problem]) -> Iterator[Repaired]:
@@ -91,9 +92,12 @@ def _mend(root: Path, manifest: Manifest, damage: dict[str, Problem]) -> Iterato
 
 
 def _mend_metadata(
-    root: Path, manifest: Manifest, splits: dict[SplitLabel, SplitCounts], receipt: MetadataReceipt,
+    root: Path,
+    manifest: Manifest,
+    splits: dict[SplitLabel, SplitCounts],
+    receipt: MetadataReceipt,
     damage: dict[str, Problem],
-) -> Iterator[Repaired]:  # fmt: skip
+) -> Iterator[Repaired]:
     lost = [record for record in receipt.files if record.path in damage]
     if lost:
         scratch = _new_scratch(root)

@@ -43,12 +43,16 @@ def merge_items(root: Path, splits: Sequence[SplitReceipt]) -> int:
     medium_names = [key[:at] for key, at in zip(keys.to_pylist(), cut.to_pylist(), strict=True)]
     raw_ids = pa.array([key[at + 1 :] for key, at in zip(keys.to_pylist(), cut.to_pylist(), strict=True)], pa.string())
     codes = {name: code for code, name in enumerate(media)}
-    write_arrays(root, ITEMS_FILE, {
-        "medium": np.array([codes[name] for name in medium_names], np.int32),
-        **text_arrays("media", pa.array(media, pa.string())),
-        **text_arrays("raw_id", raw_ids),
-        **text_arrays("title", titles),
-    })  # fmt: skip
+    write_arrays(
+        root,
+        ITEMS_FILE,
+        {
+            "medium": np.array([codes[name] for name in medium_names], np.int32),
+            **text_arrays("media", pa.array(media, pa.string())),
+            **text_arrays("raw_id", raw_ids),
+            **text_arrays("title", titles),
+        },
+    )
     return len(keys)
 
 
@@ -57,8 +61,9 @@ def _first_titles(titles: pa.StringArray, local: pa.StringArray, places: Any, ne
     known = np.flatnonzero(~np.asarray(new))
     if len(known) and len(titles):
         offered: list[str | None] = [None] * len(titles)
-        for place, title in zip(places.take(pa.array(known)).to_pylist(), local.take(pa.array(known)).to_pylist(),
-                                strict=True):  # fmt: skip
+        for place, title in zip(
+            places.take(pa.array(known)).to_pylist(), local.take(pa.array(known)).to_pylist(), strict=True
+        ):
             offered[place] = title
         offers = pa.array(offered, pa.string()).fill_null("")
         titles = pc.if_else(pc.equal(titles, ""), offers, titles)

@@ -149,9 +149,13 @@ def _compact(label: _Labels, keep: NDArray[np.bool_]) -> tuple[tuple[str, ...], 
 
 
 def _rejections(
-    table: pa.Table, labels: dict[str, _Labels], bad: NDArray[np.int64], first_row: int, num_rows: int,
+    table: pa.Table,
+    labels: dict[str, _Labels],
+    bad: NDArray[np.int64],
+    first_row: int,
+    num_rows: int,
     dropped: list[Rejected],
-) -> list[Rejected]:  # fmt: skip
+) -> list[Rejected]:
     """The rows `bad` of `table`, each with its reason and value."""
     present = np.ones(num_rows, np.bool_)
     present[[reject.row - first_row for reject in dropped]] = False

@@ -67,10 +67,13 @@ def cast_query(relation: str, kinds: Mapping[str, Kind], ticks_per_second: int |
         "seconds AS time",
         "CAST(reason AS UTINYINT) AS reason",
         f"CASE reason {value} END AS value",
-        *(f"coalesce(TRY_CAST({role}_value AS FLOAT), {missing}) AS {role}"
-          for role, missing in (("rating", "'nan'::FLOAT"), ("completion", "1::FLOAT")) if role in kinds),
+        *(
+            f"coalesce(TRY_CAST({role}_value AS FLOAT), {missing}) AS {role}"
+            for role, missing in (("rating", "'nan'::FLOAT"), ("completion", "1::FLOAT"))
+            if role in kinds
+        ),
         *(f"CAST({label} AS VARCHAR) AS {label}" for label in labels),
-    ]  # fmt: skip
+    ]
     tried = ["*", *_tried("user", kinds["user"]), *_tried("item", kinds["item"])]
     if ticks_per_second is not None and kinds["timestamp"] == "text":
         tried.append('TRY_CAST("timestamp" AS BIGINT) AS timestamp_try')

@@ -85,8 +85,14 @@ def _recognise_parquet(path: str, config: BuildConfig) -> Source:
         times = sample
     else:
         unit, times = recognise_times(path, columns["timestamp"], sample, config.time_unit)
-    return Source(path=path, format="parquet", columns=columns, column_names=tuple(names), time_unit=unit,
-                  note=f"Parquet; {_roles_note(columns)}; {times}")  # fmt: skip
+    return Source(
+        path=path,
+        format="parquet",
+        columns=columns,
+        column_names=tuple(names),
+        time_unit=unit,
+        note=f"Parquet; {_roles_note(columns)}; {times}",
+    )
 
 
 def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Source:
@@ -107,9 +113,18 @@ def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Sourc
         f"{_LONG_NAMES[form]}, {_DELIMITERS[delimiter]} between fields",
         *(["gzip"] * (sample.compression == "gzip")),
     ]
-    return Source(path=path, format=form, columns=columns, column_names=tuple(names), time_unit=unit,
-                  delimiter=delimiter, quote='"' if quote else "", header=header, compression=sample.compression,
-                  note=f"{', '.join(parts)}; {_roles_note(columns)}; {times}")  # fmt: skip
+    return Source(
+        path=path,
+        format=form,
+        columns=columns,
+        column_names=tuple(names),
+        time_unit=unit,
+        delimiter=delimiter,
+        quote='"' if quote else "",
+        header=header,
+        compression=sample.compression,
+        note=f"{', '.join(parts)}; {_roles_note(columns)}; {times}",
+    )
 
 
 def _roles_note(columns: dict[str, str]) -> str:

@@ -19,9 +19,13 @@ _UNREADABLE = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError, KeyE
 _BUFFER_BYTES = 1 << 20  # column chunks are read in parts, so that a huge row group does not fill memory
 # Types that are not text, numbers or times. A duration would be read as a number of an unknown unit.
 _UNFIT = (
-    pa.types.is_nested, pa.types.is_duration, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
+    pa.types.is_nested,
+    pa.types.is_duration,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
     pa.types.is_fixed_size_binary,
-)  # fmt: skip
+)
 _UUID_BYTES = 16
 _UUID_DIGITS = np.array([i for i in range(36) if i not in (8, 13, 18, 23)])  # places of digits in a UUID's text
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)

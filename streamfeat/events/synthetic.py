@@ -46,9 +46,14 @@ class _Catalogue:
 
 
 def write_synthetic(
-    path: Path, *, num_users: int, num_events: int, seed: int, media: Sequence[str] = ("anime", "manga"),
+    path: Path,
+    *,
+    num_users: int,
+    num_events: int,
+    seed: int,
+    media: Sequence[str] = ("anime", "manga"),
     items_per_medium: int = 500,
-) -> None:  # fmt: skip
+) -> None:
     """Writes `num_events` invented events of `num_users` users to `path`, a .csv or .parquet file.
 
     Columns: user, item (integers; items are numbered inside their medium), medium, timestamp (Unix seconds), rating
@@ -81,8 +86,15 @@ def write_synthetic(
 def _writer(file: BinaryIO, suffix: str) -> tuple[Callable[[pa.Table], None], Callable[[], None]]:
     """A function that appends a table to `file`, and one that ends it."""
     labels = pa.dictionary(pa.int8(), pa.string())
-    fields = {"user": pa.int64(), "item": pa.int64(), "medium": labels, "timestamp": pa.int64(),
-              "rating": pa.float32(), "status": labels, "completion": pa.float32()}  # fmt: skip
+    fields = {
+        "user": pa.int64(),
+        "item": pa.int64(),
+        "medium": labels,
+        "timestamp": pa.int64(),
+        "rating": pa.float32(),
+        "status": labels,
+        "completion": pa.float32(),
+    }
     if suffix == ".parquet":
         parquet = pq.ParquetWriter(file, pa.schema(fields))
         return lambda table: parquet.write_table(table, row_group_size=2 * _CHUNK_EVENTS), parquet.close
@@ -113,9 +125,12 @@ def _invent_catalogue(rng: np.random.Generator, num_media: int, items_per_medium
         qualities.append(rng.normal(0, 0.8, items_per_medium)[series] + rng.normal(0, 0.4, items_per_medium))
         raw_ids.append(rng.permutation(items_per_medium) + 1)
     return _Catalogue(
-        np.concatenate(ends), np.concatenate(tastes), np.concatenate(qualities), np.concatenate(raw_ids),
+        np.concatenate(ends),
+        np.concatenate(tastes),
+        np.concatenate(qualities),
+        np.concatenate(raw_ids),
         np.concatenate(cumulative).ravel(),
-    )  # fmt: skip
+    )
 
 
 def _history_lengths(rng: np.random.Generator, num_users: int, num_events: int, num_items: int) -> Ints:
@@ -155,15 +170,17 @@ def _invent_events(
     column = {name: values[by_time] for name, values in column.items()}
     items_per_medium = len(catalogue.taste) // len(media)
     ratings = column["rating"].astype(np.float32)
-    return pa.table({
-        "user": _scrambled(users)[column["user"]],
-        "item": catalogue.raw_id[column["item"]],
-        "medium": _labels(column["item"] // items_per_medium, media),
-        "timestamp": time[by_time],
-        "rating": pa.array(ratings, mask=np.isnan(ratings)),
-        "status": _labels(column["status"], STATUSES),
-        "completion": column["completion"].astype(np.float32),
-    })  # fmt: skip
+    return pa.table(
+        {
+            "user": _scrambled(users)[column["user"]],
+            "item": catalogue.raw_id[column["item"]],
+            "medium": _labels(column["item"] // items_per_medium, media),
+            "timestamp": time[by_time],
+            "rating": pa.array(ratings, mask=np.isnan(ratings)),
+            "status": _labels(column["status"], STATUSES),
+            "completion": column["completion"].astype(np.float32),
+        }
+    )
 
 
 def _scrambled(users: Ints) -> Ints:

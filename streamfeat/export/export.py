@@ -116,19 +116,29 @@ def _resolved(path: str | Path) -> Path:
 
 
 def _export_of(
-    manifest: Manifest, objective: Objective, mask_policy: MaskPolicy, split: SplitName, epoch: int, seed: int,
+    manifest: Manifest,
+    objective: Objective,
+    mask_policy: MaskPolicy,
+    split: SplitName,
+    epoch: int,
+    seed: int,
     hdf5: bool,
-) -> Export:  # fmt: skip
+) -> Export:
     options = {"objective": objective, "mask_policy": mask_policy, "split": split, "seed": seed, "batch_windows": 1}
     config = validated(StreamConfig, options, "export-features")
     if epoch < 0:
         raise ConfigError(f"export-features: epoch must be at least 0, got {epoch}")
     epoch = 0 if config.split == "validation" else epoch
     return Export(
-        fingerprint=manifest.fingerprint, objective=config.objective,
+        fingerprint=manifest.fingerprint,
+        objective=config.objective,
         mask_policy=config.mask_policy if config.objective == "masked" else "disjoint",  # causal exports have no masks
-        split=config.split, epoch=epoch, packing=manifest.packing_of(config.split, epoch), seed=config.seed, hdf5=hdf5,
-    )  # fmt: skip
+        split=config.split,
+        epoch=epoch,
+        packing=manifest.packing_of(config.split, epoch),
+        seed=config.seed,
+        hdf5=hdf5,
+    )
 
 
 class _Work:

@@ -114,9 +114,12 @@ def _features(
 ) -> dict[str, NDArray[Any]]:
     """The features of `windows`, which are the first rows of `stored`."""
     config = StreamConfig(
-        objective=export.objective, mask_policy=export.mask_policy, split=export.split, seed=export.seed,
+        objective=export.objective,
+        mask_policy=export.mask_policy,
+        split=export.split,
+        seed=export.seed,
         batch_windows=len(windows),
-    )  # fmt: skip
+    )
     featurizer = Featurizer(manifest, config)
     rows = np.arange(len(windows))
 

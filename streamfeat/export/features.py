@@ -29,10 +29,17 @@ def rating_base(schema: Schema) -> float:
 def causal_spec(schema: Schema) -> ArraySpec:
     """The array that says which objective the other arrays belong to."""
     return ArraySpec(
-        name=CAUSAL, num_rows=1, row_shape=(), dtype=np.dtype(np.bool_), chunk_rows=1, shard_rows=1, fill_value=False,
-        dimension_names=("flag",), compression="none",
+        name=CAUSAL,
+        num_rows=1,
+        row_shape=(),
+        dtype=np.dtype(np.bool_),
+        chunk_rows=1,
+        shard_rows=1,
+        fill_value=False,
+        dimension_names=("flag",),
+        compression="none",
         attributes={"long_name": "whether the objective is causal, else masked"},
-    )  # fmt: skip
+    )
 
 
 def token_specs(manifest: Manifest, counts: SplitCounts) -> list[ArraySpec]:
@@ -70,12 +77,19 @@ def token_specs(manifest: Manifest, counts: SplitCounts) -> list[ArraySpec]:
         )
     return [
         ArraySpec(
-            name=name, num_rows=counts.windows, row_shape=(schema.window_len,), dtype=np.dtype(dtype),
-            chunk_rows=counts.chunk_windows, shard_rows=counts.shard_windows, fill_value=attributes.get("pad_value", 0),
-            dimension_names=("window", "token"), compression=manifest.config.compression, attributes=attributes,
+            name=name,
+            num_rows=counts.windows,
+            row_shape=(schema.window_len,),
+            dtype=np.dtype(dtype),
+            chunk_rows=counts.chunk_windows,
+            shard_rows=counts.shard_windows,
+            fill_value=attributes.get("pad_value", 0),
+            dimension_names=("window", "token"),
+            compression=manifest.config.compression,
+            attributes=attributes,
         )
         for name, dtype, attributes in described
-    ]  # fmt: skip
+    ]
 
 
 def features_of(

@@ -26,9 +26,15 @@ def shard_image(specs: Sequence[ArraySpec], arrays: Mapping[str, NDArray[Any]], 
         for spec in specs:
             values = arrays[spec.name]
             dataset = file.create_dataset(
-                spec.name, data=values, chunks=(min(spec.chunk_rows, len(values)), *spec.row_shape),
-                compression="gzip", compression_opts=GZIP_LEVEL, shuffle=True, fletcher32=True, track_times=False,
-            )  # fmt: skip
+                spec.name,
+                data=values,
+                chunks=(min(spec.chunk_rows, len(values)), *spec.row_shape),
+                compression="gzip",
+                compression_opts=GZIP_LEVEL,
+                shuffle=True,
+                fletcher32=True,
+                track_times=False,
+            )
             for axis, name in zip(dataset.dims, spec.dimension_names, strict=True):
                 axis.label = name
             dataset.attrs.update(spec.attributes)

@@ -65,9 +65,19 @@ class LiveRun(Frozen):
 
 @contextlib.contextmanager
 def start_run(
-    root: Path, manifest: Manifest, *, seed: int, batch_windows: int, world_size: int, start: int, stop: int,
-    disk_bytes: int, producers: int, timeout_s: float = 600.0, trial: bool = False,
-) -> Iterator[Path]:  # fmt: skip
+    root: Path,
+    manifest: Manifest,
+    *,
+    seed: int,
+    batch_windows: int,
+    world_size: int,
+    start: int,
+    stop: int,
+    disk_bytes: int,
+    producers: int,
+    timeout_s: float = 600.0,
+    trial: bool = False,
+) -> Iterator[Path]:
     """Creates the folder of a live run on the dataset `root`; called by rank 0. On exit the folder is removed.
 
     The run reads the global batches `start` to `stop` - 1. Folders of dead runs are removed first. Raises ConfigError
@@ -81,10 +91,20 @@ def start_run(
             f"give --live-disk {least} or more, or build the dataset with smaller shards (--shard-windows)"
         )
     run = LiveRun(
-        run_id=new_run_id(), fingerprint=manifest.fingerprint, seed=seed, batch_windows=batch_windows,
-        world_size=world_size, start=start, stop=stop, disk_bytes=disk_bytes, timeout_s=timeout_s, trial=trial,
-        host=socket.gethostname(), pid=os.getpid(), started=datetime.now(UTC).isoformat(timespec="seconds"),
-    )  # fmt: skip
+        run_id=new_run_id(),
+        fingerprint=manifest.fingerprint,
+        seed=seed,
+        batch_windows=batch_windows,
+        world_size=world_size,
+        start=start,
+        stop=stop,
+        disk_bytes=disk_bytes,
+        timeout_s=timeout_s,
+        trial=trial,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
     folder = live_folder(root) / run.run_id
     hidden = folder.with_name(f".{run.run_id}.new")
     with contextlib.ExitStack() as held:

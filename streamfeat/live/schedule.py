@@ -33,9 +33,14 @@ def needs(counts: SplitCounts, *, seed: int, batch_windows: int, start: int, sto
     numbers = count()
     for epoch in range(start // steps, -(-stop // steps)):
         order = EpochOrder(
-            seed=seed, split="training", epoch=epoch, num_windows=counts.windows, chunk_windows=counts.chunk_windows,
-            shard_windows=counts.shard_windows, batch_windows=batch_windows,
-        )  # fmt: skip
+            seed=seed,
+            split="training",
+            epoch=epoch,
+            num_windows=counts.windows,
+            chunk_windows=counts.chunk_windows,
+            shard_windows=counts.shard_windows,
+            batch_windows=batch_windows,
+        )
         firsts, lasts = (epoch * steps + edges for edges in order.chunk_steps())
         read = (lasts >= start) & (firsts < stop)
         shards = order.chunks[read] // order.chunks_per_shard

@@ -53,9 +53,7 @@ def segment_tasks(
     root: Path, config: BuildConfig, schema: Schema, counts: SplitCounts, segments: Segments, digest: str
 ) -> list[WindowTask]:
     """The tasks that write the segments, in shard order. Writes the file of segments that the tasks read."""
-    write_arrays(root, SEGMENTS_FILE, {
-        "users": segments.users, "starts": segments.starts, "events": segments.events
-    })  # fmt: skip
+    write_arrays(root, SEGMENTS_FILE, {"users": segments.users, "starts": segments.starts, "events": segments.events})
     edges = read_partition_offsets(root)
     order = packing_order(config, "validation", 0, len(edges) - 1)
     shard_tokens = counts.shard_windows * config.window_len
@@ -63,10 +61,20 @@ def segment_tasks(
     for shard in range(-(-counts.windows // counts.shard_windows)):
         first, last = np.searchsorted(segments.starts, [shard * shard_tokens, (shard + 1) * shard_tokens]).tolist()
         touched = np.unique(np.searchsorted(edges, segments.users[first:last], side="right") - 1)
-        tasks.append(WindowTask(
-            split="validation", packing=0, shard=shard, num_windows=counts.windows,
-            chunk_windows=counts.chunk_windows, shard_windows=counts.shard_windows,
-            partitions=tuple(order[np.isin(order, touched)].tolist()), partition_starts=(), segments=(first, last),
-            data_schema=schema, config=config, digest=digest,
-        ))  # fmt: skip
+        tasks.append(
+            WindowTask(
+                split="validation",
+                packing=0,
+                shard=shard,
+                num_windows=counts.windows,
+                chunk_windows=counts.chunk_windows,
+                shard_windows=counts.shard_windows,
+                partitions=tuple(order[np.isin(order, touched)].tolist()),
+                partition_starts=(),
+                segments=(first, last),
+                data_schema=schema,
+                config=config,
+                digest=digest,
+            )
+        )
     return tasks

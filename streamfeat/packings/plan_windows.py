@@ -106,9 +106,14 @@ def count_splits(
 
 
 def window_tasks(
-    config: BuildConfig, schema: Schema, split: SplitLabel, packing: int, counts: SplitCounts, extent: Extent,
+    config: BuildConfig,
+    schema: Schema,
+    split: SplitLabel,
+    packing: int,
+    counts: SplitCounts,
+    extent: Extent,
     digest: str,
-) -> list[WindowTask]:  # fmt: skip
+) -> list[WindowTask]:
     """The tasks of one packing, in shard order. Each task lists the partitions of its tokens."""
     order = packing_order(config, split, packing, len(extent.tokens))
     order = order[extent.tokens[order] > 0]
@@ -119,10 +124,19 @@ def window_tasks(
     for shard in range(-(-counts.windows // counts.shard_windows)):
         low, high = shard * shard_tokens, (shard + 1) * shard_tokens
         first, last = np.searchsorted(ends, low, side="right"), np.searchsorted(starts, high, side="left")
-        tasks.append(WindowTask(
-            split=split, packing=packing, shard=shard, num_windows=counts.windows,
-            chunk_windows=counts.chunk_windows, shard_windows=counts.shard_windows,
-            partitions=tuple(order[first:last].tolist()), partition_starts=tuple(starts[first:last].tolist()),
-            data_schema=schema, config=config, digest=digest,
-        ))  # fmt: skip
+        tasks.append(
+            WindowTask(
+                split=split,
+                packing=packing,
+                shard=shard,
+                num_windows=counts.windows,
+                chunk_windows=counts.chunk_windows,
+                shard_windows=counts.shard_windows,
+                partitions=tuple(order[first:last].tolist()),
+                partition_starts=tuple(starts[first:last].tolist()),
+                data_schema=schema,
+                config=config,
+                digest=digest,
+            )
+        )
     return tasks

@@ -34,12 +34,19 @@ def window_specs(
     """The token arrays of one packing."""
     return [
         ArraySpec(
-            name=field.name, num_rows=num_windows, row_shape=(schema.window_len,), dtype=field.dtype,
-            chunk_rows=chunk_windows, shard_rows=shard_windows, fill_value=field.pad,
-            dimension_names=("window", "token"), compression=compression, attributes=field.attributes,
+            name=field.name,
+            num_rows=num_windows,
+            row_shape=(schema.window_len,),
+            dtype=field.dtype,
+            chunk_rows=chunk_windows,
+            shard_rows=shard_windows,
+            fill_value=field.pad,
+            dimension_names=("window", "token"),
+            compression=compression,
+            attributes=field.attributes,
         )
         for field in schema.token_fields()
-    ]  # fmt: skip
+    ]
 
 
 def run_window(root: Path, task: WindowTask) -> WindowReceipt:
@@ -80,9 +87,14 @@ def commit_window(folder: Path, group: str, task: WindowTask, tokens: dict[str, 
         write_shard(folder, group, spec, task.shard, tokens[spec.name]) for spec in specs_of(task)
     ]
     receipt = WindowReceipt(
-        task=task.name, digest=task.digest, rows=num_windows, files=tuple(files),
-        split=task.split, packing=task.packing, shard=task.shard,
-    )  # fmt: skip
+        task=task.name,
+        digest=task.digest,
+        rows=num_windows,
+        files=tuple(files),
+        split=task.split,
+        packing=task.packing,
+        shard=task.shard,
+    )
     commit_receipt(folder, receipt)
     return receipt
 
@@ -99,9 +111,13 @@ def _lay_partition(
 
 
 def _lay_segments(
-    root: Path, task: WindowTask, partition: int, placed: dict[str, NDArray[np.int64]], low: int,
+    root: Path,
+    task: WindowTask,
+    partition: int,
+    placed: dict[str, NDArray[np.int64]],
+    low: int,
     tokens: dict[str, NDArray[Any]],
-) -> None:  # fmt: skip
+) -> None:
     """Writes the tokens of this shard's segments whose users are in the partition."""
     edges = _partition_users(root, task.digest)
     mine = (placed["users"] >= edges[partition]) & (placed["users"] < edges[partition + 1])
@@ -112,9 +128,13 @@ def _lay_segments(
 
 
 def _write_tokens(
-    schema: Schema, histories: dict[str, Any], laid: LaidUsers, starts: NDArray[np.int64], low: int,
+    schema: Schema,
+    histories: dict[str, Any],
+    laid: LaidUsers,
+    starts: NDArray[np.int64],
+    low: int,
     tokens: dict[str, NDArray[Any]],
-) -> None:  # fmt: skip
+) -> None:
     """Writes the tokens that belong to the shard at stream place `low`. Each user's tokens begin at its `starts`."""
     sources = np.full(tokens["item"].size, _PAD_SOURCE, np.int64)
     positions = tokens["position"].ravel().astype(np.int64)

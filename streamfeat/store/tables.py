@@ -18,22 +18,26 @@ from streamfeat.store.layout import ITEMS, USERS
 from streamfeat.store.receipts import FileRecord
 from streamfeat.store.writer import write_whole
 
-ITEM_SCHEMA = pa.schema([
-    pa.field("id", pa.int64(), nullable=False),
-    pa.field("medium", pa.string(), nullable=False),
-    pa.field("raw_id", pa.string(), nullable=False),
-    pa.field("events", pa.int64(), nullable=False),  # all splits, planned included
-    pa.field("title", pa.string()),
-    pa.field("targets", pa.int64(), nullable=False),  # training events that are not planned: popularity
-])  # fmt: skip
-USER_SCHEMA = pa.schema([
-    pa.field("id", pa.int64(), nullable=False),
-    pa.field("raw_id", pa.string(), nullable=False),
-    pa.field("split", pa.string(), nullable=False),  # validation if the user has no training events
-    pa.field("events", pa.int64(), nullable=False),
-    pa.field("training_events", pa.int64(), nullable=False),  # so many first events are in training windows
-    pa.field("validation_events", pa.int64(), nullable=False),  # so many first events are in validation windows
-])  # fmt: skip
+ITEM_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.int64(), nullable=False),
+        pa.field("medium", pa.string(), nullable=False),
+        pa.field("raw_id", pa.string(), nullable=False),
+        pa.field("events", pa.int64(), nullable=False),  # all splits, planned included
+        pa.field("title", pa.string()),
+        pa.field("targets", pa.int64(), nullable=False),  # training events that are not planned: popularity
+    ]
+)
+USER_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.int64(), nullable=False),
+        pa.field("raw_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),  # validation if the user has no training events
+        pa.field("events", pa.int64(), nullable=False),
+        pa.field("training_events", pa.int64(), nullable=False),  # so many first events are in training windows
+        pa.field("validation_events", pa.int64(), nullable=False),  # so many first events are in validation windows
+    ]
+)
 
 
 @dataclass(frozen=True)

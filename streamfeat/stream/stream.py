@@ -80,9 +80,15 @@ class WindowStream:
         the errors of `load_manifest`.
         """
         options: dict[str, Any] = {
-            "objective": objective, "mask_policy": mask_policy, "batch_windows": batch_windows, "seed": seed,
-            "split": split, "rank": rank, "world_size": world_size, "threads": threads,
-        }  # fmt: skip
+            "objective": objective,
+            "mask_policy": mask_policy,
+            "batch_windows": batch_windows,
+            "seed": seed,
+            "split": split,
+            "rank": rank,
+            "world_size": world_size,
+            "threads": threads,
+        }
         self.config = validated(StreamConfig, options, "WindowStream")
         self.manifest = load_manifest(path)
         self.schema = self.manifest.data_schema
@@ -202,10 +208,14 @@ class WindowStream:
     def _order(self, epoch: int) -> EpochOrder:
         counts = self.manifest.splits[self.config.split]
         return EpochOrder(
-            seed=self.config.seed, split=self.config.split, epoch=epoch, num_windows=counts.windows,
-            chunk_windows=counts.chunk_windows, shard_windows=counts.shard_windows,
+            seed=self.config.seed,
+            split=self.config.split,
+            epoch=epoch,
+            num_windows=counts.windows,
+            chunk_windows=counts.chunk_windows,
+            shard_windows=counts.shard_windows,
             batch_windows=self.config.batch_windows,
-        )  # fmt: skip
+        )
 
     def _opened(self, num_slots: int) -> tuple[Prefetcher, ChunkPool]:
         """The threads' memory. It is allocated at the first batch and kept."""
@@ -221,10 +231,15 @@ class WindowStream:
 
     def _state(self) -> StreamState:
         return StreamState(
-            fingerprint=self.manifest.fingerprint, split=self.config.split, objective=self.config.objective,
-            mask_policy=self.config.mask_policy, seed=self.config.seed, batch_windows=self.config.batch_windows,
-            packings=self._packings, position=self._position,
-        )  # fmt: skip
+            fingerprint=self.manifest.fingerprint,
+            split=self.config.split,
+            objective=self.config.objective,
+            mask_policy=self.config.mask_policy,
+            seed=self.config.seed,
+            batch_windows=self.config.batch_windows,
+            packings=self._packings,
+            position=self._position,
+        )
 
     def _end_iteration(self) -> None:
         iteration = self._iteration() if self._iteration is not None else None

@@ -186,9 +186,10 @@ class WorkerPool:
         failures.append(what)
         if len(failures) == MOST_TRIES:
             raise StorageError(
-                f"task {task} was given up after {MOST_TRIES} tries:\n  " + "\n  ".join(failures)
+                f"task {task} was given up after {MOST_TRIES} tries:\n  "
+                + "\n  ".join(failures)
                 + "\nfinished tasks are kept: run the same command again, with fewer --workers or more memory"
-            )  # fmt: skip
+            )
         waiting.append(worker.tasks)
         return Note(f"{what}, at task {task}; another one does it again (try {len(failures) + 1})", warning=True)
 

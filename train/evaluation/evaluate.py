@@ -53,9 +53,14 @@ def evaluate_steps(
     held_out = read_held_out(dataset)
     num_held_out = int(np.count_nonzero(held_out.validation_events))
     outcome = Outcome(
-        manifest, scorer.config, checkpoint=scorer.checkpoint.name, exclude_seen=scorer.exclude_seen,
-        ks=tuple(sorted(ks)), resamples=num_bootstrap, seed=seed,
-    )  # fmt: skip
+        manifest,
+        scorer.config,
+        checkpoint=scorer.checkpoint.name,
+        exclude_seen=scorer.exclude_seen,
+        ks=tuple(sorted(ks)),
+        resamples=num_bootstrap,
+        seed=seed,
+    )
     with HistoryReader(dataset, manifest) as reader:
         rankers, raters = all_rankers(manifest), all_raters(manifest, seed)
         baselines: list[Ranker | Rater] = [*rankers, *raters]

@@ -24,16 +24,18 @@ from train.inference.scorer import Scorer
 from train.runs.checkpoint import BEST
 from train.runs.record import dataset_of
 
-RECOMMENDATIONS_SCHEMA = pa.schema([
-    pa.field("user", pa.string(), nullable=False),  # raw id
-    pa.field("at", pa.timestamp("s", "UTC"), nullable=False),  # t
-    pa.field("medium", pa.string(), nullable=False),
-    pa.field("rank", pa.int32(), nullable=False),  # from 1
-    pa.field("item", pa.string(), nullable=False),  # raw id
-    pa.field("title", pa.string()),
-    pa.field("probability", pa.float32(), nullable=False),  # P(watch at t), among the items of the medium
-    pa.field("rating", pa.float32()),  # predicted; null if training had no rating of the medium
-])  # fmt: skip
+RECOMMENDATIONS_SCHEMA = pa.schema(
+    [
+        pa.field("user", pa.string(), nullable=False),  # raw id
+        pa.field("at", pa.timestamp("s", "UTC"), nullable=False),  # t
+        pa.field("medium", pa.string(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),  # from 1
+        pa.field("item", pa.string(), nullable=False),  # raw id
+        pa.field("title", pa.string()),
+        pa.field("probability", pa.float32(), nullable=False),  # P(watch at t), among the items of the medium
+        pa.field("rating", pa.float32()),  # predicted; null if training had no rating of the medium
+    ]
+)
 
 
 @dataclass(frozen=True, repr=False)

@@ -140,11 +140,13 @@ class Scorer:
             states = states.repeat_interleave(num_items, 0)
         else:
             low = self._facts.schema.medium_offsets[medium]
-            states = self._ask([
-                Query(history, time, medium, low + item)
-                for history, time, row in zip(histories, times, items.tolist(), strict=True)
-                for item in row
-            ])  # fmt: skip
+            states = self._ask(
+                [
+                    Query(history, time, medium, low + item)
+                    for history, time, row in zip(histories, times, items.tolist(), strict=True)
+                    for item in row
+                ]
+            )
         with torch.no_grad():
             rating: Tensor = self._model.rating(states, self._model.inputs, medium, items.reshape(-1).to(self.device))
         return rating.view(len(histories), num_items)

@@ -69,10 +69,22 @@ def _store_rows(pointer, token, inside, stride, values, K: tl.constexpr, PADDED:
 
 @triton.jit
 def forward(
-    qkv, coefficients, ranges, times, out, lse, T, size, SCALE,
-    H: tl.constexpr, K: tl.constexpr, PADDED: tl.constexpr, BIAS: tl.constexpr,
-    I_BLOCK: tl.constexpr, J_BLOCK: tl.constexpr,
-):  # fmt: skip
+    qkv,
+    coefficients,
+    ranges,
+    times,
+    out,
+    lse,
+    T,
+    size,
+    SCALE,
+    H: tl.constexpr,
+    K: tl.constexpr,
+    PADDED: tl.constexpr,
+    BIAS: tl.constexpr,
+    I_BLOCK: tl.constexpr,
+    J_BLOCK: tl.constexpr,
+):
     """Writes outputs (B, T, H, K) and log2 Σ 2^score (B, H, T). A query that sees no key gets the output 0 and inf.
 
     qkv (B, T, 3, H, K); coefficients (H, 3); ranges (4, B, T) int32: start and end of the keys that a query sees,
@@ -115,10 +127,26 @@ def forward(
 
 @triton.jit
 def backward_queries(
-    grad_out, qkv, coefficients, ranges, times, out, lse, delta, grad_qkv, grad_parts, T, size, SCALE,
-    H: tl.constexpr, K: tl.constexpr, PADDED: tl.constexpr, BIAS: tl.constexpr,
-    I_BLOCK: tl.constexpr, J_BLOCK: tl.constexpr,
-):  # fmt: skip
+    grad_out,
+    qkv,
+    coefficients,
+    ranges,
+    times,
+    out,
+    lse,
+    delta,
+    grad_qkv,
+    grad_parts,
+    T,
+    size,
+    SCALE,
+    H: tl.constexpr,
+    K: tl.constexpr,
+    PADDED: tl.constexpr,
+    BIAS: tl.constexpr,
+    I_BLOCK: tl.constexpr,
+    J_BLOCK: tl.constexpr,
+):
     """Writes the gradients of queries; those of the coefficients for each block, grad_parts (B, blocks, H, 3); and
     `delta` (B, H, T), the dot products of outputs and their gradients."""
     block, head, window = _place(tl.cdiv(T, I_BLOCK), H)
@@ -166,10 +194,24 @@ def backward_queries(
 
 @triton.jit
 def backward_keys(
-    grad_out, qkv, coefficients, ranges, times, lse, delta, grad_qkv, T, size, SCALE,
-    H: tl.constexpr, K: tl.constexpr, PADDED: tl.constexpr, BIAS: tl.constexpr,
-    I_BLOCK: tl.constexpr, J_BLOCK: tl.constexpr,
-):  # fmt: skip
+    grad_out,
+    qkv,
+    coefficients,
+    ranges,
+    times,
+    lse,
+    delta,
+    grad_qkv,
+    T,
+    size,
+    SCALE,
+    H: tl.constexpr,
+    K: tl.constexpr,
+    PADDED: tl.constexpr,
+    BIAS: tl.constexpr,
+    I_BLOCK: tl.constexpr,
+    J_BLOCK: tl.constexpr,
+):
     """Writes the gradients of keys and values into `grad_qkv`."""
     block, head, window = _place(tl.cdiv(T, J_BLOCK), H)
     start = window * T

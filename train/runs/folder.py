@@ -186,9 +186,10 @@ def resumed_config(path: Path, saved: TrainConfig, given: Mapping[str, Any]) -> 
     if differing:
         lines = [f"  {_option(name)}: saved {flat[name]}, given {given[name]}" for name in differing]
         raise ConfigError(
-            f"{path}: the run was started with other options:\n" + "\n".join(lines)
+            f"{path}: the run was started with other options:\n"
+            + "\n".join(lines)
             + "\nleave them out to continue with the saved ones, or start anew (--overwrite, or another folder)"
-        )  # fmt: skip
+        )
     free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
     return validated(TrainConfig, {**saved.model_dump(), **free}, "train")
 
@@ -206,9 +207,10 @@ def check_checkpoint(run: Run, checkpoint: Checkpoint) -> None:
         lines.append(f"  dataset: config.json {run.manifest.fingerprint}, checkpoint {state.fingerprint}")
     if lines:
         raise ConfigError(
-            f"{checkpoint.path}: belongs to another run:\n" + "\n".join(lines)
+            f"{checkpoint.path}: belongs to another run:\n"
+            + "\n".join(lines)
             + "\nrestore the checkpoints and the config.json of one run, or start anew (--overwrite)"
-        )  # fmt: skip
+        )
 
 
 def _has_stepped(path: Path) -> bool:
@@ -287,9 +289,10 @@ def _check_same_data(path: Path, record: RunRecord, dataset: Path, manifest: Man
     ]
     raise ConfigError(
         f"{path}: the run was trained on other data than {dataset} holds now:\n"
-        f"  fingerprint: saved {record.fingerprint}, now {manifest.fingerprint}\n" + "".join(lines[:20])
+        f"  fingerprint: saved {record.fingerprint}, now {manifest.fingerprint}\n"
+        + "".join(lines[:20])
         + "give the dataset that the run was started on, or start anew (--overwrite, or another folder)"
-    )  # fmt: skip
+    )
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:

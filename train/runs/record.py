@@ -94,9 +94,13 @@ def write_record(path: Path, dataset: Path, manifest: Manifest, config: TrainCon
         if not _holds(path, name, content):
             write_whole(path, name, content)
     record = RunRecord(
-        format_version=RUN_VERSION, dataset=str(dataset.resolve()), fingerprint=manifest.fingerprint,
-        items_sha256=hashlib.sha256(items).hexdigest(), train=config, versions=versions(),
-    )  # fmt: skip
+        format_version=RUN_VERSION,
+        dataset=str(dataset.resolve()),
+        fingerprint=manifest.fingerprint,
+        items_sha256=hashlib.sha256(items).hexdigest(),
+        train=config,
+        versions=versions(),
+    )
     write_whole(path, RUN_CONFIG, (record.model_dump_json(indent=1) + "\n").encode())
 
 

@@ -145,11 +145,18 @@ def _go_live(run: Run, world: World, start: int, num_steps: int, opened: context
 
     def started() -> str:
         folder = start_run(
-            run.dataset, manifest, seed=config.seed,
-            batch_windows=config.batch_windows(manifest.data_schema.window_len), world_size=world.size,
-            start=start, stop=num_steps, disk_bytes=config.live_disk, producers=max(config.num_producers(), 1),
-            timeout_s=config.live_timeout, trial=run.trial,
-        )  # fmt: skip
+            run.dataset,
+            manifest,
+            seed=config.seed,
+            batch_windows=config.batch_windows(manifest.data_schema.window_len),
+            world_size=world.size,
+            start=start,
+            stop=num_steps,
+            disk_bytes=config.live_disk,
+            producers=max(config.num_producers(), 1),
+            timeout_s=config.live_timeout,
+            trial=run.trial,
+        )
         return str(opened.enter_context(folder))
 
     folder = Path(world.from_first(started))

@@ -43,9 +43,15 @@ class Session:
     in which order. Made by `open_session`."""
 
     def __init__(
-        self, run: Run, world: World, opened: contextlib.ExitStack, *, stop: Callable[[], bool], tensorboard: bool,
+        self,
+        run: Run,
+        world: World,
+        opened: contextlib.ExitStack,
+        *,
+        stop: Callable[[], bool],
+        tensorboard: bool,
         force: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.run, self.config, self.manifest, self.world = run, run.config, run.manifest, world
         schema, num_windows = self.manifest.data_schema, self.manifest.splits["training"].windows
         if not num_windows:
@@ -258,9 +264,7 @@ class Session:
         windows = self.world.concatenated(window)
         if self.world.is_first:
             epoch = (self.step - 1) // self.steps_per_epoch
-            append_bad_step(
-                self.run.path, update, windows, stream, step=self.step, epoch=epoch, ranks=self.world.size
-            )  # fmt: skip
+            append_bad_step(self.run.path, update, windows, stream, step=self.step, epoch=epoch, ranks=self.world.size)
         what = ", ".join(f"{name} {value}" for name, value in update.not_finite.items())
         noted = "" if self.run.trial else f", its batch is noted in {self.run.path / BAD_STEPS}"
         return Note(
