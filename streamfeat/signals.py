@@ -45,7 +45,9 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 def _come_again(number: int) -> None:
-    timer = threading.Timer(_AGAIN_S, signal.raise_signal, [number])
+    # To the main thread: a signal to the timer's own thread interrupts no call that the main thread waits in.
+    main = threading.main_thread().ident or 0
+    timer = threading.Timer(_AGAIN_S, signal.pthread_kill, [main, number])
     timer.daemon = True
     with contextlib.suppress(RuntimeError):  # the interpreter is already ending, so it cannot start a thread
         timer.start()

@@ -34,6 +34,15 @@ def test_a_signal_ends_a_process_wherever_it_is(tmp_path: Path, during: str) -> 
     assert (done.returncode, done.stdout, done.stderr) == (7, shown, "")
 
 
+def test_a_signal_during_an_import_interrupts_the_call_that_waits_afterwards(tmp_path: Path) -> None:
+    """A read or write that blocks: it returns only if the signal that is sent again reaches the main thread."""
+    (tmp_path / "module.py").write_text("import signal\nsignal.raise_signal(15)\n")
+    waits = "import os\nreading, _ = os.pipe()\nos.read(reading, 1)"
+    code = f"{_START}sys.path.insert(0, {str(tmp_path)!r})\nimport module\n{waits}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (7, "")
+
+
 def test_what_else_nobody_can_catch_is_still_shown() -> None:
     """Only the SystemExit of a signal is not printed."""
     code = (
