@@ -1,15 +1,15 @@
 """The command line: options → config → one call → print. Nothing here is imported by the library.
 
-A file for each command; `console.py` prints, `signals.py` hears Ctrl-C. The console script is `main`.
+Each command has a file. `console.py` prints, `signals.py` handles Ctrl-C. The console script calls `main`.
 """
 
 from streamfeat.trainer import load_trainer
 
-load_trainer()  # before any `from train.… import …` below: `python -m streamfeat` looks in the working folder first
+load_trainer()  # before any `from train.… import …`: `python -m streamfeat` searches the working folder first
 
 
 def main() -> None:
-    """The command line. Its commands are imported here: a build worker imports this package with the console script."""
+    """Runs the command line. Imports the commands only here, because a build worker also imports this package."""
     from streamfeat_cli import commands
 
     commands.main()

@@ -1,4 +1,4 @@
-"""`build-shards`."""
+"""The command `build-shards`: calls `build_steps`, and with --live then `serve`."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ from streamfeat_cli.signals import said_how_to_go_on
 
 
 class BuildOptions(BuildConfig):
-    """A build's configuration, and what changes no byte of it."""
+    """The configuration of a build, and options that do not change its bytes."""
 
     workers: int = Field(default=0, ge=0, description="Worker processes; 0: one per core.")
 
@@ -52,7 +52,7 @@ def build_shards(
         config = config.model_copy(update={"packings": 0})
     num_workers = options.workers or len(os.sched_getaffinity(0))
     steps = build_steps(events, out, config, workers=num_workers, overwrite=overwrite)
-    with said_how_to_go_on("what is committed is kept; run the same command to go on"):
+    with said_how_to_go_on("what is committed is kept; run the same command to continue"):
         (finished,) = shown(steps)
         summary = dataset_summary(finished.manifest, out) | {
             "result": finished.note,
@@ -64,7 +64,7 @@ def build_shards(
         if live:
             from streamfeat.live.serve import serve
 
-            with said_how_to_go_on("the run that is being served waits; run the same command to go on"):
+            with said_how_to_go_on("the run that is being served waits; run the same command to continue"):
                 (served,) = shown(serve(out, num_workers))
             summary["shards_served"] = served.num_shards
         show(as_json, summary, lambda: print_summary(summary))

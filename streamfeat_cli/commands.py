@@ -1,7 +1,7 @@
-"""All commands in one application, and the one edge where errors become exit codes.
+"""The application with all commands. This is the only place where errors become exit codes.
 
-Exit codes: 0 done, 1 a bug of ours, those of `streamfeat/errors.py`, 130 and 143 stopped by a signal, 141 where whoever
-read standard output reads no more (`cli.py inspect DATA | head`).
+Exit codes: 0 done, 1 a bug of ours, those of `streamfeat/errors.py`, 130 and 143 stopped by a signal, 141 if the reader
+of standard output has closed it (`cli.py inspect DATA | head`).
 """
 
 import sys
@@ -24,7 +24,7 @@ from streamfeat_cli.verify import verify
 from streamfeat_cli.version import print_version
 from train.devices.launch import launched
 
-# rich shows the panels of --help; no text there holds a bracket, which it would read as markup (a test says so).
+# rich shows the panels of --help and reads brackets as markup. A test checks that no text there has a bracket.
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -49,7 +49,7 @@ def _(
 
 
 def main() -> None:
-    """The one edge where errors that a user can fix become messages and exit codes."""
+    """Runs the command that was typed. Errors that a user can fix become messages and exit codes here."""
     with outputs(), whole_process():
         try:
             with refused_results():
@@ -60,7 +60,8 @@ def main() -> None:
 
 
 def _print_error(error: StreamfeatError) -> None:
-    """Errors that all ranks make alike are printed once; one that follows another rank's has no text."""
+    """Prints an error. Rank 0 alone prints an error that all ranks raise. An error without text, which only follows
+    another rank's, is not printed."""
     try:
         rank = launched().rank
     except ConfigError:

@@ -1,4 +1,4 @@
-"""TOML files of options: read within bounds, and written."""
+"""Reads TOML files of options, up to a size limit, and writes values as TOML."""
 
 import json
 import tomllib
@@ -12,21 +12,21 @@ _MOST_BYTES = 2**20
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file. Raises ConfigError for one that cannot be read."""
+    """The content of a TOML file. Raises ConfigError if it cannot be read."""
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
-            raise ConfigError(f"{path}: is longer than {_MOST_BYTES:,} bytes; that is no configuration")
+            raise ConfigError(f"{path}: is longer than {_MOST_BYTES:,} bytes; a configuration is shorter")
         return tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number or nesting beyond what Python reads
-        raise ConfigError(f"{path}: is no TOML ({error})") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or a number or nesting too large for Python
+        raise ConfigError(f"{path}: is not valid TOML ({error})") from None
 
 
 def toml_text(value: Any) -> str:
-    """A value as TOML writes it: a text, a number, a truth value, a path, a list or a table of them."""
+    """The TOML text of a value: a text, a number, a truth value, a path, or a list or table of these."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""What all commands print with: results on stdout, everything else on stderr."""
+"""How all commands print: results to stdout, everything else to stderr."""
 
 import contextlib
 import io
@@ -20,23 +20,26 @@ from streamfeat.progress_bars import PLAIN as PLAIN
 from streamfeat.progress_bars import PlainConsole
 from streamfeat.progress_bars import err as err
 
-# Elsewhere than in a terminal, lines are as long as they are: tables are searched and cut there.
+# Outside a terminal tables are 160 characters wide, because other programs search and cut them.
 WIDTH = None if os.isatty(1) else 160
 out = PlainConsole(width=WIDTH)  # with --json, stdout holds one JSON object and nothing else
 
 
 @contextlib.contextmanager
 def outputs() -> Iterator[None]:
-    """Inside, standard output and standard error are open and take any character. What they refused is dropped at the
-    end: Python's own flush would refuse once more, and end with exit code 120."""
-    for handle in range(3):  # a file of ours must not get the number of a closed one: libraries write there
+    """Inside the block, standard output and standard error are open and accept every character.
+
+    At the end, text that could not be written is dropped. Otherwise Python's own flush would fail again and end with
+    exit code 120.
+    """
+    for handle in range(3):  # a file of ours must not get the number of a closed one, because libraries write there
         try:
             os.fstat(handle)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     if isinstance(sys.stdout, io.TextIOWrapper) and not _is_utf8(sys.stdout.encoding):
-        sys.stdout.reconfigure(errors="backslashreplace")  # an id or a dash that it lacks must not cost the result
+        sys.stdout.reconfigure(errors="backslashreplace")  # a character that it lacks must not lose the result
     try:
         yield
     finally:
@@ -49,16 +52,16 @@ def outputs() -> Iterator[None]:
 
 @contextlib.contextmanager
 def refused_results() -> Iterator[None]:
-    """Inside, a full disk under standard output is a StorageError; where its reader is gone, the process ends with 141,
-    as by SIGPIPE. What is written must be flushed inside."""
+    """Raises StorageError if standard output cannot be written, for instance because the disk is full. If its reader
+    has closed it, the process ends with exit code 141, as with SIGPIPE. All text must be flushed inside the block."""
     try:
         yield
     except (OSError, SystemExit) as end:
-        # typer and rich exit with 1 where they write into a closed pipe.
+        # typer and rich exit with 1 if they write into a closed pipe.
         error = end.__context__ if isinstance(end, SystemExit) and end.code == 1 else end
         if not isinstance(error, OSError):
             raise
-        if usage := getattr(error.__context__, "exit_code", 0):  # typer could not say on standard error what is wrong
+        if usage := getattr(error.__context__, "exit_code", 0):  # typer could not write its message to standard error
             raise SystemExit(usage) from None
         if isinstance(error, BrokenPipeError):
             raise SystemExit(128 + signal.SIGPIPE) from None
@@ -66,11 +69,11 @@ def refused_results() -> Iterator[None]:
             print(flush=True)
         except OSError:
             raise refusal(error, Path("standard output")) from None
-        raise  # not of the output: a bug of ours
+        raise  # the error is not from standard output: a bug of ours
 
 
 def lead_nowhere(handle: int) -> None:
-    """From now on all that is written to this open file is dropped."""
+    """Drops all that is written to this open file from now on."""
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), handle)
 
@@ -88,7 +91,7 @@ def show(as_json: bool, values: dict[str, Any], print_plainly: Callable[[], None
         print(HARMFUL.sub(lambda m: f"\\u{ord(m[0]):04x}", text))  # the same JSON
     else:
         print_plainly()
-    sys.stdout.flush()  # what it refuses is an error of this command
+    sys.stdout.flush()  # if this fails, the command fails
 
 
 def print_summary(summary: dict[str, Any]) -> None:

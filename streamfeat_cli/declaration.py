@@ -3,9 +3,9 @@
     @command("verify", Options(VerifyOptions), examples=("verify data", …))
     def verify(dataset: Dataset, options: VerifyOptions, as_json: Json = False) -> Next: …
 
-typer's parameters are those of the function, with one for each option in place of `options`, their model, which knows
-what was given (`model_fields_set`). A function with `given` instead gets what was typed or read from --config, by name.
-What the function returns is the command to type next.
+typer sees the parameters of the function, but with one parameter for each option in place of `options`. The function
+gets `options` as a model, which knows the options that were given (`model_fields_set`). A function with a parameter
+`given` instead gets a dict of the options that were typed or read from --config. It returns the command to type next.
 """
 
 import inspect
@@ -36,8 +36,8 @@ _File = Annotated[
 
 
 def program(ranks: int = 1) -> str:
-    """What starts this program, with so many ranks on one machine, for messages that say what to type."""
-    # As a script, `streamfeat/__main__.py` would have its folder searched first, where torch.py hides torch.
+    """The words that start this program with `ranks` ranks on one machine, for messages that say what to type."""
+    # Not `python streamfeat/__main__.py`: Python would search that folder first, and its torch.py would hide torch.
     name = Path(sys.argv[0]).name
     script = "-m streamfeat" if name == "__main__.py" else shlex.quote(sys.argv[0])
     if ranks > 1:
@@ -46,13 +46,13 @@ def program(ranks: int = 1) -> str:
 
 
 def examples_text(lines: Sequence[str]) -> str:
-    """What stands below --help."""
+    """The text below --help: the examples, with the words that start this program."""
     return "\n\n".join(["Examples:", *(f"{program()} {line}" for line in lines)])
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command of the command line."""
+    """One command: its name, options, examples, and the function that runs it."""
 
     name: str
     options: Options
@@ -64,7 +64,7 @@ class Command:
         app.command(self.name, epilog=examples_text(self.examples))(self._entry())
 
     def given(self, config: Path | None, typed: Mapping[str, Any]) -> dict[str, Any]:
-        """What the file and the typed options say, by name. Raises ConfigError."""
+        """The options that were typed or are in the file, by name. Raises ConfigError."""
         values = self.options.parsed(typed, self.name)
         if config is None:
             return values
@@ -73,7 +73,7 @@ class Command:
         return self.options.merge(self.options.from_tables(str(config), tables, self.name, once), values)
 
     def with_signature(self, parameters: list[inspect.Parameter], call: Callable[..., None]) -> Callable[..., None]:
-        """`call` as typer sees it: these parameters, the options, --config."""
+        """`call` with the signature that typer reads: these parameters, the options, --config."""
         for own in parameters:
             if own.annotation.__origin__ is bool:
                 information(own).metavar = ""  # --help would show <bool> beside a flag that takes no value
@@ -91,26 +91,26 @@ class Command:
             given = self.given(values.pop("config"), typed)
             made = {"options": self.options.make(given, self.name)} if takes_options else {"given": given}
             following = self.function(**values, **made)
-            if following and err.is_terminal:  # a script has no use for it
+            if following and err.is_terminal:  # scripts do not need it
                 err.print(f"next: {program()} {shlex.join(map(str, following))}", **PLAIN)
 
         call.__doc__ = self.function.__doc__
         return self.with_signature(self.own(), call)
 
     def own(self) -> list[inspect.Parameter]:
-        """The function's own parameters: arguments, and options that no file sets."""
+        """The function's own parameters: arguments, and options that cannot stand in a file."""
         found = inspect.signature(self.function).parameters.values()
         return [p.replace(kind=p.KEYWORD_ONLY) for p in found if p.name not in ("options", "given")]
 
 
 def information(own: inspect.Parameter) -> ArgumentInfo | OptionInfo:
-    """What typer knows of a parameter."""
+    """typer's description of a parameter."""
     [info] = own.annotation.__metadata__
     return info  # type: ignore[no-any-return]
 
 
 def typed_as(own: inspect.Parameter) -> str:
-    """`RUN`, `--overwrite`."""
+    """How a parameter is written on the command line: `RUN`, `--overwrite`."""
     info = information(own)
     if isinstance(info, ArgumentInfo):
         return str(info.metavar)

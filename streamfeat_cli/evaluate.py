@@ -1,4 +1,4 @@
-"""`evaluate`."""
+"""The command `evaluate`: calls `evaluate_steps` and prints its tables."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class EvaluateOptions(Frozen):
-    """What an evaluation is made on, and with which draws."""
+    """What is evaluated, and with which random draws."""
 
     dataset: OptionalPath = Field(default=None, description="Where the run's dataset lies now, if elsewhere.")
     checkpoint: str = Field(default="best", description="best, latest, or the name of a checkpoint's folder.")
@@ -44,7 +44,7 @@ def evaluate(run: RunFolder, options: EvaluateOptions, as_json: Json = False) ->
 
 
 def _print(found: "Evaluation") -> None:
-    """First how the model compares, then the whole table; a line at a time, so that it fits any terminal."""
+    """Prints the differences to the baselines first, then the tables, then the protocol."""
     _print_differences(found.differences)
     for medium in dict.fromkeys(line.protocol.medium for line in found.ranking):
         _print_ranking(medium, [line for line in found.ranking if line.protocol.medium == medium])
@@ -55,7 +55,7 @@ def _print(found: "Evaluation") -> None:
 
 
 def _print_ranking(medium: str, lines: list["RankingLine"]) -> None:
-    """A table for each way of asking: systems across would be too wide, so figures go down and systems across."""
+    """Prints a table with a row for each system, once with seen items and once without."""
     for seen in dict.fromkeys(line.protocol.seen for line in lines):
         asked = [line for line in lines if line.protocol.seen == seen]
         users, items = asked[0].protocol.users, sum(asked[0].protocol.catalogue.values())
@@ -105,7 +105,7 @@ def _print_calibration(lines: Sequence["CalibrationLine"]) -> None:
             f"{calibration.error:.4f}, by chance alone {calibration.error_if_calibrated:.4f}",
             **PLAIN,
         )
-        if protocol.medium == lines[0].protocol.medium and line is lines[0]:  # the others' tables are in the JSON
+        if protocol.medium == lines[0].protocol.medium and line is lines[0]:  # the other tables are in the JSON only
             table = Table()
             for name in ("users", "said", "watched"):
                 table.add_column(name, justify="right")
@@ -115,7 +115,7 @@ def _print_calibration(lines: Sequence["CalibrationLine"]) -> None:
 
 
 def _print_protocol(found: "Evaluation") -> None:
-    """What all lines share, once; what differs stands with each."""
+    """Prints once what all lines have in common."""
     protocol = found.ranking[0].protocol
     media = {line.protocol.medium: line.protocol for line in found.ranking}
     tied = ", ".join(f"{medium} {of.tied_share:.0%}" for medium, of in media.items())
@@ -124,7 +124,7 @@ def _print_protocol(found: "Evaluation") -> None:
         f"split {protocol.split}: {protocol.target}",
         f"{protocol.users_without_target:,} users without a target",
         f"full catalogue: {', '.join(f'{medium} {items:,}' for medium, items in protocol.catalogue.items())}",
-        f"targets that hang on ties in time: {tied} ({protocol.tie_rule})",
+        f"targets that depend on ties in time: {tied} ({protocol.tie_rule})",
         f"equal scores: {protocol.rank_ties}",
         "seen items: those of the history, never the target itself; time: the target's, told to the model or hidden",
         f"at least {protocol.min_item_events} events an item, {protocol.min_user_events} a user; planned events "

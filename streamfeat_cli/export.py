@@ -1,4 +1,4 @@
-"""`export-features`."""
+"""The command `export-features`: calls `export_steps`."""
 
 import os
 from dataclasses import asdict
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ExportOptions(AskedConfig):
-    """Whose features are written, and by how many."""
+    """Which features are written, in which form, and by how many processes."""
 
     objective: Objective | None = Field(default=None, description="Whose masks and targets; must be given.")
     epoch: int = Field(default=0, ge=0, le=2**31, description="Whose packing and masks.")

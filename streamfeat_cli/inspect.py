@@ -1,4 +1,4 @@
-"""`inspect`."""
+"""The command `inspect`: prints facts about a dataset, a run or a window."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ from streamfeat_cli.options import Options
 
 
 class InspectOptions(AskedConfig):
-    """Which window is shown, and how."""
+    """Which window is shown, and for which objective."""
 
     window: int | None = Field(default=None, ge=0, description="Show the tokens of this window of the dataset.")
     objective: Objective = Field(default="causal", description="Whose targets and masks to show.")
@@ -76,7 +76,7 @@ def _what_lies_there(path: Path) -> str:
 
 
 def _inspect_run(path: Path, as_json: bool) -> None:
-    """What a run is, and how far it got."""
+    """Prints the configuration of a run, its last step and its last validation."""
     from train.runs.metrics import read_metrics
     from train.runs.record import read_record
 
@@ -93,7 +93,7 @@ def _inspect_run(path: Path, as_json: bool) -> None:
 
 
 def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
-    """Rows of texts as aligned columns; plain text, so that it can be searched and cut."""
+    """Prints rows as aligned columns, in plain text that other programs can search and cut."""
     for line in (harmless(title), *aligned(rows)):
         sys.stdout.write(line + "\n")
 
@@ -122,7 +122,7 @@ def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
         "rejected_rows": rejected,
         "rejected_file": str(root / "rejected.csv") if rejected else None,
         "left_out": left_out,
-        "odd_times": odd_times,  # kept, but likely of another unit or a wrong clock
+        "odd_times": odd_times,  # kept, but probably in another unit or of a wrong clock
         "tied_timestamps": manifest.tied_events,
         "tie_rule": manifest.tie_rule,
         "repeat_share": manifest.repeat_share,

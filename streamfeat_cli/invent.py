@@ -1,4 +1,4 @@
-"""`invent`."""
+"""The command `invent`: writes a file of invented events."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from streamfeat_cli.options import Options
 
 
 class InventOptions(Frozen):
-    """How many, and by which seed."""
+    """The size of the file and the seed."""
 
     users: int = Field(default=2000, le=2**31, description="Number of users.")
     events: int = Field(default=100_000, le=2**40, description="Number of events.")

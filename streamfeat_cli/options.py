@@ -1,6 +1,6 @@
-"""A command's options, made from a config model: each is declared once, as a field (`streamfeat.config.Option`).
+"""Makes the options of a command from a config model. Each option is declared once, as a field of the model.
 
-Signature and help of the command, what a TOML file may say, and the answer to an unknown key all follow from it.
+The command's signature and help, the keys of a TOML file and the answer to an unknown key all follow from the field.
 """
 
 import inspect
@@ -18,18 +18,19 @@ from streamfeat.config import Option
 from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen, unknown_key, validated
 
-# A path as a TOML file writes it, too.
+# A TOML file gives a path as text.
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
 
-_LARGE = 2**31  # a bound above is there for arithmetic, and tells a reader nothing
+_LARGE = 2**31  # a larger bound only protects arithmetic, so it is not shown
 _TYPES: dict[type, str] = {int: "INTEGER", float: "NUMBER", bool: "true|false", Path: "PATH"}
 
 
 class Options:
-    """The options of one command: the fields of `model`, those of a model within it among them.
+    """The options of one command: the fields of `model`, and those of a model that is one of its fields.
 
-    `make(given, where)` makes the model of what was given and raises ConfigError; without it, the model is its fields.
-    `merge(file, typed)` says what of a file stays beside typed options; without it, typed ones replace equal names.
+    `make(given, where)` makes the model from the given options and raises ConfigError. Default: the options are the
+    fields. `merge(file, typed)` joins the options of a file and the typed ones. Default: a typed option replaces the
+    one of the same name.
     """
 
     def __init__(
@@ -51,20 +52,20 @@ class Options:
                 self.fields[name] = field
 
     def parameters(self) -> list[inspect.Parameter]:
-        """One for each option, for typer. Values arrive as texts, and None where an option was not typed."""
+        """One parameter for each option, for typer. A value is a text, or None if the option was not typed."""
         return [parameter(name, field) for name, field in self.fields.items()]
 
     def parsed(self, typed: Mapping[str, Any], command: str) -> dict[str, Any]:
-        """What was typed, as values of its fields. Raises ConfigError that names the option as it is typed."""
+        """The typed options as values of their fields. Raises ConfigError, which names the option as it is typed."""
         values = {name: value for name, value in typed.items() if value is not None}
         found = validated(self._typed, {spelled(name): value for name, value in values.items()}, command)
         return {name: getattr(found, name) for name in values}
 
     def from_tables(self, where: str, values: dict[str, Any], command: str, once: Mapping[str, str]) -> dict[str, Any]:
-        """What a TOML document says of this command's options: as plain keys, below [`command`], below a model's name.
+        """The options in a TOML document: as plain keys, below [`command`], or below the name of a model's field.
 
-        Raises ConfigError, naming the document `where`, for an unknown key or a value that cannot be. `once` are
-        options that say what to do this one time, and stand in no file: name → spelling.
+        Raises ConfigError, which names the document `where`, for an unknown key or an invalid value. `once` are the
+        options that can only be typed, because they are meant for a single call: name → spelling.
         """
         for table in (command, *self.tables):
             within = values.pop(table, {})
@@ -85,7 +86,7 @@ class Options:
         return given
 
     def in_force(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """The value of every option where these were `given`. Raises ConfigError."""
+        """The value of every option if these are `given`. Raises ConfigError."""
         flat = self.make(dict(given), where).model_dump()
         for table in self.tables:
             flat |= flat.pop(table)
@@ -101,7 +102,7 @@ class Options:
 
 
 def _alone(fields: Mapping[str, FieldInfo], alias: Callable[[str], str]) -> type[Frozen]:
-    """A model that checks each field by itself: all may be left out, and no rule joins them."""
+    """A model that checks each field alone. Every field is optional, and rules about several fields are not checked."""
     optional: dict[str, Any] = {
         name: (_annotated(field), Field(default=None, alias=alias(name))) for name, field in fields.items()
     }
@@ -113,18 +114,18 @@ def _annotated(field: FieldInfo) -> Any:
 
 
 def spelled(name: str) -> str:
-    """A field's name as it is typed."""
+    """The option of a field: `--window-len` for `window_len`."""
     return "--" + name.replace("_", "-")
 
 
 def described(field: FieldInfo) -> Option:
-    """What the field's annotation says about its option."""
+    """The `Option`s in the field's annotation, joined into one."""
     said = [option for option in field.metadata if isinstance(option, Option)]
     return Option(**{key: value for option in said for key, value in vars(option).items() if value})
 
 
 def parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    """The option that a field is, as typer reads it from a signature."""
+    """The parameter of a field, as typer reads it from a signature."""
     option, is_flag = described(field), field.annotation is bool
     flags = option.flags or ((f"{spelled(name)}/--no-{name.replace('_', '-')}",) if is_flag else (spelled(name),))
     metavar = "" if is_flag else type_text(field)
@@ -134,14 +135,14 @@ def parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def help_text(field: FieldInfo) -> str:
-    """Description, default and bounds in one line; no brackets, which rich would read as markup."""
+    """Description, default and bounds in one line, without brackets, which rich would read as markup."""
     default = default_text(field)
     facts = "; ".join([*([f"default {default}"] if default else []), *bounds_text(field)])
     return f"{field.description} ({facts})" if facts else str(field.description)
 
 
 def default_text(field: FieldInfo) -> str:
-    """The default as it is typed; empty where there is none."""
+    """The default as it is typed; empty if there is none."""
     if text := described(field).default:
         return text
     default = field.get_default(call_default_factory=True)
@@ -151,7 +152,7 @@ def default_text(field: FieldInfo) -> str:
 
 
 def bounds_text(field: FieldInfo) -> list[str]:
-    """The least and the most, without those that are there for arithmetic alone."""
+    """The smallest and largest value, without bounds that only protect arithmetic."""
     rules = [rule for rule in field.metadata if isinstance(rule, annotated_types.BaseMetadata)]
     bounds = {key: getattr(rule, key) for key in ("ge", "gt", "le", "lt") for rule in rules if hasattr(rule, key)}
     bounds = {key: bound for key, bound in bounds.items() if bound < _LARGE}

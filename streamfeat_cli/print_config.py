@@ -1,4 +1,4 @@
-"""`print-config`: the options of a command as a TOML file for its --config."""
+"""The command `print-config`: prints the options of a command as a TOML file for --config."""
 
 from collections.abc import Callable, Mapping
 from itertools import groupby
@@ -24,7 +24,7 @@ print_config = typer.Typer(
 
 
 def register_all() -> None:
-    """A subcommand for each command that is declared."""
+    """Adds a subcommand for each registered command."""
     for command in COMMANDS.values():
         print_config.command(command.name, help=f"Print the options of {command.name} as TOML.")(_printer(command))
 
@@ -40,8 +40,8 @@ def _printer(command: Command) -> Callable[..., None]:
 
 
 def config_text(command: Command, given: Mapping[str, Any]) -> str:
-    """Every option with its description and the value in force; what was not `given` stands as a comment, so that a
-    file of it goes on to follow the preset, the defaults and the other options."""
+    """Every option with its description and its value. An option that was not `given` is a comment, so that its value
+    still follows from the preset, the defaults and the other options when the text is used as a file."""
     values = command.options.in_force(given, command.name)
     lines = [f"[{command.name}]"]
     for panel, names in groupby(values, lambda name: described(command.options.fields[name]).panel):

@@ -1,4 +1,4 @@
-"""`recommend`."""
+"""The command `recommend`: calls `recommend_steps` or, with --all-users, `recommend_all_steps`."""
 
 import re
 from dataclasses import asdict
@@ -25,7 +25,7 @@ _ONE, _ALL = Option(panel="For a history"), Option(panel="For every user")
 
 
 class RecommendOptions(ReadingConfig):
-    """For whom, when, and which items."""
+    """Which users, which time and which items."""
 
     history: Annotated[str | None, Option(metavar="FILE")] = Field(
         default=None, description="Event file, of one user or many; -: CSV on standard input."
@@ -103,12 +103,15 @@ def recommend(
 
 
 def time_of(text: str) -> datetime | int:
-    """A date, a date and time (UTC unless it says otherwise) or Unix seconds. Raises ConfigError for anything else."""
+    """The time that `text` names: a date, a date and time (UTC if it names no zone), or Unix seconds.
+
+    Raises ConfigError for anything else.
+    """
     if re.fullmatch(r"(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])", text):
         raise ConfigError(f"--at {text}: a date or Unix seconds? write {text[:4]}-{text[4:6]}-{text[6:]} for the date")
     try:
         return int(text)
-    except ValueError:  # no number, or one of thousands of digits
+    except ValueError:  # not a number, or one with thousands of digits
         pass
     try:
         time = datetime.fromisoformat(text)
@@ -144,7 +147,7 @@ def _for_everyone(
 
 
 def _print_lists(record: "Recommendation") -> None:
-    """One table per medium."""
+    """Prints a table for each medium."""
     when = f"{datetime.fromtimestamp(record.at, UTC):%Y-%m-%d %H:%M} UTC ({record.time_source})"
     for medium, items in record.media.items():
         out.print(f"user {record.user}, {medium}, at {when}; {record.events:,} events", **PLAIN)

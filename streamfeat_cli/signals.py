@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as one line and an exit code, with nothing lost."""
+"""Turns Ctrl-C and SIGTERM into one line and an exit code. What is committed stays."""
 
 import contextlib
 import signal
@@ -11,22 +11,23 @@ from streamfeat_cli.console import PLAIN, err, lead_nowhere
 
 @contextlib.contextmanager
 def said_how_to_go_on(remedy: str) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into one line and the exit code of the signal; workers end with this process."""
+    """Turns Ctrl-C and SIGTERM into one line that ends with `remedy`, and the exit code of the signal. Workers end with
+    this process."""
     with _one_line(f"stopped; {remedy}", then=None):
         yield
 
 
 @contextlib.contextmanager
 def whole_process() -> Iterator[None]:
-    """The same where a command has nothing to say of them. What follows is Python's own end, which they cannot disturb:
-    a command that is done would die there, by a signal that its caller takes for a failure."""
+    """Does the same for a command that names no remedy. After the block, signals are ignored: otherwise a signal could
+    kill a finished command while Python exits, and the caller would see a failure."""
     with _one_line("stopped", then=signal.SIG_IGN):
         yield
 
 
 @contextlib.contextmanager
 def _one_line(line: str, then: signal.Handlers | None) -> Iterator[None]:
-    """`then` handles signals afterwards; None: what did before."""
+    """Prints `line` if a signal comes. `then` handles signals after the block; None: the earlier handlers."""
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -39,7 +40,7 @@ def _one_line(line: str, then: signal.Handlers | None) -> Iterator[None]:
     except BaseException:
         if not received:
             raise
-        lead_nowhere(1)  # it may be a pipe that nobody empties: Python's own flush would wait for that
+        lead_nowhere(1)  # if it is a full pipe that is not read, Python's own flush would wait forever
         # DuckDB answers an interrupted query with an error of its own.
         err.print(line, **PLAIN)
         raise SystemExit(128 + received[0]) from None

@@ -1,4 +1,4 @@
-"""`train`."""
+"""The command `train`: calls `train_steps` or, with --dry-run, `dry_run_steps`."""
 
 import shlex
 import signal
@@ -34,16 +34,16 @@ def train(
         typer.Argument(metavar="RUN", help="Folder of the run; may be left out with --dry-run.", show_default=False),
     ] = None,
     run_folder: Annotated[Path | None, typer.Option("--run", "--run-folder", hidden=True)] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run from its last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Time ten steps, tell what a run would take, keep nothing.")
+        bool, typer.Option("--dry-run", help="Time ten steps, print what a run would take, keep nothing.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Start even if memory seems not to suffice.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start even if memory seems too small.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write RUN/tensorboard too (an extra).")] = False,
     as_json: Json = False,
 ) -> Next | None:
-    """Train a model on a dataset: DATA RUN. Ctrl-C saves and says how to go on.
+    """Train a model on a dataset: DATA RUN. Ctrl-C saves and says how to continue.
 
     On several GPUs or machines: torchrun --nproc-per-node N cli.py train DATA RUN.
     """
@@ -85,11 +85,11 @@ def train(
             flags = [flag for flag, is_set in (("--force", force), ("--tensorboard", tensorboard)) if is_set]
             again = shlex.join(["train", str(dataset), str(run), "--resume", *flags])
             start = program(launched().world_size)
-            err.print(f"stopped after step {summary['step']:,}; go on with: {start} {again}", **PLAIN)
+            err.print(f"stopped after step {summary['step']:,}; continue with: {start} {again}", **PLAIN)
         raise typer.Exit(_exit_code(received))
     return ("evaluate", run) if is_first else None
 
 
 def _exit_code(received: list[tuple[int, float]]) -> int:
-    """Of a run that was stopped. A rank that got no signal itself stops with the others."""
+    """The exit code of a stopped run. A rank that got no signal itself stops with the others, as if by SIGTERM."""
     return 128 + (received[0][0] if received else signal.SIGTERM)

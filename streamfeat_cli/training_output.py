@@ -1,4 +1,4 @@
-"""A run as it is seen: its progress bar, its lines, its last table."""
+"""Prints a training run: its progress, its messages, its last table."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def follow_training(records: Iterator[TrainingReport], *, show: bool) -> dict[str, Any]:
-    """Drain a run, its progress on stderr where it is to `show`; returns its summary."""
+    """Runs the training to its end and returns its summary. Prints progress to stderr if `show` is set."""
     summary: dict[str, Any] = {"validation": None, "best": None, "checkpoint": None}
     for record in shown(records, quiet=not show):
         match record:
@@ -45,7 +45,8 @@ def follow_training(records: Iterator[TrainingReport], *, show: bool) -> dict[st
 
 
 def follow_dry_run(records: "Iterator[TrainingReport | Estimate]", *, show: bool) -> dict[str, Any] | None:
-    """Drain a dry run, its progress on stderr where it is to `show`; returns its estimate, None if it was stopped."""
+    """Runs the dry run to its end and returns its estimate, None if it was stopped. Prints progress to stderr if `show`
+    is set."""
     from train.training.dry_run import Estimate
 
     found = [record for record in shown(records, quiet=not show) if isinstance(record, Estimate)]

@@ -1,4 +1,4 @@
-"""`verify`."""
+"""The command `verify`: calls `verify_steps` or, with --repair, `repair_steps`."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,16 +16,16 @@ from streamfeat_cli.options import Options
 
 
 class VerifyOptions(Frozen):
-    """What happens to what is damaged."""
+    """What is done with damaged files."""
 
-    repair: bool = Field(default=False, description="Make damaged and missing windows anew from the histories.")
+    repair: bool = Field(default=False, description="Write damaged and missing windows again, from the histories.")
 
 
 @command("verify", Options(VerifyOptions), examples=("verify data", "verify data --repair", "verify data --json"))
 def verify(dataset: Dataset, options: VerifyOptions, as_json: Json = False) -> Next:
     """Recompute every checksum of a dataset; names what is missing, truncated or altered, and exits 4.
 
-    With --repair, damaged windows are made anew first; exits 0 where the dataset is sound afterwards.
+    With --repair, damaged windows are written again first; exits 0 if the dataset is sound afterwards.
     """
     if options.repair:
         _repair(dataset, as_json)
@@ -48,7 +48,7 @@ def verify(dataset: Dataset, options: VerifyOptions, as_json: Json = False) -> N
 
 
 def _repair(path: Path, as_json: bool) -> None:
-    """Verify and repair; each problem and each repaired file is said when it is found."""
+    """Verifies and repairs. Prints each problem and each repaired file as soon as it is found."""
     from streamfeat.builder.repair import Repaired, repair_steps
     from streamfeat.store.verify import Problem
 

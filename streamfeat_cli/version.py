@@ -1,4 +1,4 @@
-"""`--version`: what runs here, and where compiled kernels are kept."""
+"""`--version`: prints versions, the device, and the folder of compiled kernels."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +9,7 @@ from streamfeat_cli.console import PLAIN, out
 
 
 def print_version(is_asked: bool) -> None:
-    """Print the versions and end, where that `is_asked`. Loads torch, for the device."""
+    """Prints the versions and exits if `is_asked`. Loads torch, to name the device."""
     if not is_asked:
         return
     from streamfeat.kernel_cache import find_cache

@@ -89,7 +89,7 @@ def test_ctrl_c_is_one_line_and_leaves_a_resumable_state(
     assert "Traceback" not in stderr
     assert "KeyboardInterrupt" not in stderr
     assert "leaked" not in stderr
-    assert "stopped; what is committed is kept; run the same command to go on" in stderr
+    assert "stopped; what is committed is kept; run the same command to continue" in stderr
     assert_session_ends(build.pid)
     build_shards([events], out, **options)
     assert digests(out) == whole

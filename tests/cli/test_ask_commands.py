@@ -125,7 +125,7 @@ def test_evaluate_prints_the_whole_table_with_its_protocol(run: Path) -> None:
     done = call("evaluate", run, "--bootstrap", "50")
     assert done.exit_code == 0, done.output
     systems = ("model", "popularity_30_days", "markov_chain", "item_knn", "user_item_bias", "biased_svd")
-    for word in (*systems, "ndcg@10", "removed", "kept", "hidden", "last:2", "hang on ties", "calibration"):
+    for word in (*systems, "ndcg@10", "removed", "kept", "hidden", "last:2", "depend on ties", "calibration"):
         assert word in done.stdout, word
     found = json.loads(call("evaluate", run, "--bootstrap", "50", "--json").stdout)
     assert found.keys() == {"ranking", "ratings", "differences", "calibration"}

@@ -130,7 +130,7 @@ def test_a_run_that_python_m_started_goes_on_by_python_m(tmp_path: Path, tiny_da
     process.terminate()
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 143, shown
-    assert f"go on with: python -m streamfeat train {tiny_dataset} run --resume" in shown.replace("\n", "")
+    assert f"continue with: python -m streamfeat train {tiny_dataset} run --resume" in shown.replace("\n", "")
 
 
 @pytest.mark.slow

@@ -181,7 +181,7 @@ def test_a_signal_inside_a_step_saves_that_step_and_the_run_goes_on_to_the_bit(
     assert done.returncode == code, done.stderr
     assert (run / "latest").read_text() == "checkpoints/step-00000005\n"
     assert [line["step"] for line in read_metrics(run) if line["kind"] == "train"] == [1, 2, 3, 4, 5]
-    assert "stopped after step 5; go on with: " in done.stderr
+    assert "stopped after step 5; continue with: " in done.stderr
     list(train_steps(tiny_dataset, run, resume=True))
     assert_same(run, undisturbed)
 

@@ -65,8 +65,8 @@ def test_every_field_of_a_configuration_can_be_read_back_from_a_file(tmp_path: P
         ("live = 'yes'", "live: .*boolean"),
         ("resume = true", "so it is typed: --resume"),
         ("live_disk = '20 apples'", "for instance 20GB"),
-        ("epochs = ", "is no TOML"),
-        ("\udcff".encode("utf-8", "surrogateescape").decode("latin-1"), "is no TOML"),
+        ("epochs = ", "is not valid TOML"),
+        ("\udcff".encode("utf-8", "surrogateescape").decode("latin-1"), "is not valid TOML"),
     ],
 )
 def test_a_file_that_cannot_be_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
@@ -88,7 +88,7 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="cannot be read"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="is no TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         read_config(tmp_path / "bytes.toml")
 
 
