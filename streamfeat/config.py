@@ -1,6 +1,6 @@
-"""What a build and a stream are asked to do: frozen, self-checking, refused where a key is unknown.
+"""The configurations of a build and of a stream. They are frozen, check themselves and refuse unknown keys.
 
-A field is the option of the command line too: its `description` is the help, its bounds and default are the option's.
+A field is also an option of the command line, with its bounds and default; its `description` is the help text.
 """
 
 import re
@@ -13,13 +13,13 @@ from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen
 from streamfeat.schema import FIELD_NAMES
 
-MAX_COUNT = 2**48  # of anything counted: keeps products with a window's or a row's length below 2^63
+MAX_COUNT = 2**48  # largest count: keeps its product with the length of a window or a row below 2^63
 MOST_WORKERS = 1024
 MEDIUM_NAME = re.compile(r"[a-z0-9_]{1,32}")
 
 
 def check_medium_name(name: str) -> str:
-    """`name` lower-cased; a ValueError where it cannot name a medium."""
+    """`name` in lower case. Raises ValueError if a medium cannot have this name."""
     name = name.lower()
     if not MEDIUM_NAME.fullmatch(name):
         raise ValueError(f"a medium's name matches [a-z0-9_]{{1,32}} after lower-casing; {name!r} does not")
@@ -29,19 +29,19 @@ def check_medium_name(name: str) -> str:
 
 
 def check_workers(workers: int) -> None:
-    """Raise ConfigError for a number of worker processes that cannot be, or that no machine bears."""
+    """Raises ConfigError if `workers` is not 1 to MOST_WORKERS."""
     if not 1 <= workers <= MOST_WORKERS:
         raise ConfigError(f"workers: {workers} processes cannot share the work; give 1 to {MOST_WORKERS:,}")
 
 
 @dataclass(frozen=True)
 class Option:
-    """What a field says about its option of the command line. A field may carry several: what they set adds up."""
+    """How a field appears as an option of the command line. A field may have several; their settings are joined."""
 
-    panel: str = ""  # heading in --help; none: Options
-    metavar: str = ""  # how its value is written; none: from the type
-    default: str = ""  # how its default is written; none: the default itself
-    flags: tuple[str, ...] = ()  # spellings; none: --name, --name/--no-name for a truth value
+    panel: str = ""  # heading in --help; empty: Options
+    metavar: str = ""  # how its value is written; empty: from the type
+    default: str = ""  # how its default is written; empty: the default itself
+    flags: tuple[str, ...] = ()  # spellings; empty: --name, or --name/--no-name for a truth value
 
 
 def parse_names(value: Any) -> Any:
@@ -52,18 +52,18 @@ def parse_names(value: Any) -> Any:
 
 
 def parse_columns(value: Any) -> Any:
-    """`"user=uid,item=iid"` as a mapping; what is no text as it is."""
+    """`"user=uid,item=iid"` as a mapping; anything but a text as it is."""
     if not isinstance(value, str):
         return value
     pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
     for role, equals, column in pairs:
         if not (role and equals and column):
-            raise ValueError(f"{role!r} is no role=column; write user=uid,item=iid,timestamp=ts")
+            raise ValueError(f"{role!r} is not role=column; write user=uid,item=iid,timestamp=ts")
     return {role.strip(): column.strip() for role, _, column in pairs}
 
 
 def parse_limit(value: Any) -> Any:
-    """The text `"0"` as `"unlimited"`, as it is often typed; anything else as it is."""
+    """The text `"0"`, which users often type, as `"unlimited"`; anything else as it is."""
     return "unlimited" if value == "0" else value
 
 
@@ -95,7 +95,7 @@ class ReadingConfig(Frozen):
 
 
 class BuildConfig(ReadingConfig):
-    """Everything that decides a dataset's bytes, and `packings`, which only says how many to make."""
+    """Everything that decides the bytes of a dataset, and `packings`, which only decides how many packings it has."""
 
     max_rejected: Annotated[float, _READING] = Field(
         default=0.01, ge=0, le=1, description="Share of bad rows above which a build stops."
@@ -151,12 +151,12 @@ class BuildConfig(ReadingConfig):
                 f"max_document_len must be unlimited, or 2 to {MAX_COUNT} tokens; got {self.max_document_len}"
             )
         if not self.holds_out_last:
-            self.validation_share  # noqa: B018  a malformed split is refused here
+            self.validation_share  # noqa: B018  raises for a malformed split
         return self
 
     @property
     def holds_out_last(self) -> bool:
-        """Whether the last two events with an item target of every user are held out, not whole users."""
+        """Whether each user's last two events with an item target are held out, instead of whole users."""
         return self.split == "last:2"
 
     @property
@@ -180,7 +180,7 @@ class BuildConfig(ReadingConfig):
 
 
 class AskedConfig(Frozen):
-    """Whose windows are read, and what is asked about them."""
+    """Which windows are read, and how they are masked."""
 
     mask_policy: MaskPolicy = Field(default="disjoint", description="How the masked objective masks.")
     split: SplitName = Field(default="training", description="Whose windows: those of training or of validation users.")
@@ -188,7 +188,7 @@ class AskedConfig(Frozen):
 
 
 class StreamConfig(AskedConfig):
-    """What a `WindowStream` delivers; everything but rank, world size and threads is its identity."""
+    """What a `WindowStream` delivers. All fields but rank, world_size and threads are its identity."""
 
     objective: Objective
     batch_windows: int = Field(ge=1)  # windows of a global batch, over all ranks

@@ -73,7 +73,7 @@ class Dataset(PrintedLines):
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        """Raises as `open_dataset`."""
+        """Raises the errors of `open_dataset`."""
         self.path = given_path("path", path)
         self.manifest: Manifest = load_manifest(self.path)
 

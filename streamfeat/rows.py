@@ -37,7 +37,7 @@ class Rows:
 
     @classmethod
     def read_by(cls, title: str, read: Read, num_rows: int) -> "Rows":
-        """Rows that stay where they lie: `read(first, last)` gives the rows first to last - 1."""
+        """Rows that are read when they are needed: `read(first, last)` gives the rows first to last - 1."""
         rows = cls(title, pa.table({}))
         rows._read, rows._num_rows = read, num_rows
         return rows
@@ -75,7 +75,7 @@ class Rows:
     @overload
     def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
     def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        """`rows[0]` is a dict, `rows[:3]` a list of them; nothing else is read."""
+        """`rows[0]` is a dict, `rows[:3]` a list of them. Other rows are not read."""
         places = range(self._num_rows)[index]
         if isinstance(places, int):
             return dict(self._read(places, places + 1).to_pylist()[0])

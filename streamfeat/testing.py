@@ -66,12 +66,14 @@ def assert_resumes_exactly(make: Callable[[], Resumable], *, positions: Sequence
     make: returns a new stream at its start, the same one each time. Iterating over it gives one epoch, or its rest.
     positions: numbers of batches after which the stream is resumed; None: 0, 1, half of them, all but one.
 
-    The batches of one epoch are kept in memory. At each position a new stream is read so far, its state goes through
-    JSON as in a checkpoint, and another new stream takes it up. The error names the first difference: the position,
-    the batch, the array, the place. Batches are arrays, tensors on the CPU, numbers, texts, and mappings or sequences
-    of them. What would prove nothing is refused: fewer than two batches, batches that are all alike, no position,
-    a `make` that returns one and the same stream. Raises TypeError where `make` is a stream, ValueError where a
-    position is not that of a batch.
+    The batches of one epoch are kept in memory. At each position a new stream is read up to there, its state is
+    written as JSON and read back, as in a checkpoint, and another new stream continues from it. The error names the
+    first difference: the position, the batch, the array, the place. Batches may be arrays, tensors on the CPU, numbers,
+    texts, and mappings or sequences of these.
+
+    Also raises AssertionError if the check would prove nothing: fewer than two batches, equal batches, or a `make` that
+    returns the same stream twice. Raises TypeError if `make` is a stream, ValueError if there is no position or one is
+    not that of a batch.
     """
     if not callable(make):
         raise TypeError(f"make: give a function that makes a new stream, as lambda: MyLoader(data), not {make!r}")

@@ -1,4 +1,4 @@
-"""What a training run is asked to do: the model, the optimizer, how long, and on which batches."""
+"""The configuration of a training run: the model, the optimizer, the length, the batches."""
 
 import functools
 import math
@@ -14,8 +14,8 @@ from streamfeat.records import Frozen, validated
 
 Preset = Literal["tiny", "small", "base"]
 
-# `tiny` is the recipe that was measured on MovieLens (docs/design.md); the larger ones lower rate and dropout, as is
-# usual for wider models, and have not been tuned.
+# `tiny` was measured on MovieLens (docs/design.md). The larger ones have a lower rate and dropout, as is usual for
+# wider models, and were not tuned.
 PRESETS: dict[Preset, dict[str, Any]] = {
     "tiny": {"layers": 2, "width": 64, "heads": 2, "dropout": 0.3, "learning_rate": 2e-3},
     "small": {"layers": 4, "width": 256, "heads": 4, "dropout": 0.2, "learning_rate": 1e-3},
@@ -25,7 +25,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 
 @functools.cache
 def divisors(number: int) -> tuple[int, ...]:
-    """Of a number of at least 1, ascending."""
+    """The divisors of `number`, ascending. `number` must be at least 1."""
     low = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
     return tuple(sorted({*low, *(number // n for n in low)}))
 
@@ -62,7 +62,7 @@ _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def parse_bytes(value: Any) -> Any:
-    """`"20GB"` as a number of bytes, units being powers of 1000; what is no text passes as it is."""
+    """`"20GB"` as a number of bytes, where GB is 1000 MB; anything but a text as it is."""
     if not isinstance(value, str):
         return value
     number, unit = value[:-2].strip(), value[-2:].upper()
@@ -86,7 +86,7 @@ NumWorkers = Annotated[int | Literal["auto"], BeforeValidator(parse_workers)]
 
 
 class TrainConfig(Frozen):
-    """Everything that decides a run's numbers, and what does not (see `FREE_ON_RESUME`)."""
+    """All options of a run: those that decide its numbers, and those that do not (see `FREE_ON_RESUME`)."""
 
     preset: Annotated[Preset, _MODEL] = Field(
         default="tiny", description="Size of the model and its recipe; every part can be overridden."
@@ -108,7 +108,7 @@ class TrainConfig(Frozen):
         default=0, ge=0, le=2**40, description="Tokens of one forward pass; 0: a rank's whole share."
     )
     warm_up_steps: Annotated[int, _OPTIMISATION] = Field(
-        default=60, ge=0, description="Steps of rising rate, never more than a tenth of all."
+        default=60, ge=0, description="Steps over which the rate rises, at most a tenth of all."
     )
     decay_share: Annotated[float, _OPTIMISATION] = Field(
         default=0.3, ge=0, le=1, description="Share of the steps, at the end, over which the rate falls."
@@ -136,7 +136,7 @@ class TrainConfig(Frozen):
         default=5, ge=0, description="Validations without a new best before the run ends; 0: no end."
     )
     monitor: Annotated[str, _LENGTH] = Field(
-        default="loss", description="Validation figure that is to fall: loss, or a task such as anime_watch."
+        default="loss", description="Validation figure that must fall: loss, or a task such as anime_watch."
     )
     validate_every: Annotated[int, _LENGTH] = Field(
         default=0, ge=0, description="Steps between validations; 0: every epoch. The last step is always validated."
@@ -165,27 +165,27 @@ class TrainConfig(Frozen):
     )
 
     def batch_windows(self, window_len: int) -> int:
-        """Windows of a global batch: `batch_tokens` over `window_len`, rounded to the nearest, at least one."""
+        """Windows of a global batch: `batch_tokens` divided by `window_len`, rounded, at least one."""
         return max(1, round(self.batch_tokens / window_len))
 
     def micro_batch_windows(self, window_len: int, world_size: int = 1) -> int:
         """Windows of one forward pass: the largest divisor of a rank's share that `micro_batch_tokens` allows.
 
-        A divisor, so that every pass has one shape: on CUDA another one would be compiled anew.
+        With a divisor every pass has the same shape. On CUDA a second shape would be compiled again.
         """
         share = self.batch_windows(window_len) // world_size
         most = max(1, round(self.micro_batch_tokens / window_len)) if self.micro_batch_tokens else share
         return max(n for n in divisors(share) if n <= most)
 
     def num_producers(self) -> int:
-        """Producers that a live run starts itself."""
+        """Number of producers that a live run starts itself."""
         if self.live_workers == "auto":
             return max(1, len(os.sched_getaffinity(0)) - 1)
         return self.live_workers
 
 
-# Fields of a TrainConfig that may differ when a run is resumed: they change no batch, and no number but by rounding
-# (on CUDA, where dropout is drawn per pass, micro-batches change its masks too).
+# Fields of a TrainConfig that may change when a run is resumed. They change no batch, and numbers only by rounding. An
+# exception: on CUDA dropout is drawn for each pass, so micro-batches change its masks.
 FREE_ON_RESUME = (
     "micro_batch_tokens",
     "checkpoint_every",
@@ -199,10 +199,10 @@ FREE_ON_RESUME = (
 
 
 def new_config(given: Mapping[str, Any], where: str = "train") -> TrainConfig:
-    """The configuration of a new run: the preset's, then what was `given`. Raises ConfigError."""
+    """The configuration of a new run: the `given` options, and the preset's for the others. Raises ConfigError."""
     preset = given.get("preset", TrainConfig.model_fields["preset"].default)
     if not isinstance(preset, str) or preset not in PRESETS:
-        raise ConfigError(f"{where}: preset {preset!r}: is none of {', '.join(PRESETS)}")
+        raise ConfigError(f"{where}: preset {preset!r}: is not one of {', '.join(PRESETS)}")
     if given.get("steps") and "epochs" in given:
         raise ConfigError(f"{where}: steps {given['steps']} and epochs {given['epochs']} contradict: give one of them")
     values = {**PRESETS[preset], **given}
@@ -211,7 +211,7 @@ def new_config(given: Mapping[str, Any], where: str = "train") -> TrainConfig:
 
 
 def overridden(given: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
-    """`given`, as a file gives it, with the options `by`: they win, also where steps and epochs exclude each other."""
+    """The options `given` by a file, overridden by those of `by`. steps and epochs override each other, too."""
     excluded = {"steps": "epochs", "epochs": "steps"}
     dropped = {other for name, other in excluded.items() if by.get(name)}
     return {**{name: value for name, value in given.items() if name not in dropped}, **by}

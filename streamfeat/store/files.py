@@ -140,9 +140,9 @@ def open_below(root: Path, name: str) -> int:
 
 
 def open_to_append(path: Path, remedy: str = "restore the file or build again") -> int:
-    """A handle of the file `path`, made where it is missing; what is written goes to its end; the caller closes it.
+    """A handle of the file `path`, which is created if it is missing. Writes go to its end. The caller closes it.
 
-    Raises StorageError where the system refuses, DamagedError where a link or anything but an ordinary file is there.
+    Raises StorageError if it cannot be opened, DamagedError if it is a link or not an ordinary file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with storage_errors(path):
@@ -174,8 +174,8 @@ def read_below(root: Path, name: str, most_bytes: int) -> bytes:
 
 
 def read_in_folder(folder: Path, name: str, most_bytes: int) -> bytes:
-    """`read_below` in a folder that a user names. FileNotFoundError says what is missing; StorageError where `folder`
-    is a link that leads nowhere."""
+    """`read_below` in a folder that a user names. Raises FileNotFoundError, which says what is missing, and
+    StorageError if `folder` is a broken link."""
     check_link(folder)
     with storage_errors(folder):
         if not folder.is_dir():
@@ -203,12 +203,12 @@ def check_link(folder: Path) -> None:
 
 
 def is_stray_link(root: Path, name: str) -> bool:
-    """Whether a link lies at `name` below `root`, where none may be."""
+    """Whether `name` below `root` is a link but may not be one."""
     return name not in MAY_BE_LINKS and (root / name).is_symlink()
 
 
 def is_own_folder(path: Path) -> bool:
-    """Whether a folder lies at `path` itself: no link to one."""
+    """Whether `path` is a folder and not a link to one."""
     return path.is_dir() and not path.is_symlink()
 
 
@@ -267,10 +267,10 @@ def remove(path: Path) -> None:
 
 
 def remove_ours(folder: Path, ours: re.Pattern[str]) -> None:
-    """Remove from `folder` what has a name of `ours` or was left by a killed writer, then the folder if it is empty.
+    """Removes from `folder` files with a name of `ours` and those of killed writers, then the folder if it is empty.
 
-    What else is in it stays. A link is removed itself; where it may be one, it stays, and the folder behind it.
-    Raises OSError.
+    Other files stay. If `folder` is a link that is allowed, the link and the folder behind it stay; another link is
+    removed. Raises OSError.
     """
     if not folder.is_dir() or is_stray_link(folder.parent, folder.name):
         remove(folder)

@@ -1,4 +1,4 @@
-"""The lock of a folder, and folders that are made for one process and removed if it is refused."""
+"""Locks a folder for one process; makes folders and removes them again after an error."""
 
 import contextlib
 import fcntl
@@ -11,7 +11,7 @@ from pathlib import Path
 from streamfeat.errors import LockedError, StreamfeatError, storage_errors
 from streamfeat.store.files import LOCK, open_to_append
 
-_LOCK_BYTES = 1024  # messages quote at most so many bytes of it
+_LOCK_BYTES = 1024  # messages quote at most so many bytes of the lock
 
 
 @contextlib.contextmanager
@@ -45,8 +45,8 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def made_folder(folder: Path, doing: str) -> Iterator[None]:
-    """Make `folder` and its parents where they are missing, and remove those again that hold nothing but a free lock
-    where something is raised inside. Raises OSError; `doing` is `locked`'s."""
+    """Makes `folder` and its missing parents. If the block raises an error, removes those again that hold nothing but a
+    lock that is free. `doing` is as in `locked`. Raises OSError."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,4 +1,5 @@
-"""The marker `.streamfeat`, the first file in a folder of ours: what the folder holds, and where its links led."""
+"""The marker `.streamfeat`. It is the first file in a folder of ours: it records what the folder holds and where the
+folder's links led."""
 
 import json
 from pathlib import Path
@@ -9,11 +10,11 @@ from streamfeat.records import is_recordable, parse_object
 from streamfeat.store.files import MAY_BE_LINKS, read_below, write_durably
 from streamfeat.store.layout import MARKER
 
-_MOST_BYTES = 2**30  # a manifest's
+_MOST_BYTES = 2**30  # a manifest has at most so many
 
 
 def mark(root: Path, holds: Literal["dataset", "run"], *, emptying: bool = False) -> None:
-    """Write the marker: the folder is ours, whatever happens next; if `emptying`, what is in it is to go."""
+    """Writes the marker, so that the folder stays ours even after a kill. `emptying`: its content is being deleted."""
     targets = {name: str((root / name).resolve()) for name in sorted(MAY_BE_LINKS) if (root / name).is_symlink()}
     links = {name: target for name, target in targets.items() if is_recordable(target)}
     places = {"folder": str(root.resolve()), "links": links} if links else {}
@@ -23,9 +24,10 @@ def mark(root: Path, holds: Literal["dataset", "run"], *, emptying: bool = False
 
 
 def leads_where_it_led(root: Path, name: str) -> bool | None:
-    """Whether the link `name` leads to the folder that it led to when `root` was marked, and to that of no other.
+    """Whether the link `name` leads to the same folder as when `root` was marked, and this folder belongs to `root`.
 
-    None where that cannot be said: it was no link then, or what it led to is gone (a disk has another name).
+    False if it leads elsewhere, or if `root` is a copy. None if that is unknown: it was not a link when `root` was
+    marked, or its folder of that time is gone (for instance because a disk has another name now).
     """
     marker = document(root, MARKER)
     links, owner, target = marker.get("links"), marker.get("folder"), (root / name).resolve()
@@ -34,12 +36,12 @@ def leads_where_it_led(root: Path, name: str) -> bool | None:
         return None
     if Path(led) != target:
         return False if Path(led).exists() else None
-    # A copy of `root` has its marker, too; so has a `root` that was moved, and then nothing is where it was.
+    # A copied `root` has the same marker. So has a moved one, but then the old place no longer leads to the target.
     return Path(owner) == root.resolve() or (Path(owner) / name).resolve() != target
 
 
 def is_marked(root: Path, holds: Literal["dataset", "run"]) -> bool:
-    """Whether the folder was marked as one that holds this."""
+    """Whether the marker says that the folder holds a dataset, or a run."""
     return document(root, MARKER).get("holds") == holds
 
 
@@ -49,7 +51,7 @@ def is_being_emptied(root: Path) -> bool:
 
 
 def document(root: Path, name: str) -> dict[str, Any]:
-    """The JSON object in the file `name` below `root`; {} where none can be read."""
+    """The JSON object in the file `name` below `root`; {} if it cannot be read."""
     try:
         return parse_object(read_below(root, name, _MOST_BYTES), name, "")
     except (OSError, StreamfeatError):

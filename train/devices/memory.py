@@ -1,6 +1,6 @@
-"""How much memory a run needs, and which option to lower to what where there is too little.
+"""How much memory a run needs, and which option to lower if there is too little.
 
-Weights, gradients and the optimizer's state follow from the model, made on torch's `meta` device, which takes no
+Weights, gradients and the optimizer's state are counted on a model on torch's `meta` device, which takes no
 memory. The memory of a forward and backward pass is measured (`train/training/rehearsal.py`).
 """
 
@@ -21,8 +21,8 @@ from train.devices.peak import give_back, held_bytes
 from train.devices.ranks import World
 from train.model.transformer import EventTransformer
 
-# What a producer process holds beside its shard and shares with no other: RssAnon after its first shard was 118 to
-# 119 MB on three invented datasets, at a peak (VmHWM) of 254 MB with the code of libraries.
+# Memory of a producer process without its shard and without what processes share. RssAnon after the first shard was
+# 118 to 119 MB on three invented datasets; the peak (VmHWM), with the code of libraries, was 254 MB.
 _PRODUCER_BYTES = 120 * 10**6
 
 
@@ -31,12 +31,12 @@ class MemoryNeeded:
     """Bytes that one rank needs at its peak, by purpose."""
 
     weights: int
-    gradients: int  # with what ranks exchange them in
+    gradients: int  # including the buffers in which ranks exchange them
     optimizer: int  # the two moments of AdamW
-    batches: int  # off CUDA: arrays of the stream, and the decoded chunks that they come from
+    batches: int  # off CUDA: the stream's arrays and the decoded chunks
     producers: int  # off CUDA: the processes that a live run starts
     saving: int  # a checkpoint's bytes; never at the same time as a pass
-    activations: int = 0  # all else that a pass needs; 0 before it is measured
+    activations: int = 0  # everything else that a pass needs; 0 before it is measured
 
     @property
     def total(self) -> int:
@@ -51,11 +51,11 @@ class MemoryNeeded:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a rank needs and what it can have, in bytes."""
+    """What a rank needs and what is available, in bytes."""
 
     needed: MemoryNeeded
-    available: int  # on the rank that has least
-    held: int  # already, before any of it
+    available: int  # on the rank that has the least
+    held: int  # by the process before the run allocates anything
 
     @property
     def fits(self) -> bool:
@@ -63,16 +63,16 @@ class Memory:
 
     @property
     def room(self) -> int:
-        """Bytes that are left for a pass."""
+        """Bytes that remain for a pass."""
         return self.available - self.needed.lasting
 
     def with_activations(self, num_bytes: int) -> "Memory":
-        """A copy in which a pass needs so many bytes."""
+        """A copy in which a pass needs `num_bytes`."""
         return replace(self, needed=replace(self.needed, activations=num_bytes))
 
 
 def lasting_needs(manifest: Manifest, config: TrainConfig, world: World) -> MemoryNeeded:
-    """What a rank holds from the first step on, and what saving takes: all but a pass. Allocates nothing large."""
+    """Bytes that a rank holds all the time, and those of saving; not those of a pass. Allocates nothing large."""
     with torch.device("meta"):
         model = EventTransformer.of(manifest, config, np.zeros(manifest.num_items, np.int64))
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
@@ -83,12 +83,13 @@ def lasting_needs(manifest: Manifest, config: TrainConfig, world: World) -> Memo
         optimizer=2 * weights,
         batches=0 if on_gpu else _batch_bytes(manifest, config, world),
         producers=0 if on_gpu or not config.live else _producer_bytes(manifest, config),
-        saving=0 if on_gpu else 4 * weights,  # of the optimizer's state, copied and as a file's bytes
+        saving=0 if on_gpu else 4 * weights,  # the optimizer's state, as a copy and as the bytes of a file
     )
 
 
 def _batch_bytes(manifest: Manifest, config: TrainConfig, world: World) -> int:
-    """The trainer holds one batch, one is ready, and each thread fills one; each lane holds two decoded chunks."""
+    """Bytes of a rank's batches and chunks: the trainer holds one batch, one is ready, each thread fills one, and each
+    lane holds two decoded chunks."""
     schema, batch_windows = manifest.data_schema, config.batch_windows(manifest.data_schema.window_len)
     in_batches = (config.threads + 2) * batch_windows // world.size
     of_batches = sum(np.dtype(dtype).itemsize for dtype in TOKEN_ARRAYS.values())
@@ -111,9 +112,9 @@ def _stored_token_bytes(manifest: Manifest) -> int:
 def check_lasting_needs(
     manifest: Manifest, config: TrainConfig, world: World, *, resumed: bool = False, force: bool = False
 ) -> Memory:
-    """What a rank needs without a pass, and what the rank with the least memory can have. All ranks must call it.
+    """What a rank needs without a pass, and what is available on the rank with the least. All ranks must call it.
 
-    Raises ConfigError, with the numbers and what would fit, where that is too little, unless `force` is set.
+    Raises ConfigError if that is too little, unless `force` is set; the message has the numbers and what would fit.
     """
     give_back(world.device)
     held = held_bytes(world.device)
@@ -125,12 +126,12 @@ def check_lasting_needs(
 
 
 def too_large(memory: Memory, world: World, fitting: str) -> ConfigError:
-    """The refusal of a run."""
-    return ConfigError(f"{shortage(memory, world)}; {fitting}, or try all the same with --force")
+    """The error for a run that needs more memory than there is. `fitting` says what to lower."""
+    return ConfigError(f"{shortage(memory, world)}; {fitting}, or try it anyway with --force")
 
 
 def shortage(memory: Memory, world: World) -> str:
-    """The numbers, in words."""
+    """The part of a message that says how much is needed, for what, and how much is available."""
     parts = {name: value for name, value in vars(memory.needed).items() if value}
     listed = ", ".join(f"{name} {_size(value)}" for name, value in parts.items())
     where = "the GPU" if world.device.type == "cuda" else "the machine"
@@ -139,13 +140,13 @@ def shortage(memory: Memory, world: World) -> str:
 
 
 def smaller_run(manifest: Manifest, config: TrainConfig, world: World, memory: Memory, *, resumed: bool = False) -> str:
-    """What would fit, with passes of one window: a smaller batch, else a narrower model.
+    """What would fit with passes of one window, for a message: fewer processes, a smaller batch or a narrower model.
 
-    `memory.needed.activations` are those of one window, and taken to be less in a narrower model; where they are not
-    known, half of what is available is left for them.
+    `memory.needed.activations` must be those of one window. A narrower model is taken to need proportionally less. If
+    they are 0, half of the available memory is left for them.
     """
     window_len, shape = manifest.data_schema.window_len, config.model
-    lower = "start anew and lower" if resumed else "lower"  # a run that goes on keeps its batches and its model
+    lower = "start anew and lower" if resumed else "lower"  # a resumed run keeps its batches and its model
     activations, micro = memory.needed.activations, f"--micro-batch-tokens to {window_len}"
 
     def fits(width: int, **changes: object) -> bool:
@@ -174,7 +175,7 @@ def smaller_run(manifest: Manifest, config: TrainConfig, world: World, memory: M
 
 
 def _narrower(shape: ModelConfig) -> Iterator[int]:
-    """About a half of the width, a quarter, and so on, as the heads divide them."""
+    """About a half of the width, a quarter, and so on; each is a multiple of the heads."""
     width = shape.width // 2 // shape.heads * shape.heads
     while width >= max(8, shape.heads):
         yield width
@@ -183,7 +184,7 @@ def _narrower(shape: ModelConfig) -> Iterator[int]:
 
 @contextlib.contextmanager
 def told_what_to_lower(config: TrainConfig, window_len: int, world: World) -> Iterator[None]:
-    """Turn an allocation that failed, on the device or the host, into an error that says what to lower."""
+    """Turns a failed allocation, on the device or the host, into an error that says what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -193,7 +194,7 @@ def told_what_to_lower(config: TrainConfig, window_len: int, world: World) -> It
         smaller = next(iter(n for n in smaller_passes(config, window_len, world.size) if n <= now / 2), 0)
         what = (
             f"lower --micro-batch-tokens (now {now * window_len}) to {smaller * window_len}, which changes no batch; "
-            "a run that was saved goes on with --resume and that option"
+            "a saved run continues with --resume and that option"
             if smaller
             else f"passes are a single window already: start anew with a smaller --width (now {shape.width}; "
             f"{max(8, shape.width // 2)} halves it) or fewer --layers (now {shape.layers})"
@@ -202,7 +203,7 @@ def told_what_to_lower(config: TrainConfig, window_len: int, world: World) -> It
             f"out of memory, with {now} windows of {window_len} tokens in a forward pass of {shape.layers} layers × "
             f"{shape.width}; {what}"
         )
-        # All ranks raise a ConfigError alike, and the command line prints rank 0's only. This error is one rank's.
+        # The command line prints a ConfigError of rank 0 only. This error may come from any single rank.
         raise (ConfigError if world.is_first else RankError)(message) from error
 
 

@@ -1,6 +1,6 @@
-"""How much memory a piece of work takes at its largest; and a limit within which a lack of it is an error.
+"""Measures the peak memory of a piece of work, and limits it, so that a lack of memory is an error.
 
-Off CUDA the system would kill the process instead.
+Without the limit, off CUDA, the system would kill the process.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from streamfeat.workers.process import peak_memory
 
 
 def held_bytes(device: torch.device) -> int:
-    """Bytes that this process holds now, of the GPU or of the machine; 0 where the system does not say."""
+    """Bytes that this process holds now, of the GPU or of the machine; 0 if the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     try:
@@ -29,7 +29,7 @@ def held_bytes(device: torch.device) -> int:
 
 
 def give_back(device: torch.device) -> None:
-    """Return freed memory to the system: glibc and torch keep it otherwise, and a later measurement would count it."""
+    """Returns freed memory to the system. glibc and torch would keep it, and a later measurement would count it."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
@@ -37,35 +37,37 @@ def give_back(device: torch.device) -> None:
 
 
 def start_peak(device: torch.device) -> None:
-    """Measure the peak from now on. Where the system does not allow that, it is that of the process's whole life."""
+    """Starts a new measurement of the peak. If that is not allowed, the peak is that since the process began."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM becomes what is resident now
+        Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to what is resident now
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most that this process held since `start_peak`."""
+    """The most bytes that this process held since `start_peak`."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
 
 
 def data_limit(device: torch.device, num_bytes: int) -> int | None:
-    """The limit for `within` that lets the process have so many bytes more than now. None where none is needed or
-    possible: CUDA raises an error of its own, and only Linux counts memory in this way."""
+    """The limit for `within` that allows `num_bytes` more than the process holds now.
+
+    None on CUDA, which raises an error of its own, and on systems that are not Linux, which cannot count this.
+    """
     if device.type == "cuda":
         return None
     try:
         found = re.search(r"^VmData:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     except OSError:
         return None
-    # Threads that start meanwhile reserve a stack of 8 MB each and touch little of it.
+    # Each thread that starts meanwhile reserves a stack of 8 MB but uses little of it.
     return int(found[1]) * 1024 + max(num_bytes, 0) + torch.get_num_threads() * 2**23 if found else None
 
 
 @contextlib.contextmanager
 def within(limit: int | None) -> Iterator[None]:
-    """Make an allocation fail with an error where the process would hold more than `limit` (of `data_limit`)."""
+    """Inside, an allocation raises an error if the process would hold more than `limit` (from `data_limit`)."""
     if limit is None:
         yield
         return

@@ -234,7 +234,7 @@ def checkpoint_path(run: Path, step: int) -> Path:
 
 
 def remove_checkpoints(run: Path) -> None:
-    """Remove the checkpoints of a run, as `remove_ours` does. Raises OSError."""
+    """Removes the checkpoints of a run, with `remove_ours`. Raises OSError."""
     remove_ours(run / CHECKPOINTS, _NAME)
 
 

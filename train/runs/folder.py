@@ -43,7 +43,7 @@ _RECORD_KEYS = {name for name, field in RunRecord.model_fields.items() if field.
 
 
 def _nothing() -> None:
-    """The `begin` of a run that writes nothing when it begins."""
+    """The `begin` of a run that does not write: of a trial, and of all ranks but 0."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _has_stepped(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _made(path: Path) -> Iterator[None]:
-    """The folder of the run, as `made_folder` makes it."""
+    """Makes the folder of the run with `made_folder`. Raises ConfigError if it cannot be made."""
     with contextlib.ExitStack() as made:
         with storage_errors(path):
             try:
@@ -243,7 +243,7 @@ def _check_live(config: TrainConfig, given: Mapping[str, Any]) -> None:
 
 
 def _check_ours(path: Path) -> None:
-    """Raises ConfigError for a folder that holds files but no run, so that files of the user are never overwritten."""
+    """Raises ConfigError if a folder holds files but no run, so that the user's files are never overwritten."""
     check_link(path)
     if not path.exists():
         return
@@ -265,7 +265,7 @@ def _check_ours(path: Path) -> None:
 
 
 def _clear(path: Path) -> None:
-    """Delete what a run wrote but the marker, and nothing else: a kill in between leaves a folder of ours."""
+    """Deletes all that a run wrote but the marker, so that after a kill the folder is still ours."""
     with storage_errors(path):
         remove_checkpoints(path)
         for name, ours in _OUR_FOLDERS.items():

@@ -1,4 +1,4 @@
-"""AdamW's state as named tensors: how it goes into a checkpoint and comes back, checked against the model."""
+"""AdamW's state as named tensors, for checkpoints. Loading checks it against the model."""
 
 from collections.abc import Mapping
 
@@ -17,14 +17,14 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load what `optimizer_tensors` gave. Raises ValueError where the tensors cannot be those of `model`."""
+    """Loads the tensors that `optimizer_tensors` returned. Raises ValueError if they cannot belong to `model`."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     ordered = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
     entries: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         name, _, entry = key.rpartition(".")
         entries.setdefault(name, {})[entry] = value
-    # Through load_state_dict, which knows on which device each entry belongs.
+    # load_state_dict puts each entry on its device.
     state = {index: entries[name] for index, name in enumerate(ordered) if name in entries}
     parameters = dict(model.named_parameters())
     for name in entries:
@@ -33,7 +33,7 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
 
 
 def _check_entries(name: str, entries: Mapping[str, Tensor], parameter: Tensor | None) -> None:
-    """Raise ValueError where these cannot be what AdamW holds of `parameter`: torch itself looks at no shape."""
+    """Raises ValueError if these cannot be AdamW's tensors of `parameter`. torch itself does not check shapes."""
     shapes = {entry: tuple(value.shape) for entry, value in entries.items()}
     expected = None if parameter is None else tuple(parameter.shape)
     if expected is None or shapes != {"exp_avg": expected, "exp_avg_sq": expected, "step": ()}:

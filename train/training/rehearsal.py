@@ -29,15 +29,15 @@ _TARGET_ROOM = 1.2
 _KEPT_BY_ALLOCATOR = 1.3
 
 # Off CUDA a pass of millions of tokens takes minutes before it fails. Two passes of these many tokens and twice as many
-# say first what to expect; the real pass is not tried where that is so many times what there is.
+# show what to expect. The real pass is not tried if it needs this many times the memory that is there.
 _SMALL_PASS_TOKENS = 4096
 _HOPELESS = 2
 
 
 def check_pass(run: Run, world: World, updater: Updater, memory: Memory, *, force: bool) -> Memory:
-    """`memory` with what a pass takes, on the rank where it takes the most. All ranks must call it.
+    """`memory` with the bytes of a pass, on the rank where it takes the most. All ranks must call it.
 
-    Raises ConfigError, with the option to lower, where that is too much, unless `force` is set.
+    Raises ConfigError if that is too much, unless `force` is set. The message names the option to lower.
     """
     manifest, now = run.manifest, updater.micro_windows
     window_len = manifest.data_schema.window_len
@@ -58,8 +58,8 @@ def check_pass(run: Run, world: World, updater: Updater, memory: Memory, *, forc
         taken = measure(now)
     if taken is not None and memory.with_activations(taken).fits:
         return memory.with_activations(taken)
-    # Only a size that was tried is named. Without an expectation the first guess is in proportion to what was measured,
-    # or a half where nothing could be.
+    # The message names only a size that was tried. Without an expectation the first guess is proportional to what was
+    # measured, or a half if nothing was.
     fitting, tried, found = 0, now, taken
     for num_windows in smaller_passes(run.config, window_len, world.size):
         if expected is not None:
@@ -74,7 +74,7 @@ def check_pass(run: Run, world: World, updater: Updater, memory: Memory, *, forc
             break
     if taken is None and expected is not None:
         taken = round(expected(now))
-    if taken is None:  # in proportion; where no pass succeeded, one byte more than there is
+    if taken is None:  # proportional; if no pass succeeded, one byte more than there is
         taken = max(memory.room, 0) + 1 if found is None else found * now // tried
     needed = memory.with_activations(taken)
     if force:
@@ -88,9 +88,9 @@ def check_pass(run: Run, world: World, updater: Updater, memory: Memory, *, forc
 
 
 def _line(measure: Callable[[int], int | None], now: int, window_len: int) -> Callable[[int], float] | None:
-    """Windows → expected bytes of a pass of so many, from two small passes.
+    """A function from a number of windows to the expected bytes of a pass, from two small passes.
 
-    None where the real pass is small itself, or where even small ones do not fit.
+    None if the real pass is small itself, or if even the small ones do not fit.
     """
     few = max(1, _SMALL_PASS_TOKENS // window_len)
     if now <= 4 * few:
@@ -103,8 +103,8 @@ def _line(measure: Callable[[int], int | None], now: int, window_len: int) -> Ca
 
 
 def crowded_windows(manifest: Manifest, facts: BatchFacts, longest: int, num_windows: int) -> Arrays:
-    """A stream's batch in which every segment is as long as the longest of training, and each task has about as many
-    targets as it has in any batch: pairs of tokens grow with the square of a segment's length."""
+    """A batch in which every segment is as long as the longest of training, because pairs of tokens grow with the
+    square of a segment's length. Each task has about as many targets as in a real batch."""
     schema = manifest.data_schema
     place = np.arange(schema.window_len)
     arrays = allocate_buffers(num_windows, schema.window_len, np.zeros).arrays
@@ -134,18 +134,18 @@ def crowded_windows(manifest: Manifest, facts: BatchFacts, longest: int, num_win
 
 
 def _longest_segment(run: Run) -> int:
-    """Tokens of the longest segment that a training window holds."""
+    """Tokens of the longest segment in any training window."""
     config = run.manifest.config
     most = min(config.max_crop_len, config.window_len)
     try:
         events = read_user_columns(run.dataset, ["training_events"])["training_events"].to_numpy()
-    except DamagedError:  # training reads nothing of users
+    except DamagedError:  # training itself does not read the users
         return most
     return min(int(events.max(initial=1)) + 1, most)  # and CLS
 
 
 def _bytes_of_pass(updater: Updater, arrays: Arrays, memory: Memory, limit: int | None) -> int | None:
-    """What a pass takes beside weights, gradients and the optimizer's state; None where memory does not suffice."""
+    """Bytes of a pass without weights, gradients and the optimizer's state; None if memory is too small."""
     device = updater.device
     give_back(device)
     start_peak(device)

@@ -1,4 +1,4 @@
-"""A run under way: what a training process holds, and what it does with it."""
+"""`Session`: a training run in memory, and its steps, validations and checkpoints."""
 
 import contextlib
 import math
@@ -35,12 +35,12 @@ from train.training.stopping import check_has_figure, check_monitor
 from train.training.update import Update, Updater, finite_or_none, scaled_sum
 from train.training.validation import validate, validation_batches
 
-MOST_BAD_STEPS = 10  # in a row, before a run is given up
+MOST_BAD_STEPS = 10  # so many in a row end the run
 
 
 class Session:
-    """A run that can make its next step. Each method does one thing and yields what came of it; `train_steps` says
-    in which order. Made by `open_session`."""
+    """A run that is ready for its next step. Each method does one thing and yields its results; `train_steps` calls
+    them in order. Use `open_session` to make one."""
 
     def __init__(
         self,
@@ -58,32 +58,32 @@ class Session:
             raise DataError(f"{run.dataset}: has no training window; hold out fewer users (--split) and build again")
         check_monitor(self.config.monitor, task_names(schema.media))
         self.batch_windows = self.config.batch_windows(schema.window_len)
-        lanes_of_rank(self.batch_windows, world.rank, world.size)  # refuses what the ranks cannot share
+        lanes_of_rank(self.batch_windows, world.rank, world.size)  # raises if the ranks cannot share the batch
         self.steps_per_epoch = steps_per_epoch(num_windows, self.batch_windows)
         self.num_steps = self.config.steps or self.config.epochs * self.steps_per_epoch
         self.item_targets = read_items(run.dataset).targets
         check_heads(world.device, self.config.model)
-        self.notes: list[Note] = []  # what there is to read before the first step
+        self.notes: list[Note] = []  # messages to print before the first step
         memory = check_lasting_needs(self.manifest, self.config, world, resumed=run.resumed, force=force)
         model = EventTransformer.of(self.manifest, self.config, self.item_targets).to(world.device)
         self.updater = Updater(model, self.manifest, self.config, self.num_steps, world)
         self.memory = check_pass(run, world, self.updater, memory, force=force)
         if not self.memory.fits:
-            self.notes.append(Note(f"{shortage(self.memory, world)}; going on, as --force says", warning=True))
+            self.notes.append(Note(f"{shortage(self.memory, world)}; continuing because of --force", warning=True))
         state, checkpoints = restore(run, world, self.updater, self.notes) if run.resumed else (None, None)
         self.step, self.bad_steps = (state.step, state.bad_steps) if state else (0, 0)
         self.standing = state.standing if state else Standing()
         self._saved = (self.step, self.standing)  # what the newest checkpoint holds
         self._stream_state = state.stream if state else None
-        self._feed: Feed | None = None  # the batches; none where the run is finished
+        self._feed: Feed | None = None  # the batches; None if the run is finished
         if not self.is_finished:
             feed = open_feed(run, world, self.num_steps, self._stream_state, self.updater.prepare)
             self._feed = opened.enter_context(feed)
         elif not self.validation_is_due:
             self.notes.append(Note(f"{run.path}: finished already, after step {self.step:,}; nothing to do"))
-        # From here on nothing stands in the run's way, and rank 0 writes its folder; a trial keeps nothing.
-        self.started = None if run.trial else self._started(stop)  # also None where `stop` said so meanwhile
-        self._log: MetricsLog | None = None  # on rank 0, as the checkpoints
+        # All checks are done: from here on rank 0 writes the run's folder. A trial writes nothing.
+        self.started = None if run.trial else self._started(stop)  # also None if `stop` returned True meanwhile
+        self._log: MetricsLog | None = None  # only on rank 0, like the checkpoints
         self._checkpoints: Checkpoints | None = None
         if world.is_first and not run.trial:
             run.begin()
@@ -96,27 +96,27 @@ class Session:
 
     @property
     def num_parameters(self) -> int:
-        """Numbers that are learned."""
+        """Number of learned values."""
         return sum(parameter.numel() for parameter in self.updater.model.parameters())
 
     def may_go_on(self, stop: Callable[[], bool]) -> Generator[Note, None, bool]:
-        """Wait for the next batch; False where the run is finished, a rank is to stop, or no batch will come."""
+        """Waits for the next batch. False if the run is finished, a rank must stop, or no batch will come."""
         if self._feed is None or self.is_finished:
             return False
         return (yield from self._feed.await_batch(stop))
 
     def advance(self) -> Generator[TrainingReport, None, Stepped]:
-        """One step, after `may_go_on` said so: the next batch of the stream, an update, a line of metrics. Returns what
-        it yields of the step.
+        """Makes one step, after `may_go_on` returned True: takes the next batch, updates, writes a line of metrics.
 
-        Raises DivergedError after `MOST_BAD_STEPS` in a row whose loss or gradient was not finite.
+        Returns the `Stepped` that it also yields. Raises DivergedError after `MOST_BAD_STEPS` steps in a row whose loss
+        or gradient was not finite.
         """
         feed = self._feed
         assert feed is not None
         prepared, stream = feed.take()
         update = self.updater.apply(prepared, feed.look_ahead)
         self.step += 1
-        if update.loss is not None:  # a batch without targets says nothing of the run's health
+        if update.loss is not None:  # a batch without targets does not show whether the run is sound
             self.bad_steps = 0
         elif not update.finite:
             self.bad_steps += 1
@@ -135,7 +135,7 @@ class Session:
         return stepped
 
     def validate(self, stop: Callable[[], bool]) -> Iterator[TrainingReport]:
-        """The validation split once; nothing comes of it where `stop` says so before its end."""
+        """Reads the validation split once and yields the figures. Yields nothing if `stop` returns True before that."""
         updater, lap = self.updater, Lap()
         with contextlib.closing(lap.timed(self._validation_batches())) as batches:
             losses = validate(updater.model, batches, updater.facts, updater.micro_windows, self.world, stop=stop)
@@ -155,7 +155,7 @@ class Session:
         yield Note(str(validated))
 
     def save(self) -> Iterator[TrainingReport]:
-        """Write a checkpoint of this moment; rank 0 alone does."""
+        """Writes a checkpoint of the current state, on rank 0 only."""
         self._saved = (self.step, self.standing)
         if self._checkpoints is None:
             return
@@ -173,8 +173,8 @@ class Session:
         yield Saved(self.step, self._checkpoints.save(state, self.updater.model, self.updater.optimizer))
 
     def ended(self) -> Finished | Stopped:
-        """The last word. Raises what was wrong with the next batch, on the other ranks a RankError, and StorageError
-        where none came."""
+        """The last report of the run. Raises the error of the next batch, on the other ranks a RankError. Raises
+        StorageError if no batch came."""
         if self.is_finished and not self.validation_is_due:
             best = self.standing.best
             at = self.run.checkpoint_path(best.step) if best else None
@@ -185,32 +185,32 @@ class Session:
             raise error
         if failed:
             raise RankError(
-                f"another rank cannot go on after step {self.step:,}, as it says; mend that, then go on with --resume"
+                f"another rank cannot continue after step {self.step:,}, see its error; then continue with --resume"
             )
         if self._feed and self._feed.problem:
-            saved = "; what was learned is saved, go on with --resume" if self.step and not self.run.trial else ""
+            saved = "; what was learned is saved, continue with --resume" if self.step and not self.run.trial else ""
             raise StorageError(f"step {self.step}: {self._feed.problem}{saved}")
         return Stopped(self.step)
 
     @property
     def is_finished(self) -> bool:
-        """Whether every step is done, or validation has not fallen for as long as the run is patient."""
+        """Whether every step is done, or validation has not improved `patience` times in a row."""
         return self.step >= self.num_steps or self.standing.is_exhausted(self.config.patience)
 
     @property
     def is_saved(self) -> bool:
-        """Whether the newest checkpoint holds this moment."""
+        """Whether the newest checkpoint holds the current state."""
         return self._saved == (self.step, self.standing)
 
     @property
     def checkpoint_is_due(self) -> bool:
-        """After so many steps, at the end, and whenever validation is better than it was; once."""
+        """Whether to save now: every `checkpoint_every` steps, at the end, and after a best validation."""
         is_best = self.standing.best is not None and self.standing.best.step == self.step
         return not self.is_saved and (is_best or self.is_finished or self._is_due(self.config.checkpoint_every))
 
     @property
     def validation_is_due(self) -> bool:
-        """After so many steps or every epoch, and at the end, once."""
+        """Whether to validate now: every `validate_every` steps or every epoch, and at the end; once a step."""
         done = self.standing.last is not None and self.standing.last.step == self.step
         has_split = self.manifest.splits["validation"].windows > 0
         return has_split and not done and self._is_due(self.config.validate_every or self.steps_per_epoch)
@@ -219,9 +219,9 @@ class Session:
         return self.step > 0 and (self.step % every == 0 or self.step >= self.num_steps)
 
     def _started(self, stop: Callable[[], bool]) -> Started | None:
-        """What there is to tell before the first step; scores the baselines. None where `stop` said so meanwhile.
+        """The report before the first step. Scores the baselines for it. None if `stop` returned True meanwhile.
 
-        Raises ConfigError where validation will never have the figure that is to be watched.
+        Raises ConfigError if validation will never have the monitored figure.
         """
         scored = score_baselines(self._validation_batches(), self.manifest, self.item_targets, self.world, stop=stop)
         if scored is None:
@@ -247,12 +247,12 @@ class Session:
         return validation_batches(self.run.dataset, self.manifest, self.config, self.world)
 
     def _over_all_ranks(self, lap: Lap) -> list[float]:
-        """Tokens per second of all ranks together, and their mean share of time spent waiting."""
+        """Tokens per second, summed over all ranks, and the mean over ranks of the share of time spent waiting."""
         speed, wait_share = lap.figures()
         return self.world.sum([speed, wait_share / self.world.size])
 
     def _where_it_is_kept(self) -> str:
-        """For a message; a trial keeps nothing."""
+        """The part of a message that names the bad steps' batches and the last checkpoint; empty for a trial."""
         if self.run.trial:
             return ""
         step, _ = self._saved
@@ -260,7 +260,7 @@ class Session:
         return f" (their batches: {self.run.path / BAD_STEPS}); last checkpoint: {last}"
 
     def _record_bad_step(self, update: Update, window: NDArray[np.int64], stream: dict[str, Any]) -> Note:
-        """Every rank tells its windows, rank 0 writes the line."""
+        """Gathers the windows of all ranks; rank 0 writes them to the file of bad steps."""
         windows = self.world.concatenated(window)
         if self.world.is_first:
             epoch = (self.step - 1) // self.steps_per_epoch
@@ -288,10 +288,10 @@ class Session:
 def open_session(
     run: Run, world: World, *, stop: Callable[[], bool], tensorboard: bool = False, force: bool = False
 ) -> Iterator[Session]:
-    """A run, ready for its next step: memory asked for, the newest checkpoint restored, batches and files open.
+    """A run that is ready for its next step: memory checked, newest checkpoint restored, batches and files open.
 
-    Its folder is not written before all else has succeeded. Raises ConfigError where the run cannot be: among others,
-    where memory does not suffice, unless `force`.
+    Writes the run's folder only after everything else has succeeded. Raises ConfigError if the run is impossible, for
+    instance if memory is too small and `force` is not set.
     """
     with contextlib.ExitStack() as opened:
         yield Session(run, world, opened, stop=stop, tensorboard=tensorboard, force=force)

@@ -340,7 +340,7 @@ def test_force_starts_what_seems_not_to_fit(
         list(train_steps(tiny_dataset, tmp_path / "run", SMALL))
     assert not (tmp_path / "run").exists()
     records = list(train_steps(tiny_dataset, tmp_path / "run", SMALL, force=True))
-    assert any(isinstance(r, Note) and r.warning and "going on, as --force says" in r.text for r in records)
+    assert any(isinstance(r, Note) and r.warning and "continuing because of --force" in r.text for r in records)
     assert sum(isinstance(record, Stepped) for record in records) == 2
 
 
