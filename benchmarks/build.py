@@ -29,7 +29,7 @@ def resident_bytes(root: int) -> int:
             continue
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            # Anonymous memory only: mapped input and spill files are the page cache's, not the build's.
+            # Anonymous memory only: mapped input and spill files belong to the page cache, not to the build.
             status = (entry / "status").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -84,7 +84,7 @@ def main() -> None:
         warm = [sys.executable, str(CLI), "invent", f"{folder}/warm.csv", "--users", "50", "--events", "1000"]
         subprocess.run(warm, check=True)
         build = [sys.executable, str(CLI), "build-shards"]
-        # Compiles every kernel and caches it, which a user pays once per installation.
+        # Compiles and caches every kernel. A user pays for this once per installation.
         subprocess.run([*build, f"{folder}/warm.csv", f"{folder}/warm"], check=True, stdout=subprocess.DEVNULL)
         _, start_cpu, _ = run_measured([sys.executable, "-c", "import streamfeat.builder.coordinator"])
         rows: list[dict[str, object]] = [

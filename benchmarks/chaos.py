@@ -1,4 +1,4 @@
-"""Random kills end to end: builds and training runs, plain and live, are hurt until they finish; nothing may be lost.
+"""Kills and stops builds and training runs, plain and live, at random until they finish. Nothing may be lost.
 
     python benchmarks/chaos.py --minutes 60 [--seed 0] [--only build]
 
@@ -6,7 +6,7 @@ A build with two workers loses a worker, its parent or all at once, or is asked 
 moments, and is run again until it finishes: every byte must be that of an undisturbed build. A training run is killed
 or asked to stop at random moments and resumed until it finishes: metrics, weights and the optimizer's state must be
 those of an undisturbed run, to the bit. Nothing may outlive its parent, hang, or print a traceback. Writes
-benchmarks/results/chaos.json, or chaos-build.json and the like with --only; exits 1 where anything was lost.
+benchmarks/results/chaos.json, or chaos-build.json and the like with --only; exits with 1 if anything was lost.
 """
 
 import argparse
@@ -70,7 +70,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class LostError(Exception):
-    """A promise was broken; says which."""
+    """A promise was broken. The message says which."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Whole:
-    """Events with what comes of them undisturbed."""
+    """Events, and the dataset and runs that they give without disturbance."""
 
     events: Path
     data: Path
@@ -104,7 +104,7 @@ class Whole:
 
 
 class Process:
-    """A command in a session of its own, so that all of it can be killed, and nothing of it is ever left."""
+    """A command in a session of its own, so that all of its processes can be killed and none is left."""
 
     def __init__(self, log: Path, *words: str | Path) -> None:
         self._log = log
@@ -125,7 +125,7 @@ class Process:
         return self._process.poll() is not None
 
     def children(self) -> list[int]:
-        """Workers and producers; not what the interpreter starts to keep track of its own resources."""
+        """Workers and producers, without the processes that Python starts to track its own resources."""
         with contextlib.suppress(FileNotFoundError):
             pid = self._process.pid
             listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -133,7 +133,7 @@ class Process:
         return []
 
     def send(self, victim: str, number: int, rng: random.Random) -> str:
-        """Who got the signal: the first process where no child is there to get it."""
+        """Which process got the signal. It is the first process if there is no child."""
         children = self.children()
         if victim == "child" and children:
             with contextlib.suppress(ProcessLookupError):
@@ -161,17 +161,17 @@ class Process:
         return code
 
     def end(self) -> None:
-        """Kill what is left of it."""
+        """Kills the processes that are left."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def said(self) -> str:
-        """What it printed."""
+        """The text that it printed."""
         return self._log.read_text("utf-8", "replace")
 
     def wait_until_it_speaks(self) -> None:
-        """Then it answers Ctrl-C itself: while the interpreter starts, that does, with a traceback of the import."""
+        """Waits until the command handles Ctrl-C itself. While Python starts, Python does, with a traceback."""
         deadline = time.monotonic() + LIMIT_S
         while not self.said() and not self.is_over and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -185,7 +185,7 @@ def _command_line(pid: str) -> bytes:
 
 
 def _session_lives(session: int) -> bool:
-    """Whether a process of that group is there that is no zombie."""
+    """Whether the group has a process that is not a zombie."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, group = stat.read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
@@ -197,7 +197,7 @@ def _session_lives(session: int) -> bool:
 
 
 def run_whole(log: Path, *words: str | Path) -> float:
-    """A command that nothing disturbs; returns its seconds."""
+    """Runs a command without disturbance; returns its seconds."""
     process = Process(log, *words)
     try:
         code = process.wait()
@@ -209,7 +209,7 @@ def run_whole(log: Path, *words: str | Path) -> float:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a dataset, without what live training and locks leave there."""
+    """SHA-256 of every file of a dataset, without the files of live training and locks."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -218,7 +218,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """What counts of a run: metrics without times, and the bytes of its last checkpoint and of which is the best."""
+    """What must be equal in two runs: metrics without times, the last checkpoint, the name of the best."""
     lines = {}
     for text in (run / "metrics.jsonl").read_bytes().splitlines():
         line = json.loads(text)
@@ -239,14 +239,14 @@ def compare(expected: dict[str, Any], found: dict[str, Any]) -> None:
 
 
 def receipts(out: Path) -> list[Path]:
-    """What is committed, the newest last."""
-    with contextlib.suppress(FileNotFoundError):  # a finished build puts some away
+    """The committed receipts, the newest last."""
+    with contextlib.suppress(FileNotFoundError):  # a finished build removes some
         return sorted((out / "receipts").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     return []
 
 
 def build_stage(out: Path) -> str:
-    """What committed last: `window` after window-training-00000-00000.json."""
+    """The kind of the newest receipt: `window` for window-training-00000-00000.json."""
     if (out / "dataset.json").exists():
         return "after the last receipt"
     done = receipts(out)
@@ -254,7 +254,7 @@ def build_stage(out: Path) -> str:
 
 
 def train_stage(run: Path) -> str:
-    """What a run does, as its folder shows it."""
+    """What a run is doing, judged by its folder."""
     with contextlib.suppress(OSError):
         if any(path.name.endswith(".tmp") for path in (run / "checkpoints").iterdir()):
             return "saving"
@@ -265,7 +265,7 @@ def train_stage(run: Path) -> str:
 
 
 def last_line(run: Path) -> tuple[int, str]:
-    """Step and kind of the last whole line of metrics; step 0 where there is none."""
+    """Step and kind of the last whole line of metrics; step 0 if there is none."""
     try:
         lines = (run / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
@@ -283,7 +283,7 @@ LIVE_HURTS = [*TRAIN_HURTS, ("child", "SIGKILL"), ("group", "SIGKILL")]
 
 
 def allowed_codes(hurts: list[Kill]) -> set[int]:
-    """How a process may end after what was done to it: as asked, or saying that its children keep dying."""
+    """How a process may end after it was disturbed: as asked, or with the message that its children keep dying."""
     codes = {0}
     for kill in hurts:
         if kill.victim == "child":
@@ -292,7 +292,7 @@ def allowed_codes(hurts: list[Kill]) -> set[int]:
             codes.add(-signal.SIGKILL)
         elif kill.signal == "SIGINT":
             codes.add(128 + signal.SIGINT)
-        else:  # the interpreter itself answers while it starts
+        else:  # while Python starts, it handles the signal itself
             codes |= {128 + signal.SIGTERM, -signal.SIGTERM}
     return codes
 
@@ -305,7 +305,7 @@ def hurt_until_done(
     hurts: list[tuple[str, str]],
     rng: random.Random,
 ) -> None:
-    """Start it, hurt it, start it again, a few times; the last start is left alone."""
+    """Starts it and kills or stops it a few times; then starts it once more without disturbance."""
     for is_last in [*(False for _ in range(rng.randint(1, 4))), True]:
         process, mine = start(), []
         try:
@@ -327,16 +327,16 @@ def hurt_until_done(
 
 
 def build_trial(whole: Whole, folder: Path, rng: random.Random) -> Trial:
-    """A build, hurt and finished."""
+    """A build that is disturbed and then finished."""
     trial, out = Trial("build"), folder / "data"
 
     def start() -> Process:
         return Process(folder / "log", "build-shards", whole.events, out, "--workers", "2", *BUILD)
 
     def pause(process: Process) -> None:
-        """After so many receipts, and a little later."""
+        """Waits for a random number of receipts, and then a little longer."""
         done, total = len(receipts(out)), len(receipts(whole.data))
-        number = rng.randint(done, max(done, total))  # those of splits and partitions go when a build is finished
+        number = rng.randint(done, max(done, total))  # a finished build has none of splits and partitions
         deadline = time.monotonic() + LIMIT_S
         while len(receipts(out)) < number and not process.is_over and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -349,7 +349,7 @@ def build_trial(whole: Whole, folder: Path, rng: random.Random) -> Trial:
 
 
 def train_trial(kind: str, whole: Whole, folder: Path, rng: random.Random) -> Trial:
-    """A training run, hurt and finished."""
+    """A training run that is disturbed and then finished."""
     trial, run = Trial(kind), folder / "run"
     is_live = kind == "live train"
 
@@ -358,7 +358,7 @@ def train_trial(kind: str, whole: Whole, folder: Path, rng: random.Random) -> Tr
         return Process(folder / "log", "train", whole.data, run, "--resume", *asked)
 
     def pause(process: Process) -> None:
-        """One kill in four comes at any time, the others after some step, most of them inside the next."""
+        """Waits until the kill: one in four comes at any time, the others after a step, mostly within the next."""
         done, _ = last_line(run)
         step = 0 if rng.random() < 0.25 else rng.randint(done, STEPS)
         if rng.random() < 0.3:  # around a validation, where a checkpoint follows
@@ -387,7 +387,7 @@ def noting(trial: Trial) -> Iterator[None]:
 
 
 def make_whole(folder: Path, seed: int, kinds: Sequence[str]) -> Whole:
-    """Invent events; build and, where such a kind is asked for, train undisturbed."""
+    """Invents events, builds and, for each kind of training that is asked for, trains, all without disturbance."""
     events, data = folder / "events.csv", folder / "whole"
     log, seconds, runs = folder / "log", {}, {}
     run_whole(log, "invent", events, "--users", "200", "--events", "10000", "--seed", str(seed))
@@ -400,7 +400,7 @@ def make_whole(folder: Path, seed: int, kinds: Sequence[str]) -> Whole:
 
 
 def trials(seed: int, deadline: float, kinds: Sequence[str]) -> Iterator[Trial]:
-    """Rounds of a trial of each kind until the time is over; new events every few rounds."""
+    """Repeats rounds with one trial of each kind until the time is over. Invents new events every few rounds."""
     rng = random.Random(seed)
     for group in itertools.count():
         with tempfile.TemporaryDirectory(prefix="streamfeat-chaos-") as name:
@@ -439,7 +439,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=KINDS)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # through every `finally`
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that every `finally` runs
     began, done = time.monotonic(), []
     kinds = [options.only] if options.only else KINDS
     for trial in trials(options.seed, began + 60 * options.minutes, kinds):

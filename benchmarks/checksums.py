@@ -1,5 +1,5 @@
 """What checking every chunk's crc32c costs: its share of the time of reading a packing, and of a whole stream; and what
-a build that goes on pays for hashing the files that it finds.
+a resumed build pays for hashing the files that it finds.
 
     python benchmarks/checksums.py [--windows 1024] [--rounds 15]
 
@@ -43,7 +43,7 @@ def make_dataset(folder: Path, num_windows: int, compression: str) -> tuple[Path
 
 
 def hash_files(data: Path) -> tuple[float, int]:
-    """Seconds of hashing every file as a build does that was interrupted, and their bytes."""
+    """Seconds of hashing every file as a resumed build does, and the bytes of the files."""
     started = time.perf_counter()
     sizes = [size_and_digest(data, str(path.relative_to(data)))[0] for path in data.rglob("*") if path.is_file()]
     return time.perf_counter() - started, sum(sizes)
@@ -51,7 +51,7 @@ def hash_files(data: Path) -> tuple[float, int]:
 
 @contextlib.contextmanager
 def timed_checks() -> Iterator[list[float]]:
-    """Seconds inside of the check of chunks, one number a chunk."""
+    """Seconds spent in the check of each chunk."""
     before = reader_module.checked_payload, reader_module.crc32c
     spent: list[float] = []
 
@@ -72,7 +72,7 @@ def timed_checks() -> Iterator[list[float]]:
 
 
 def read_packing(data: Path, rounds: int) -> tuple[float, float]:
-    """Seconds of reading every chunk of packing 0 so many times, and of those inside of the check."""
+    """Seconds of reading every chunk of packing 0 so many times, and the part of them spent in the check."""
     manifest = load_manifest(data)
     readers = [
         ArrayReader(data, f"windows.zarr/training/0/{field.name}") for field in manifest.data_schema.token_fields()
@@ -96,7 +96,7 @@ def read_packing(data: Path, rounds: int) -> tuple[float, float]:
 
 
 def read_stream(data: Path) -> tuple[float, float]:
-    """Seconds of one epoch of causal batches, decoded in one thread, and of those inside of the check."""
+    """Seconds of one epoch of causal batches, decoded in one thread, and the part of them spent in the check."""
     with WindowStream(data, objective="causal", batch_windows=64) as stream:
         for _ in stream:
             pass

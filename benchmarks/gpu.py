@@ -30,7 +30,7 @@ from train.training.dry_run import Estimate, dry_run_steps
 from train.training.progress import Started, Stepped
 
 CLI = Path(__file__).parent.parent / "cli.py"
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # bf16, dense, as the vendor states them
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # bf16, dense, from the vendor's data sheet
 WARM_STEPS = 10
 
 
@@ -74,7 +74,7 @@ def flops_per_token(data: Path, objective: str) -> float:
 
 
 def measure(data: Path, run: Path, objective: str, steps: int, batch_tokens: int) -> list[dict[str, object]]:
-    """Rows of one objective."""
+    """The rows of the result for one objective."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     given = {

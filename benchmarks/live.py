@@ -57,7 +57,7 @@ def work(parent: int, root: Path, folder: Path, pause_s: float) -> None:
 
 
 def disk_usage(folder: Path) -> int:
-    """Bytes, as `du` counts them; folders and files come and go meanwhile."""
+    """Bytes of a folder, as `du` counts them. Files may be created and deleted meanwhile."""
     total = 0
     for path, _, names in os.walk(folder):
         for name in [".", *names]:
@@ -69,7 +69,7 @@ def disk_usage(folder: Path) -> int:
 
 
 def measure(folder: Path, pipe: Connection) -> None:
-    """In a process of its own: (seconds, bytes) every 50 ms until it is told that it is enough."""
+    """Runs in a process of its own: sends (seconds, bytes) every 50 ms until it is told to stop."""
     disk = []
     pipe.send("ready")
     while not pipe.poll(0.05):
@@ -79,12 +79,12 @@ def measure(folder: Path, pipe: Connection) -> None:
 
 @dataclass
 class Measured:
-    """One run."""
+    """The measurements of one run."""
 
     first_batch_s: float
-    seconds: float  # from the first batch on
-    for_shards_s: float  # of them, until the shards of a batch were there
-    for_batches_s: float  # of them, until the batch was made
+    seconds: float  # since the first batch
+    for_shards_s: float  # the part spent waiting for shards
+    for_batches_s: float  # the part spent waiting for batches
     num_batches: int
     disk: list[tuple[float, int]]  # seconds, bytes
     bound: int
@@ -131,7 +131,7 @@ def run_live(root: Path, *, epochs: int, batch_s: float, pause_s: float) -> Meas
 
 
 def read(ready: Callable[[int], bool], stream: WindowStream, num_batches: int, batch_s: float) -> Measured:
-    """Read so many batches, `batch_s` seconds of work on each."""
+    """Reads so many batches, with `batch_s` seconds of work on each."""
     began = time.perf_counter()
     for_shards: list[float] = []
     for_batches: list[float] = []

@@ -1,4 +1,4 @@
-"""A `WindowStream` into a jit-compiled step: JAX needs nothing of PyTorch."""
+"""Feeds a `WindowStream` into a jit-compiled JAX step, without PyTorch."""
 
 import tempfile
 from functools import partial
@@ -11,11 +11,11 @@ import streamfeat
 from streamfeat import WindowStream
 from streamfeat.events.synthetic import write_synthetic
 
-FIELDS = ("item", "target_item", "weight_item")  # what this model reads; others stay on the host
+FIELDS = ("item", "target_item", "weight_item")  # the arrays that this model reads; the others stay on the host
 
 
 def mean_loss(weights: dict[str, jax.Array], batch: dict[str, jax.Array]) -> jax.Array:
-    """Cross entropy in nats of each next item, told from the item before it; weight 0: no target."""
+    """Cross entropy in nats of each next item, predicted from the item before it. Weight 0: not a target."""
     logits = weights["before"][batch["item"]] @ weights["after"] + weights["popularity"]
     log_probs = jax.nn.log_softmax(logits)
     losses = -jnp.take_along_axis(log_probs, batch["target_item"][..., None], axis=-1)[..., 0]
@@ -38,7 +38,7 @@ with tempfile.TemporaryDirectory() as folder:
         "after": 0.3 * jax.random.normal(after, (32, schema.num_items)),
         "popularity": jnp.zeros(schema.num_items),
     }
-    # JAX may borrow NumPy arrays and compute later, while the stream would write the next batch into them: copy=True.
+    # copy=True: JAX may keep NumPy arrays and compute later, when the stream has written the next batch into them.
     with WindowStream(data, objective="causal", batch_windows=4, copy=True) as stream:
         for epoch in range(5):
             losses = []

@@ -1,4 +1,4 @@
-"""A dataset from a CSV file, and a model of your own trained on it in plain PyTorch."""
+"""Builds a dataset from a CSV file and trains your own model on it in plain PyTorch."""
 
 import tempfile
 from pathlib import Path
@@ -21,12 +21,12 @@ class NextItem(nn.Module):
         self.score = nn.Linear(width, num_items)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """The mean loss in nats: how well each user's next item is told from those before it."""
+        """Mean cross entropy in nats of each user's next item, predicted from those before it."""
         x = self.item(batch["item"])
         same_user = batch["segment"][:, :, None] == batch["segment"][:, None, :]  # a window holds several users
         x = x + nn.functional.scaled_dot_product_attention(*self.attend(x).chunk(3, dim=-1), attn_mask=same_user.tril())
         loss = nn.functional.cross_entropy(self.score(x).mT, batch["target_item"].long(), reduction="none")
-        return (loss * batch["weight_item"]).sum() / batch["weight_item"].sum()  # weight 0: no target
+        return (loss * batch["weight_item"]).sum() / batch["weight_item"].sum()  # weight 0: not a target
 
 
 with tempfile.TemporaryDirectory() as folder:

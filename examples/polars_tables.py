@@ -1,4 +1,4 @@
-"""What a dataset's Parquet tables say, with polars: popular items, users of each split, titles in a batch."""
+"""Reads the Parquet tables of a dataset with polars: popular items, users of each split, titles in a batch."""
 
 import tempfile
 from pathlib import Path
@@ -24,7 +24,7 @@ with tempfile.TemporaryDirectory() as folder:
         batch = next(iter(stream))
         window = pl.DataFrame({name: batch[name][0] for name in ("user", "item", "time", "rating", "rating_known")})
     window = window.cast({"user": pl.Int64, "item": pl.Int64})
-    # A batch's ids are the tables'. Those from the number of items on are CLS, PAD, MASK and EMPTY: no join finds them.
+    # A batch has the ids of the tables. The ids CLS, PAD, MASK and EMPTY are not in the tables: the join gives null.
     watched = window.join(items, left_on="item", right_on="id", maintain_order="left")
     watched = watched.join(users, left_on="user", right_on="id", maintain_order="left", suffix="_of_user")
     print(
