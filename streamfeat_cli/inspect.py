@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import Field
@@ -14,6 +14,9 @@ from streamfeat.store.files import check_link
 from streamfeat_cli.console import Json, harmless, print_summary, show
 from streamfeat_cli.declaration import Next, command
 from streamfeat_cli.options import Options
+
+if TYPE_CHECKING:
+    from streamfeat.store.manifest import Manifest
 
 
 class InspectOptions(AskedConfig):
@@ -98,7 +101,7 @@ def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
         sys.stdout.write(line + "\n")
 
 
-def dataset_summary(manifest: Any, root: Path) -> dict[str, Any]:
+def dataset_summary(manifest: "Manifest", root: Path) -> dict[str, Any]:
     training, validation = manifest.splits["training"], manifest.splits["validation"]
     window_bytes = sum(file.size for file in manifest.files() if file.path.startswith("windows.zarr/training/0/"))
     num_tokens = max(training.windows * manifest.data_schema.window_len, 1)
