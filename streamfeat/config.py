@@ -183,7 +183,7 @@ class AskedConfig(Frozen):
     """Which windows are read, and how they are masked."""
 
     mask_policy: MaskPolicy = Field(default="disjoint", description="How the masked objective masks.")
-    split: SplitName = Field(default="training", description="Whose windows: those of training or of validation users.")
+    split: SplitName = Field(default="training", description="Windows of training users or of validation users.")
     seed: int = Field(default=0, ge=0, lt=2**63, description="The run's seed: order, masks and hidden times.")
 
 

@@ -22,7 +22,7 @@ class EvaluateOptions(Frozen):
 
     dataset: OptionalPath = Field(default=None, description="Where the run's dataset lies now, if elsewhere.")
     checkpoint: str = Field(default="best", description="best, latest, or the name of a checkpoint's folder.")
-    bootstrap: int = Field(default=1000, ge=1, le=1_000_000, description="Resamples of users behind every interval.")
+    bootstrap: int = Field(default=1000, ge=1, le=1_000_000, description="Resamples of users for every interval.")
     seed: int = Field(default=0, ge=0, description="Seed of the bootstrap and of the baselines' first weights.")
 
 

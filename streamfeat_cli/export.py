@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class ExportOptions(AskedConfig):
     """Which features are written, in which form, and by how many processes."""
 
-    objective: Objective | None = Field(default=None, description="Whose masks and targets; must be given.")
-    epoch: int = Field(default=0, ge=0, le=2**31, description="Whose packing and masks.")
+    objective: Objective | None = Field(default=None, description="Which masks and targets to write; required.")
+    epoch: int = Field(default=0, ge=0, le=2**31, description="Which packing and masks to write.")
     workers: int = Field(default=0, ge=0, description="Worker processes; 0: one per core.")
     hdf5: bool = Field(default=False, description="Write one HDF5 file per shard (an extra).")
 
@@ -48,10 +48,10 @@ def export_features(
     from streamfeat.export import export_steps
 
     if options.objective is None:
-        raise ConfigError("export-features needs to know whose features: --objective causal or masked")
+        raise ConfigError("export-features needs an objective: give --objective causal or masked")
     asked = options.model_dump() | {"workers": options.workers or len(os.sched_getaffinity(0))}
     steps = export_steps(dataset, dest, **asked)
-    with said_how_to_go_on("what is committed is kept; run the same command to go on"):
+    with said_how_to_go_on("what is committed is kept; run the same command to continue"):
         (finished,) = shown(steps)
         summary = _summary(dataset, finished)
         show(as_json, summary, lambda: print_summary(summary))

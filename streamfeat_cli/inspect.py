@@ -23,8 +23,8 @@ class InspectOptions(AskedConfig):
     """Which window is shown, and for which objective."""
 
     window: int | None = Field(default=None, ge=0, description="Show the tokens of this window of the dataset.")
-    objective: Objective = Field(default="causal", description="Whose targets and masks to show.")
-    epoch: int = Field(default=0, ge=0, le=2**31, description="Whose masks and packing to show.")
+    objective: Objective = Field(default="causal", description="Which targets and masks to show.")
+    epoch: int = Field(default=0, ge=0, le=2**31, description="Which masks and packing to show.")
 
 
 @command(
@@ -37,7 +37,7 @@ def inspect(
     options: InspectOptions,
     as_json: Json = False,
 ) -> Next:
-    """Print what a dataset or a run is; with --window, its tokens, segments, targets and masks with raw ids."""
+    """Print facts about a dataset or a run; with --window, a window's tokens, targets and masks with raw ids."""
     from streamfeat.errors import storage_errors
     from streamfeat.store.layout import MANIFEST
     from streamfeat.store.manifest import load_manifest

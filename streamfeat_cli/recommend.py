@@ -37,9 +37,9 @@ class RecommendOptions(ReadingConfig):
         default=None, description="Items per medium."
     )
     at: Annotated[str | None, Option(metavar="TIME")] = Field(
-        default=None, description="When: 2026-12-24, 2026-12-24T20:15, or Unix seconds."
+        default=None, description="Time to recommend for: 2026-12-24, 2026-12-24T20:15, or Unix seconds."
     )
-    seen: bool = Field(default=False, description="Keep items that the user has had.")
+    seen: bool = Field(default=False, description="Include items of the user's history.")
     checkpoint: str = Field(default="best", description="best, latest, or the name of a checkpoint's folder.")
     candidates: Annotated[OptionalPath, _ONE, Option(metavar="FILE")] = Field(
         default=None, description="File that lists the only items to rank."
@@ -68,12 +68,12 @@ def recommend(
     """What to watch next, P(watch at t), the rating: RUN --history FILE; everyone: RUN --all-users OUT.parquet."""
     history, all_users = options.history, options.all_users
     if (history is None) == (all_users is None):
-        raise ConfigError("recommend needs one of a history (--history FILE or -) and everyone (--all-users FILE)")
+        raise ConfigError("recommend needs either a history (--history FILE or -) or all users (--all-users FILE)")
     time = None if options.at is None else time_of(options.at)
     said = options.model_fields_set | ({"overwrite"} if overwrite else set())
     if wrong := sorted(said & (_OF_HISTORY if all_users is not None else _OF_EVERYONE)):
         other = "--all-users" if all_users is not None else "--history"
-        raise ConfigError(f"{spelled(wrong[0])} says nothing to {other}; leave it out")
+        raise ConfigError(f"{spelled(wrong[0])} has no effect with {other}; leave it out")
     if all_users is not None:
         written = _for_everyone(run, options, all_users, time, overwrite)
         show(as_json, written, lambda: out.print(f"{written['file']}: {written['rows']:,} rows", **PLAIN))

@@ -239,7 +239,7 @@ OPTIONS: dict[str, tuple[str, int, str]] = {
     "build by a crowd": (f"build-shards {{history}} {{tmp}}/o --workers {HUGE}", 2, r"give 1 to 1,024"),
     "build a medium twice": ("build-shards {history} {tmp}/o --media anime,anime", 2, r"names one twice"),
     "build from a name of other bytes": ("build-shards {tmp}/\udcff.csv {tmp}/o", 2, r"not UTF-8 cannot be recorded"),
-    "recommend to nobody": ("recommend {run}", 2, r"needs one of a history"),
+    "recommend to nobody": ("recommend {run}", 2, r"needs either a history"),
     "recommend from nothing": ("recommend nope --history {history}", 2, r"no run here .*give the folder of a run"),
     "recommend at no time": ("recommend {run} --history {history} --at --5", 2, r"write 2026-12-24"),
     "recommend at 5000 digits": (f"recommend {{run}} --history {{history}} --at {'9' * 5000}", 2, r"write 2026"),

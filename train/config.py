@@ -133,7 +133,7 @@ class TrainConfig(Frozen):
         default=0, ge=0, le=2**48, description="Optimizer updates; 0: as --epochs says."
     )
     patience: Annotated[int, _LENGTH] = Field(
-        default=5, ge=0, description="Validations without a new best before the run ends; 0: no end."
+        default=5, ge=0, description="Validations without a new best before the run ends; 0: never."
     )
     monitor: Annotated[str, _LENGTH] = Field(
         default="loss", description="Validation figure that must fall: loss, or a task such as anime_watch."
@@ -158,7 +158,7 @@ class TrainConfig(Frozen):
         default=20 * 10**9, ge=1, description="Bytes that live windows may take, such as 20GB; GB is 1000 MB."
     )
     live_workers: Annotated[NumWorkers, _LIVE] = Field(
-        default="auto", description="Processes that write them; auto: cores - 1; 0: build-shards --live does."
+        default="auto", description="Processes that write live windows; auto: cores - 1; 0: build-shards --live does."
     )
     live_timeout: Annotated[float, _LIVE] = Field(
         default=600, ge=1, description="Seconds without a sign of life after which a run or its writer counts as dead."

@@ -64,11 +64,11 @@ def event_files(events: Any, columns: Mapping[str, str], name: str = "table") ->
     """The files of `events`: a path, a table, or several of them in order (a list, a tuple, an iterator such as that of
     `Path.glob`); `columns` names columns as in a `BuildConfig`.
 
-    A table is anything with `__arrow_c_stream__`: of pandas, polars, Arrow, DuckDB. Its file lasts as long as the
-    block; errors raised inside call it `name`, with a number where there are several.
+    A table is anything with `__arrow_c_stream__`: of pandas, polars, Arrow, DuckDB. Its file exists
+    until the end of the block. Errors that the block raises call the table `name`, with a number if there are several.
 
-    Raises ConfigError where something is neither path nor table, where a required column is missing, and where a column
-    cannot be written; StorageError where the disk refuses.
+    Raises ConfigError if something is neither a path nor a table, if a required column is missing, or if a column
+    cannot be written; StorageError if the disk refuses.
     """
     several = _several(events)
     given = [events] if several is None else several
@@ -94,10 +94,10 @@ def event_files(events: Any, columns: Mapping[str, str], name: str = "table") ->
 
 def history_table(history: Any, columns: Mapping[str, str]) -> pa.Table:
     """A table of events from a table, or from rows: tuples (item, timestamp) or (item, timestamp, rating), or dicts by
-    column. Where no column names the user (`columns` may, as in a `BuildConfig`), all rows are of one.
+    column. `columns` names columns as in a `BuildConfig`. If there is no column of users, all rows belong to one.
 
-    Timestamps are datetimes (UTC where they have no zone), Unix seconds or ISO text. Raises ConfigError for what is
-    neither, and where it is empty.
+    Timestamps are datetimes (UTC if they have no zone), Unix seconds or ISO text. Raises ConfigError for anything else,
+    and for an empty history.
     """
     given = _several(history)
     if given is not None:

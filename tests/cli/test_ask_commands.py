@@ -99,10 +99,10 @@ def test_recommend_does_everyone(run: Path, tmp_path: Path) -> None:
     [
         ([], "one of a history"),
         (["--history", "x.csv", "--all-users", "y.parquet"], "one of a history"),
-        (["--all-users", "y.parquet", "--candidates", "c.txt"], "--candidates says nothing to --all-users"),
+        (["--all-users", "y.parquet", "--candidates", "c.txt"], "--candidates has no effect with --all-users"),
         (["--history", "x.csv", "--at", "yesterday"], "write 2026-12-24"),
         (["--history", "nowhere.csv"], "nowhere.csv"),
-        (["--history", "x.csv", "--overwrite"], "--overwrite says nothing to --history"),
+        (["--history", "x.csv", "--overwrite"], "--overwrite has no effect with --history"),
         (["--history", "x.csv", "--at", "20201224"], "write 2020-12-24"),
     ],
 )
