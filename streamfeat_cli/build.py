@@ -14,7 +14,7 @@ from streamfeat_cli.console import PLAIN, Json, err, print_summary, show
 from streamfeat_cli.declaration import Next, command
 from streamfeat_cli.inspect import dataset_summary
 from streamfeat_cli.options import Options
-from streamfeat_cli.signals import said_how_to_go_on
+from streamfeat_cli.signals import says_how_to_continue
 
 
 class BuildOptions(BuildConfig):
@@ -52,7 +52,7 @@ def build_shards(
         config = config.model_copy(update={"packings": 0})
     num_workers = options.workers or len(os.sched_getaffinity(0))
     steps = build_steps(events, out, config, workers=num_workers, overwrite=overwrite)
-    with said_how_to_go_on("what is committed is kept; run the same command to continue"):
+    with says_how_to_continue("what is committed is kept; run the same command to continue"):
         (finished,) = shown(steps)
         summary = dataset_summary(finished.manifest, out) | {
             "result": finished.note,
@@ -64,7 +64,7 @@ def build_shards(
         if live:
             from streamfeat.live.serve import serve
 
-            with said_how_to_go_on("the run that is being served waits; run the same command to continue"):
+            with says_how_to_continue("the run that is being served waits; run the same command to continue"):
                 (served,) = shown(serve(out, num_workers))
             summary["shards_served"] = served.num_shards
         show(as_json, summary, lambda: print_summary(summary))

@@ -14,7 +14,7 @@ from streamfeat.progress_bars import shown
 from streamfeat_cli.console import Json, print_summary, show
 from streamfeat_cli.declaration import Dataset, Next, command
 from streamfeat_cli.options import Options
-from streamfeat_cli.signals import said_how_to_go_on
+from streamfeat_cli.signals import says_how_to_continue
 
 if TYPE_CHECKING:
     from streamfeat.export.export import Exported
@@ -51,7 +51,7 @@ def export_features(
         raise ConfigError("export-features needs an objective: give --objective causal or masked")
     asked = options.model_dump() | {"workers": options.workers or len(os.sched_getaffinity(0))}
     steps = export_steps(dataset, dest, **asked)
-    with said_how_to_go_on("what is committed is kept; run the same command to continue"):
+    with says_how_to_continue("what is committed is kept; run the same command to continue"):
         (finished,) = shown(steps)
         summary = _summary(dataset, finished)
         show(as_json, summary, lambda: print_summary(summary))

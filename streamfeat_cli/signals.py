@@ -10,7 +10,7 @@ from streamfeat_cli.console import PLAIN, err, lead_nowhere
 
 
 @contextlib.contextmanager
-def said_how_to_go_on(remedy: str) -> Iterator[None]:
+def says_how_to_continue(remedy: str) -> Iterator[None]:
     """Turns Ctrl-C and SIGTERM into one line that ends with `remedy`, and the exit code of the signal. Workers end with
     this process."""
     with _one_line(f"stopped; {remedy}", then=None):

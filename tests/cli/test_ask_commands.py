@@ -97,8 +97,8 @@ def test_recommend_does_everyone(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "one of a history"),
-        (["--history", "x.csv", "--all-users", "y.parquet"], "one of a history"),
+        ([], "either a history"),
+        (["--history", "x.csv", "--all-users", "y.parquet"], "either a history"),
         (["--all-users", "y.parquet", "--candidates", "c.txt"], "--candidates has no effect with --all-users"),
         (["--history", "x.csv", "--at", "yesterday"], "write 2026-12-24"),
         (["--history", "nowhere.csv"], "nowhere.csv"),

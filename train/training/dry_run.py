@@ -83,7 +83,7 @@ def dry_run_steps(
         yield from session.notes
         seconds: list[float] = []
         last = min(_UNTIMED + _TIMED, session.num_steps)
-        while session.step < last and (yield from session.may_go_on(stop)):
+        while session.step < last and (yield from session.may_continue(stop)):
             started = time.perf_counter()
             yield from session.advance()
             seconds.append(time.perf_counter() - started)

@@ -60,7 +60,7 @@ def train_steps(
                 yield from session.validate(stop)
             if session.checkpoint_is_due:
                 yield from session.save()
-            if not (yield from session.may_go_on(stop)):
+            if not (yield from session.may_continue(stop)):
                 break
             stepped = yield from session.advance()
             yield Progress("training", session.step, session.num_steps, "steps", str(stepped))

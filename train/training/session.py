@@ -99,14 +99,14 @@ class Session:
         """Number of learned values."""
         return sum(parameter.numel() for parameter in self.updater.model.parameters())
 
-    def may_go_on(self, stop: Callable[[], bool]) -> Generator[Note, None, bool]:
+    def may_continue(self, stop: Callable[[], bool]) -> Generator[Note, None, bool]:
         """Waits for the next batch. False if the run is finished, a rank must stop, or no batch will come."""
         if self._feed is None or self.is_finished:
             return False
         return (yield from self._feed.await_batch(stop))
 
     def advance(self) -> Generator[TrainingReport, None, Stepped]:
-        """Makes one step, after `may_go_on` returned True: takes the next batch, updates, writes a line of metrics.
+        """Makes one step, after `may_continue` returned True: takes the next batch, updates, writes a line of metrics.
 
         Returns the `Stepped` that it also yields. Raises DivergedError after `MOST_BAD_STEPS` steps in a row whose loss
         or gradient was not finite.
