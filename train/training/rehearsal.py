@@ -4,7 +4,7 @@ The pass leaves no trace: it changes no weight, keeps no gradient, and the rando
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -46,36 +46,35 @@ def check_pass(run: Run, world: World, updater: Updater, memory: Memory, *, forc
     there = max(held_bytes(world.device) - memory.held - memory.needed.weights, 0)
     limit = data_limit(world.device, memory.room + memory.needed.gradients - there)
 
+    known: list[tuple[int, int]] = []  # windows and bytes of each pass that succeeded
+
     def measure(num_windows: int) -> int | None:
         arrays = crowded_windows(manifest, updater.facts, longest, num_windows)
         taken = _bytes_of_pass(updater, arrays, memory, limit)
         of_ranks = world.concatenated(np.array([-1 if taken is None else taken], np.int64))
-        return None if of_ranks.min() < 0 else int(of_ranks.max())
+        if of_ranks.min() < 0:
+            return None
+        known.append((num_windows, int(of_ranks.max())))
+        return known[-1][1]
 
-    expected = _line(measure, now, window_len) if world.device.type != "cuda" else None
-    taken = None
-    if expected is None or expected(now) < _HOPELESS * memory.room:
-        taken = measure(now)
+    few = max(1, _SMALL_PASS_TOKENS // window_len)
+    if world.device.type != "cuda" and now > 4 * few and measure(few) is not None:
+        measure(2 * few)
+    hopeless = len(known) == 2 and _expected(known, now) >= _HOPELESS * memory.room
+    taken = None if hopeless else measure(now)
     if taken is not None and memory.with_activations(taken).fits:
         return memory.with_activations(taken)
-    # The message names only a size that was tried. Without an expectation the first guess is proportional to what was
-    # measured, or a half if nothing was.
+    # The message names only a size that was tried. If no pass succeeded, the next one has at most half the windows.
     fitting, tried, found = 0, now, taken
     for num_windows in smaller_passes(run.config, window_len, world.size):
-        if expected is not None:
-            guess: float | None = expected(num_windows)
-        else:
-            guess = None if found is None else found * num_windows // tried
-        if num_windows > tried // 2 if guess is None else guess > memory.room:
+        if _expected(known, num_windows) > memory.room if known else num_windows > tried // 2:
             continue
         tried, found = num_windows, measure(num_windows)
         if found is not None and memory.with_activations(found).fits:
             fitting = num_windows
             break
-    if taken is None and expected is not None:
-        taken = round(expected(now))
-    if taken is None:  # proportional; if no pass succeeded, one byte more than there is
-        taken = max(memory.room, 0) + 1 if found is None else found * now // tried
+    if taken is None:  # if no pass succeeded, one byte more than there is
+        taken = _expected(known, now) if known else max(memory.room, 0) + 1
     needed = memory.with_activations(taken)
     if force:
         return needed
@@ -87,19 +86,13 @@ def check_pass(run: Run, world: World, updater: Updater, memory: Memory, *, forc
     raise too_large(needed, world, lower)
 
 
-def _line(measure: Callable[[int], int | None], now: int, window_len: int) -> Callable[[int], float] | None:
-    """A function from a number of windows to the expected bytes of a pass, from two small passes.
-
-    None if the real pass is small itself, or if even the small ones do not fit.
-    """
-    few = max(1, _SMALL_PASS_TOKENS // window_len)
-    if now <= 4 * few:
-        return None
-    low, high = measure(few), measure(2 * few)
-    if low is None or high is None:
-        return None
-    slope = max(high - low, 0) / few
-    return lambda num_windows: low + slope * (num_windows - few)
+def _expected(known: Sequence[tuple[int, int]], num_windows: int) -> int:
+    """Bytes of a pass of `num_windows`, from the `known` passes (windows, bytes): in proportion to a single one, or on
+    the line through the smallest and the largest."""
+    (low, low_bytes), (high, high_bytes) = min(known), max(known)
+    if low == high:
+        return low_bytes * num_windows // low
+    return low_bytes + max(high_bytes - low_bytes, 0) * (num_windows - low) // (high - low)
 
 
 def crowded_windows(manifest: Manifest, facts: BatchFacts, longest: int, num_windows: int) -> Arrays:
