@@ -1,10 +1,10 @@
 """`--version`: prints versions, the device, and the folder of compiled kernels."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
+import streamfeat
 from streamfeat_cli.console import PLAIN, out
 
 
@@ -16,11 +16,12 @@ def print_version(is_asked: bool) -> None:
     from train.devices.device import torch_and_device
 
     torch, device = torch_and_device()
-    try:
-        ours = version("streamfeat")
-    except PackageNotFoundError:  # a checkout that was never installed
-        ours = "(not installed)"
-    for line in (f"streamfeat {ours}", f"Python {platform.python_version()}", f"torch {torch}", f"device: {device}"):
+    for line in (
+        f"streamfeat {streamfeat.__version__}",
+        f"Python {platform.python_version()}",
+        f"torch {torch}",
+        f"device: {device}",
+    ):
         out.print(line, **PLAIN)
     out.print(f"compiled kernels: {find_cache()}", **PLAIN)
     raise typer.Exit

@@ -28,7 +28,7 @@ from train.evaluation.figures import ALL_MEDIA, Evaluation, RankingLine, RatingL
 from train.inference.every_user import RECOMMENDATIONS_SCHEMA, Written, recommend_all_steps
 from train.inference.recommend import DEFAULT_K, Recommendation, recommend_steps
 from train.runs.checkpoint import BEST
-from train.runs.metrics import read_metrics
+from train.runs.metrics import Line, read_metrics
 from train.runs.record import RUN_DATASET, RunRecord, dataset_of, read_record
 from train.runs.standing import Figures, Standing
 from train.training.loop import train_steps
@@ -114,7 +114,7 @@ class TrainedRun(PrintedLines):
     def figures(self) -> Rows:
         """The last validation and the best one, by task, next to the baselines (popularity, mean rating). `to_dict()`
         also holds their steps."""
-        standing, baselines = self._standing()
+        standing, baselines = self._standing(read_metrics(self.path))
         if standing.last is None or standing.best is None:
             return Rows(f"{self.path}: no validation with a figure yet", pa.table({"task": pa.array([], pa.string())}))
         last, best = ({"loss": of.loss, **of.losses} for of in (standing.last, standing.best))
@@ -249,10 +249,10 @@ class TrainedRun(PrintedLines):
             return history
         return history.drop_columns("medium") if set(history["medium"].to_pylist()) == set(media) else history
 
-    def _standing(self) -> tuple[Standing, dict[str, float | None]]:
-        """The last and best validation, from the metrics, and the baselines."""
+    def _standing(self, metrics: Sequence[Line]) -> tuple[Standing, dict[str, float | None]]:
+        """The last and best validation, from the lines of `metrics`, and the baselines."""
         standing, baselines = Standing(), {}
-        for line in read_metrics(self.path):
+        for line in metrics:
             if line["kind"] == "validation":
                 losses = _below("loss_", line)
                 figures = Figures(step=line["step"], loss=line["loss"], losses=losses)
@@ -260,8 +260,9 @@ class TrainedRun(PrintedLines):
         return standing, baselines
 
     def _lines(self) -> Iterator[str]:
-        steps = [line["step"] for line in read_metrics(self.path) if line["kind"] == "train"]
-        best = self._standing()[0].best
+        metrics = read_metrics(self.path)
+        steps = [line["step"] for line in metrics if line["kind"] == "train"]
+        best = self._standing(metrics)[0].best
         yield f"Run {str(self.path)!r} on {self.record.dataset!r}"
         yield f"  {self.config.objective}, preset {self.config.preset}, {max(steps, default=0):,} steps"
         if best is not None:

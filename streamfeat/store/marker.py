@@ -9,8 +9,7 @@ from streamfeat.errors import StreamfeatError
 from streamfeat.records import is_recordable, parse_object
 from streamfeat.store.files import MAY_BE_LINKS, read_below, write_durably
 from streamfeat.store.layout import MARKER
-
-_MOST_BYTES = 2**30  # a manifest has at most so many
+from streamfeat.store.manifest import MAX_MANIFEST_BYTES
 
 
 def mark(root: Path, holds: Literal["dataset", "run"], *, emptying: bool = False) -> None:
@@ -53,6 +52,6 @@ def is_being_emptied(root: Path) -> bool:
 def document(root: Path, name: str) -> dict[str, Any]:
     """The JSON object in the file `name` below `root`; {} if it cannot be read."""
     try:
-        return parse_object(read_below(root, name, _MOST_BYTES), name, "")
+        return parse_object(read_below(root, name, MAX_MANIFEST_BYTES), name, "")
     except (OSError, StreamfeatError):
         return {}
