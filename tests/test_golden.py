@@ -207,17 +207,16 @@ def add_an_epoch(run: Path) -> None:
     (checkpoint / "manifest.json").write_text(json.dumps(manifest), "utf-8")
 
 
-def test_an_older_run_goes_on(golden: Path) -> None:
-    """A finished one says so; one that is not trains on from its last step."""
+def test_an_older_run_that_is_not_finished_is_refused_with_the_remedy(golden: Path) -> None:
+    """A finished one says so; one that is not would continue by other rules than it began with."""
     before = read_metrics("run")
     assert call("train", "users", "run", "--resume").exit_code == 0
     assert read_metrics("run") == before
     add_an_epoch(Path("run"))
     done = call("train", "users", "run", "--resume")
-    assert done.exit_code == 0, done.output
-    after = read_metrics("run")
-    assert after[: len(before)] == before
-    assert [line["step"] for line in after[len(before) :] if line["kind"] == "train"] == [11, 12, 13, 14, 15]
+    assert done.exit_code == 7
+    assert "--overwrite" in str(done.exception)
+    assert read_metrics("run") == before
 
 
 def test_an_older_run_without_its_checkpoints_starts_from_step_0(golden: Path) -> None:

@@ -246,7 +246,11 @@ def outcome(run: Path) -> tuple[list[tuple[float, float]], dict[str, torch.Tenso
     checkpoint, _ = Checkpoints(run).load_newest()
     assert checkpoint is not None
     lines = [(line["loss"], line["lr"]) for line in read_metrics(run) if line["kind"] == "train"]
-    return lines, checkpoint.weights | checkpoint.optimizer
+    return lines, {
+        **{f"average of {name}": weight for name, weight in checkpoint.weights.items()},
+        **checkpoint.trained,
+        **checkpoint.optimizer,
+    }
 
 
 def same(run: Path, other: Path) -> bool:
@@ -277,7 +281,18 @@ def restarted(dataset: Path, run: Path, step: int) -> Path:
 
 
 def lose_the_optimizer(patch: pytest.MonkeyPatch, step: int) -> None:
-    patch.setattr(Checkpoint, "restore", lambda checkpoint, model, _: model.load_state_dict(checkpoint.weights))
+    def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: object, average: nn.Module) -> None:
+        model.load_state_dict(checkpoint.trained)
+        average.load_state_dict(checkpoint.weights)
+
+    patch.setattr(Checkpoint, "restore", restore)
+
+
+def lose_the_average(patch: pytest.MonkeyPatch, step: int) -> None:
+    restore = Checkpoint.restore
+    patch.setattr(
+        Checkpoint, "restore", lambda found, model, optimizer, average: restore(found, model, optimizer, None)
+    )
 
 
 def lose_the_schedule(patch: pytest.MonkeyPatch, step: int) -> None:
@@ -285,7 +300,7 @@ def lose_the_schedule(patch: pytest.MonkeyPatch, step: int) -> None:
 
     rate = train.training.update.learning_rate
     patch.setattr(
-        train.training.update, "learning_rate", lambda config, now, total: rate(config, max(now - step, 0), total)
+        train.training.update, "learning_rate", lambda config, schedule, now: rate(config, schedule, max(now - step, 0))
     )
 
 
@@ -304,7 +319,7 @@ def test_a_restart_brings_optimizer_schedule_and_position_back(
 
 
 @pytest.mark.parametrize("step", [4, 6])
-@pytest.mark.parametrize("lose", [lose_the_optimizer, lose_the_schedule, lose_the_position])
+@pytest.mark.parametrize("lose", [lose_the_optimizer, lose_the_average, lose_the_schedule, lose_the_position])
 def test_a_restart_that_loses_one_of_them_is_seen(
     tmp_path: Path, tiny_dataset: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, step: int, lose: Any
 ) -> None:

@@ -17,7 +17,7 @@ Preset = Literal["tiny", "small", "base"]
 # `tiny` was measured on MovieLens (docs/design.md). The larger ones have a lower rate and dropout, as is usual for
 # wider models, and were not tuned.
 PRESETS: dict[Preset, dict[str, Any]] = {
-    "tiny": {"layers": 2, "width": 64, "heads": 2, "dropout": 0.3, "learning_rate": 2e-3},
+    "tiny": {"layers": 2, "width": 64, "heads": 2, "dropout": 0.2, "learning_rate": 4e-3},
     "small": {"layers": 4, "width": 256, "heads": 4, "dropout": 0.2, "learning_rate": 1e-3},
     "base": {"layers": 8, "width": 768, "heads": 12, "dropout": 0.1, "learning_rate": 3e-4},
 }
@@ -48,7 +48,7 @@ class ModelConfig(Frozen):
         default=2.0, gt=0, le=64, description="Hidden width of SwiGLU, as a multiple of the width."
     )
     dropout: Annotated[float, _MODEL, _OF_PRESET] = Field(
-        default=0.3, ge=0, le=0.95, description="Share of values dropped, in steps of 1/256 on the CPU."
+        default=0.2, ge=0, le=0.95, description="Share of values dropped, in steps of 1/256 on the CPU."
     )
 
     @model_validator(mode="after")
@@ -99,7 +99,7 @@ class TrainConfig(Frozen):
     )
     model: ModelConfig = ModelConfig()
     learning_rate: Annotated[float, _OPTIMISATION, _OF_PRESET] = Field(
-        default=2e-3, gt=0, description="Learning rate at its peak."
+        default=4e-3, gt=0, description="Learning rate at its peak."
     )
     batch_tokens: Annotated[int, _OPTIMISATION] = Field(
         default=4096, ge=1, le=2**40, description="Tokens of a global batch, over all ranks, rounded to windows."
@@ -108,10 +108,10 @@ class TrainConfig(Frozen):
         default=0, ge=0, le=2**40, description="Tokens of one forward pass; 0: a rank's whole share."
     )
     warm_up_steps: Annotated[int, _OPTIMISATION] = Field(
-        default=60, ge=0, description="Steps over which the rate rises, at most a tenth of all."
+        default=60, ge=0, description="Steps over which the rate rises, at most a tenth of all and three epochs."
     )
     decay_share: Annotated[float, _OPTIMISATION] = Field(
-        default=0.3, ge=0, le=1, description="Share of the steps, at the end, over which the rate falls."
+        default=0.0, ge=0, le=1, description="Share of the steps, at the end, over which the rate falls."
     )
     final_learning_rate: Annotated[float, _OPTIMISATION] = Field(
         default=0.02, ge=0, le=1, description="Share of the peak that the rate falls to."
@@ -125,7 +125,15 @@ class TrainConfig(Frozen):
     beta_2: Annotated[float, _OPTIMISATION] = Field(
         default=0.98, ge=0, lt=1, description="AdamW: decay of the mean squared gradient."
     )
-    clip: Annotated[float, _OPTIMISATION] = Field(default=1.0, gt=0, description="Largest global norm of the gradient.")
+    clip: Annotated[float, _OPTIMISATION] = Field(
+        default=1.0, gt=0, description="Largest norm of the gradient, of the rating head and of the rest apart."
+    )
+    ema: Annotated[float, _OPTIMISATION] = Field(
+        default=0.998,
+        ge=0,
+        lt=1,
+        description="Decay of the exponential moving average of the weights, which is validated and used; 0: none.",
+    )
     epochs: Annotated[int, _LENGTH] = Field(
         default=64, ge=1, le=2**31, description="Passes over the training windows, at most: see --patience."
     )
@@ -136,10 +144,12 @@ class TrainConfig(Frozen):
         default=5, ge=0, description="Validations without a new best before the run ends; 0: never."
     )
     monitor: Annotated[str, _LENGTH] = Field(
-        default="loss", description="Validation figure that must fall: loss, or a task such as anime_watch."
+        default="watch", description="Validation figure that must fall: watch, loss, or a task such as anime_watch."
     )
     validate_every: Annotated[int, _LENGTH] = Field(
-        default=0, ge=0, description="Steps between validations; 0: every epoch. The last step is always validated."
+        default=0,
+        ge=0,
+        description="Steps between validations; 0: every epoch, at least 20. The last step is always validated.",
     )
     checkpoint_every: Annotated[int, _LENGTH] = Field(
         default=500, ge=1, description="Steps between checkpoints. The best and the last step are always saved."

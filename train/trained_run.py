@@ -117,7 +117,7 @@ class TrainedRun(PrintedLines):
         standing, baselines = self._standing(read_metrics(self.path))
         if standing.last is None or standing.best is None:
             return Rows(f"{self.path}: no validation with a figure yet", pa.table({"task": pa.array([], pa.string())}))
-        last, best = ({"loss": of.loss, **of.losses} for of in (standing.last, standing.best))
+        last, best = ({"watch": of.watch, "loss": of.loss, **of.losses} for of in (standing.last, standing.best))
         table = pa.table(
             {
                 "task": list(last),
@@ -255,7 +255,7 @@ class TrainedRun(PrintedLines):
         for line in metrics:
             if line["kind"] == "validation":
                 losses = _below("loss_", line)
-                figures = Figures(step=line["step"], loss=line["loss"], losses=losses)
+                figures = Figures(step=line["step"], loss=line["loss"], watch=line.get("watch"), losses=losses)
                 standing, baselines = standing.after(figures, self.config.monitor), _below("baseline_", line)
         return standing, baselines
 

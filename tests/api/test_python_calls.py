@@ -97,6 +97,7 @@ def test_a_run_has_its_figures(folder: Path) -> None:
     run = streamfeat.open_run("run")
     figures = run.figures.to_dict()
     assert [row["task"] for row in run.figures] == [
+        "watch",
         "loss",
         "anime_watch",
         "anime_rating",
@@ -104,7 +105,7 @@ def test_a_run_has_its_figures(folder: Path) -> None:
         "manga_rating",
     ]
     assert figures["last"]["losses"].keys() == figures["baselines"].keys() == figures["best"]["losses"].keys()
-    assert figures["best"]["loss"] <= figures["last"]["loss"]
+    assert figures["best"]["watch"] <= figures["last"]["watch"]
     steps = [row["step"] for row in run.metrics if row["kind"] == "train"]
     assert steps == list(range(1, len(steps) + 1))
     assert f"{len(steps)} steps" in str(run)

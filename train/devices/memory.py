@@ -31,6 +31,7 @@ class MemoryNeeded:
     """Bytes that one rank needs at its peak, by purpose."""
 
     weights: int
+    average: int  # of the weights over the steps
     gradients: int  # including the buffers in which ranks exchange them
     optimizer: int  # the two moments of AdamW
     batches: int  # off CUDA: the stream's arrays and the decoded chunks
@@ -46,7 +47,7 @@ class MemoryNeeded:
     @property
     def lasting(self) -> int:
         """Bytes that are held from the first step to the last."""
-        return self.weights + self.gradients + self.optimizer + self.batches + self.producers
+        return self.weights + self.average + self.gradients + self.optimizer + self.batches + self.producers
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def lasting_needs(manifest: Manifest, config: TrainConfig, world: World) -> Memo
     on_gpu = world.device.type == "cuda"
     return MemoryNeeded(
         weights=weights,
+        average=weights if config.ema else 0,
         gradients=weights * (1 if world.size == 1 else 2),
         optimizer=2 * weights,
         batches=0 if on_gpu else _batch_bytes(manifest, config, world),

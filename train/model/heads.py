@@ -49,7 +49,8 @@ class WatchHead(nn.Module):
 class RatingHead(nn.Module):
     """Predicts the rating that a user gives an item, from the state and the item's embedding.
 
-    It learns the deviation from the medium's mean, in units of the medium's standard deviation.
+    It learns the deviation from the medium's mean, in units of the medium's standard deviation. No gradient leaves the
+    head: ratings that shape states and embeddings cost ranking more than they gain (docs/design.md).
     """
 
     def __init__(self, schema: Schema, scales: Sequence[MediumScales], width: int) -> None:
@@ -64,7 +65,8 @@ class RatingHead(nn.Module):
     def forward(self, state_ND: Tensor, inputs: TokenInputs, medium: int, item_N: Tensor) -> Tensor:
         """(N,) float32: predicted ratings of the items `item_N`, given as ids inside the medium."""
         item_N = item_N + self.medium_offsets[medium]
-        gate, value = self.hidden(torch.cat((state_ND, inputs.embed_items(item_N)), -1)).chunk(2, -1)
+        known = torch.cat((state_ND, inputs.embed_items(item_N)), -1).detach()
+        gate, value = self.hidden(known).chunk(2, -1)
         deviation: Tensor = self.out(nn.functional.silu(gate) * value)[:, 0].float() + self.bias_V[item_N]
         return self.means[medium] + self.stds[medium] * deviation
 

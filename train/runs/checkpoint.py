@@ -2,7 +2,8 @@
 
 `RUN/checkpoints/step-00000100/` holds only safetensors and JSON, so reading it cannot run code:
 
-- `model.safetensors`: weights by parameter name
+- `model.safetensors`: the weights that are validated and asked, by parameter name
+- `trained.safetensors`: where these are an average over the steps, the weights that the next update changes
 - `optimizer.safetensors`: AdamW's state, `<parameter name>.<exp_avg, exp_avg_sq or step>`
 - `state.json`: step, position in the data, configuration, versions
 - `manifest.json`: size and SHA-256 of each, written last
@@ -49,11 +50,12 @@ from train.runs.standing import Standing
 CHECKPOINTS = "checkpoints"
 LATEST = "latest"
 BEST = "best"
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 _REMEDY = "restore it, or take another checkpoint"
 _NAME = re.compile(r"step-(\d{8,})")
-_MODEL, _OPTIMIZER, _STATE, _MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+_MODEL, _TRAINED, _OPTIMIZER = "model.safetensors", "trained.safetensors", "optimizer.safetensors"
+_STATE, _MANIFEST = "state.json", "manifest.json"
 
 
 class TrainState(Frozen):
@@ -82,16 +84,19 @@ class Checkpoint:
     path: Path
     state: TrainState
     weights: dict[str, Tensor]
+    trained: dict[str, Tensor]  # those that the next update changes; the same where no average is kept
     optimizer: dict[str, Tensor]
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Loads this state into `model` and `optimizer`; they stay on their devices.
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None) -> None:
+        """Loads this state into `model`, `optimizer` and the `average` of the weights; they stay on their devices.
 
         Raises DamagedError if the tensors belong to another model.
         """
         try:
-            model.load_state_dict(self.weights)
+            model.load_state_dict(self.trained)
             restore_optimizer(model, optimizer, self.optimizer)
+            if average is not None:
+                average.load_state_dict(self.weights)
         except (RuntimeError, ValueError) as error:
             raise DamagedError(f"{self.path}: holds the weights of another model ({error}); {_REMEDY}") from None
 
@@ -126,8 +131,16 @@ class Checkpoints:
         """The folder of a step's checkpoint."""
         return checkpoint_path(self.run, step)
 
-    def save(self, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
+    def save(
+        self,
+        state: TrainState,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: nn.Module | None = None,
+    ) -> Path:
         """Writes a checkpoint and removes old ones: all but the last `keep` and the best of each. Returns its folder.
+
+        `average`: the average of the model's weights, if there is one; it is saved as the model.
 
         Raises StorageError if it cannot be written, DamagedError if a folder has the name of one of our files. Earlier
         checkpoints stay then.
@@ -137,7 +150,7 @@ class Checkpoints:
         with storage_errors(final):
             temporary.mkdir()
             try:
-                _write(temporary, state, model, optimizer)
+                _write(temporary, state, model, optimizer, average)
                 self._publish(temporary, final)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -249,10 +262,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     content = _read_verified(path)
     state = read_back(TrainState, content[_STATE], path / _STATE, _REMEDY)
     try:
+        weights = safetensors.torch.load(content[_MODEL])
         return Checkpoint(
             path=path,
             state=state,
-            weights=safetensors.torch.load(content[_MODEL]),
+            weights=weights,
+            trained=safetensors.torch.load(content[_TRAINED]) if _TRAINED in content else weights,
             optimizer=safetensors.torch.load(content[_OPTIMIZER]),
         )
     # For a dtype that torch does not have, safetensors raises KeyError or AttributeError.
@@ -264,21 +279,26 @@ def _best_step(standing: Standing) -> int | None:
     return standing.best.step if standing.best else None
 
 
-def _write(folder: Path, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    files = (
-        write_whole(folder, _MODEL, _tensor_bytes(model.state_dict())),
+def _write(
+    folder: Path, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None
+) -> None:
+    files = [
+        write_whole(folder, _MODEL, _tensor_bytes((average or model).state_dict())),
         write_whole(folder, _OPTIMIZER, _tensor_bytes(optimizer_tensors(model, optimizer))),
         write_whole(folder, _STATE, state.model_dump_json(indent=1).encode()),
-    )
-    write_whole(folder, _MANIFEST, _Manifest(files=files).model_dump_json(indent=1).encode())
+    ]
+    if average is not None:
+        files.append(write_whole(folder, _TRAINED, _tensor_bytes(model.state_dict())))
+    write_whole(folder, _MANIFEST, _Manifest(files=tuple(files)).model_dump_json(indent=1).encode())
 
 
 def _read_verified(path: Path) -> dict[str, bytes]:
     """File name → content. Raises DamagedError if a file differs from the manifest."""
     with storage_errors(path):
         manifest = read_back(_Manifest, _read(path, _MANIFEST), path / _MANIFEST, _REMEDY)
-        content = {name: _read(path, name) for name in (_MODEL, _OPTIMIZER, _STATE)}
-    expected = {record.path: (record.size, record.sha256) for record in manifest.files}
+        expected = {record.path: (record.size, record.sha256) for record in manifest.files}
+        names = (_MODEL, _OPTIMIZER, _STATE, *([_TRAINED] if _TRAINED in expected else []))
+        content = {name: _read(path, name) for name in names}
     for name, data in content.items():
         if expected.get(name) != (len(data), hashlib.sha256(data).hexdigest()):
             raise DamagedError(

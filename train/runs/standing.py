@@ -8,11 +8,12 @@ class Figures(Frozen):
 
     step: int
     loss: float | None
+    watch: float | None = None  # mean over media of loss / scale; runs of older versions have none
     losses: dict[str, float | None]  # by task
 
     def value(self, monitor: str) -> float | None:
-        """The figure named `monitor`: `loss`, or the loss of a task."""
-        return self.loss if monitor == "loss" else self.losses[monitor]
+        """The figure named `monitor`: `watch`, `loss`, or the loss of a task."""
+        return {"loss": self.loss, "watch": self.watch, **self.losses}[monitor]
 
 
 class Standing(Frozen):
@@ -22,13 +23,15 @@ class Standing(Frozen):
     best: Figures | None = None
     since_best: int = 0  # validations after the best one
 
-    def after(self, figures: Figures, monitor: str) -> "Standing":
+    def after(self, figures: Figures, monitor: str, *, is_counted: bool = True) -> "Standing":
         """The state after a validation with `figures`. Lower is better. A validation without the figure is never the
-        best."""
+        best. `is_counted`: whether it counts towards patience if it is not the best."""
         value, best = figures.value(monitor), self.best.value(monitor) if self.best else None
         if value is not None and (best is None or value < best):
             return Standing(last=figures, best=figures)
-        return Standing(last=figures, best=self.best, since_best=self.since_best + (self.best is not None))
+        return Standing(
+            last=figures, best=self.best, since_best=self.since_best + (self.best is not None and is_counted)
+        )
 
     def is_exhausted(self, patience: int) -> bool:
         """Whether the last `patience` validations were not better than the best. With 0: never."""

@@ -82,7 +82,7 @@ def dry_run_steps(
     ):
         yield from session.notes
         seconds: list[float] = []
-        last = min(_UNTIMED + _TIMED, session.num_steps)
+        last = min(_UNTIMED + _TIMED, session.schedule.num_steps)
         while session.step < last and (yield from session.may_continue(stop)):
             started = time.perf_counter()
             yield from session.advance()
@@ -105,9 +105,9 @@ def dry_run_steps(
             batch_windows=session.batch_windows,
             batch_tokens=session.batch_windows * session.manifest.data_schema.window_len,
             micro_batch_windows=session.updater.micro_windows,
-            steps_per_epoch=session.steps_per_epoch,
-            num_steps=session.num_steps,
-            num_tokens=round(training.tokens * session.num_steps / session.steps_per_epoch),
+            steps_per_epoch=session.schedule.steps_per_epoch,
+            num_steps=session.schedule.num_steps,
+            num_tokens=round(training.tokens * session.schedule.num_steps / session.schedule.steps_per_epoch),
             step_s=median(timed),
             timed_steps=len(timed),
         )

@@ -54,7 +54,7 @@ def train_steps(
             return
         yield session.started
         yield Note(str(session.started))
-        yield Progress("training", session.step, session.num_steps, "steps")
+        yield Progress("training", session.step, session.schedule.num_steps, "steps")
         while True:
             if session.validation_is_due:  # also after a resume, if the run was stopped before or during validation
                 yield from session.validate(stop)
@@ -63,7 +63,7 @@ def train_steps(
             if not (yield from session.may_continue(stop)):
                 break
             stepped = yield from session.advance()
-            yield Progress("training", session.step, session.num_steps, "steps", str(stepped))
+            yield Progress("training", session.step, session.schedule.num_steps, "steps", str(stepped))
         if not session.is_saved:
             yield from session.save()
         yield session.ended()

@@ -1,6 +1,4 @@
-"""AdamW, the learning rate of each step, and the clipping of gradients."""
-
-import math
+"""AdamW, and the clipping of gradients."""
 
 import torch
 from torch import Tensor, nn
@@ -25,29 +23,22 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=fused)
 
 
-def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
-    """The learning rate of update `step` (from 0) of `num_steps`.
-
-    A linear warm-up, then the peak. Over the last `decay_share` of the steps (but not during the warm-up) the rate
-    falls along half a cosine to the share `final_learning_rate` of the peak.
-    """
-    warm_up = min(config.warm_up_steps, num_steps // 10)
-    if step < warm_up:
-        return config.learning_rate * (step + 1) / (warm_up + 1)
-    decay = max(min(round(config.decay_share * num_steps), num_steps - warm_up), 1)
-    first = num_steps - decay
-    progress = (step - first) / max(1, decay - 1)
-    cosine = (1 + math.cos(math.pi * min(1.0, max(0.0, progress)))) / 2 if config.decay_share else 1.0
-    return config.learning_rate * (config.final_learning_rate + (1 - config.final_learning_rate) * cosine)
-
-
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Sets the learning rate of all groups for the next update."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
-def clip_gradients(model: nn.Module, largest: float) -> Tensor:
-    """Scales gradients down to a global norm of at most `largest`. Returns the norm before, () float32, on the device,
-    so that the host does not wait. If the norm is not finite, no gradient is: check it before the update."""
-    return nn.utils.clip_grad_norm_(model.parameters(), largest)
+def clip_gradients(model: nn.Module, apart: nn.Module | None, largest: float) -> Tensor:
+    """Scales gradients down to a global norm of at most `largest`. The part `apart` of the model has a norm of its own,
+    so that neither part changes the gradients of the other.
+
+    Returns the norm of both before, () float32, on the device, so that the host does not wait. If it is not finite, the
+    gradients of a part are not: check it before the update.
+    """
+    parts = list(apart.parameters()) if apart is not None else []
+    ids = {id(parameter) for parameter in parts}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in ids]
+    norms = [nn.utils.clip_grad_norm_(parameters, largest) for parameters in (rest, parts) if parameters]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm

@@ -43,7 +43,7 @@ def check_pass(run: Run, world: World, updater: Updater, memory: Memory, *, forc
     window_len = manifest.data_schema.window_len
     longest = _longest_segment(run)
     # The model is allocated already; the gradients are allocated by the pass.
-    there = max(held_bytes(world.device) - memory.held - memory.needed.weights, 0)
+    there = max(held_bytes(world.device) - memory.held - memory.needed.weights - memory.needed.average, 0)
     limit = data_limit(world.device, memory.room + memory.needed.gradients - there)
 
     known: list[tuple[int, int]] = []  # windows and bytes of each pass that succeeded
@@ -149,5 +149,5 @@ def _bytes_of_pass(updater: Updater, arrays: Arrays, memory: Memory, limit: int 
         if not is_lack_of_memory(error):
             raise
         return None
-    taken = max(peak_bytes(device) - memory.held - 2 * memory.needed.weights, 0)
+    taken = max(peak_bytes(device) - memory.held - 2 * memory.needed.weights - memory.needed.average, 0)
     return taken if device.type == "cuda" else round(_KEPT_BY_ALLOCATOR * taken)

@@ -37,6 +37,6 @@ def restore(
         notes.append(Note(f"{run.path}: has no checkpoint yet; starting from step 0"))
         return None, checkpoints
     checkpoint = newest[0] if newest else read_checkpoint(facts["path"])
-    checkpoint.restore(updater.model, updater.optimizer)
+    checkpoint.restore(updater.model, updater.optimizer, updater.average_model)
     notes.append(Note(f"resuming from {checkpoint.path}"))
     return checkpoint.state, checkpoints

@@ -1,14 +1,14 @@
 """`Session`: a training run in memory, and its steps, validations and checkpoints."""
 
 import contextlib
-import math
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.errors import DataError, DivergedError, RankError, StorageError
+from streamfeat.errors import DataError, DivergedError, FormatVersionError, RankError, StorageError
 from streamfeat.progress import Note
 from streamfeat.store.tables import read_items
 from streamfeat.stream.order import lanes_of_rank, steps_per_epoch
@@ -18,7 +18,7 @@ from train.devices.memory import check_lasting_needs, shortage
 from train.devices.ranks import World
 from train.model.targets import Arrays, task_names
 from train.model.transformer import EventTransformer
-from train.runs.checkpoint import Checkpoints, TrainState
+from train.runs.checkpoint import CHECKPOINT_VERSION, Checkpoints, TrainState
 from train.runs.folder import BAD_STEPS, TENSORBOARD, Run
 from train.runs.metrics import Kind, MetricsLog
 from train.runs.record import versions
@@ -31,8 +31,9 @@ from train.training.lap import Lap
 from train.training.progress import Finished, Losses, Saved, Started, Stepped, Stopped, TrainingReport, Validated
 from train.training.rehearsal import check_pass
 from train.training.restore import restore
+from train.training.schedule import Schedule
 from train.training.stopping import check_has_figure, check_monitor
-from train.training.update import Update, Updater, finite_or_none, scaled_sum
+from train.training.update import Update, Updater, finite_or_none, scaled_sum, scaled_watch_mean
 from train.training.validation import validate, validation_batches
 
 MOST_BAD_STEPS = 10  # so many in a row end the run
@@ -59,14 +60,13 @@ class Session:
         check_monitor(self.config.monitor, task_names(schema.media))
         self.batch_windows = self.config.batch_windows(schema.window_len)
         lanes_of_rank(self.batch_windows, world.rank, world.size)  # raises if the ranks cannot share the batch
-        self.steps_per_epoch = steps_per_epoch(num_windows, self.batch_windows)
-        self.num_steps = self.config.steps or self.config.epochs * self.steps_per_epoch
+        self.schedule = Schedule.of(self.config, steps_per_epoch(num_windows, self.batch_windows))
         self.item_targets = read_items(run.dataset).targets
         check_heads(world.device, self.config.model)
         self.notes: list[Note] = []  # messages to print before the first step
         memory = check_lasting_needs(self.manifest, self.config, world, resumed=run.resumed, force=force)
         model = EventTransformer.of(self.manifest, self.config, self.item_targets).to(world.device)
-        self.updater = Updater(model, self.manifest, self.config, self.num_steps, world)
+        self.updater = Updater(model, self.manifest, self.config, self.schedule, world)
         self.memory = check_pass(run, world, self.updater, memory, force=force)
         if not self.memory.fits:
             self.notes.append(Note(f"{shortage(self.memory, world)}; continuing because of --force", warning=True))
@@ -77,7 +77,9 @@ class Session:
         self._stream_state = state.stream if state else None
         self._feed: Feed | None = None  # the batches; None if the run is finished
         if not self.is_finished:
-            feed = open_feed(run, world, self.num_steps, self._stream_state, self.updater.prepare)
+            if state:
+                _refuse_older(state, run.checkpoint_path(state.step))
+            feed = open_feed(run, world, self.schedule.num_steps, self._stream_state, self.updater.prepare)
             self._feed = opened.enter_context(feed)
         elif not self.validation_is_due:
             self.notes.append(Note(f"{run.path}: finished already, after step {self.step:,}; nothing to do"))
@@ -121,7 +123,7 @@ class Session:
         elif not update.finite:
             self.bad_steps += 1
         speed, wait_share = self._over_all_ranks(feed.lap)
-        self._write("train", update.loss, update.losses, update.learning_rate, speed, wait_share)
+        self._write("train", {"loss": update.loss}, update.losses, update.learning_rate, speed, wait_share)
         stepped = Stepped(self.step, update.loss, update.losses, update.learning_rate, speed, wait_share, feed.ahead)
         yield stepped
         if not update.finite:
@@ -138,17 +140,18 @@ class Session:
         """Reads the validation split once and yields the figures. Yields nothing if `stop` returns True before that."""
         updater, lap = self.updater, Lap()
         with contextlib.closing(lap.timed(self._validation_batches())) as batches:
-            losses = validate(updater.model, batches, updater.facts, updater.micro_windows, self.world, stop=stop)
+            model = updater.average_model or updater.model
+            losses = validate(model, batches, updater.facts, updater.micro_windows, self.world, stop=stop)
         if losses is None:
             return
-        loss = scaled_sum(losses, updater.scales)
+        loss, watch = scaled_sum(losses, updater.scales), scaled_watch_mean(losses, updater.scales)
+        totals = finite_or_none({"loss": loss, "watch": watch})
         losses = finite_or_none(losses)
-        figures = Figures(
-            step=self.step, loss=loss if loss is not None and math.isfinite(loss) else None, losses=losses
-        )
-        self.standing = self.standing.after(figures, self.config.monitor)
+        figures = Figures(step=self.step, losses=losses, **totals)
+        is_counted = self.step >= self.schedule.patient_from
+        self.standing = self.standing.after(figures, self.config.monitor, is_counted=is_counted)
         speed, wait_share = self._over_all_ranks(lap)
-        self._write("validation", figures.loss, losses, updater.rate_of(self.step - 1), speed, wait_share)
+        self._write("validation", totals, losses, updater.rate_of(self.step - 1), speed, wait_share)
         baselines = self.started.baselines if self.started else {}
         validated = Validated(figures, baselines, is_best=self.standing.best is figures)
         yield validated
@@ -170,7 +173,9 @@ class Session:
             fingerprint=self.manifest.fingerprint,
             versions=versions(),
         )
-        yield Saved(self.step, self._checkpoints.save(state, self.updater.model, self.updater.optimizer))
+        updater = self.updater
+        saved = self._checkpoints.save(state, updater.model, updater.optimizer, updater.average_model)
+        yield Saved(self.step, saved)
 
     def ended(self) -> Finished | Stopped:
         """The last report of the run. Raises the error of the next batch, on the other ranks a RankError. Raises
@@ -195,7 +200,7 @@ class Session:
     @property
     def is_finished(self) -> bool:
         """Whether every step is done, or validation has not improved `patience` times in a row."""
-        return self.step >= self.num_steps or self.standing.is_exhausted(self.config.patience)
+        return self.step >= self.schedule.num_steps or self.standing.is_exhausted(self.config.patience)
 
     @property
     def is_saved(self) -> bool:
@@ -213,10 +218,10 @@ class Session:
         """Whether to validate now: every `validate_every` steps or every epoch, and at the end; once a step."""
         done = self.standing.last is not None and self.standing.last.step == self.step
         has_split = self.manifest.splits["validation"].windows > 0
-        return has_split and not done and self._is_due(self.config.validate_every or self.steps_per_epoch)
+        return has_split and not done and self._is_due(self.schedule.validate_every)
 
     def _is_due(self, every: int) -> bool:
-        return self.step > 0 and (self.step % every == 0 or self.step >= self.num_steps)
+        return self.step > 0 and (self.step % every == 0 or self.step >= self.schedule.num_steps)
 
     def _started(self, stop: Callable[[], bool]) -> Started | None:
         """The report before the first step. Scores the baselines for it. None if `stop` returned True meanwhile.
@@ -233,8 +238,8 @@ class Session:
             device=self.world.device.type,
             num_parameters=self.num_parameters,
             step=self.step,
-            num_steps=self.num_steps,
-            steps_per_epoch=self.steps_per_epoch,
+            num_steps=self.schedule.num_steps,
+            steps_per_epoch=self.schedule.steps_per_epoch,
             window_len=self.manifest.data_schema.window_len,
             batch_windows=self.batch_windows,
             micro_batch_windows=self.updater.micro_windows,
@@ -263,7 +268,7 @@ class Session:
         """Gathers the windows of all ranks; rank 0 writes them to the file of bad steps."""
         windows = self.world.concatenated(window)
         if self.world.is_first:
-            epoch = (self.step - 1) // self.steps_per_epoch
+            epoch = (self.step - 1) // self.schedule.steps_per_epoch
             append_bad_step(self.run.path, update, windows, stream, step=self.step, epoch=epoch, ranks=self.world.size)
         what = ", ".join(f"{name} {value}" for name, value in update.not_finite.items())
         noted = "" if self.run.trial else f", its batch is noted in {self.run.path / BAD_STEPS}"
@@ -272,12 +277,10 @@ class Session:
             warning=True,
         )
 
-    def _write(
-        self, kind: Kind, loss: float | None, losses: Losses, rate: float, speed: float, wait_share: float
-    ) -> None:
+    def _write(self, kind: Kind, totals: Losses, losses: Losses, rate: float, speed: float, wait_share: float) -> None:
         if self._log is None:
             return
-        values = {"loss": loss, **{f"loss_{task}": value for task, value in losses.items()}}
+        values = {**totals, **{f"loss_{task}": value for task, value in losses.items()}}
         if kind == "validation" and self.started is not None:
             values |= {f"baseline_{task}": value for task, value in self.started.baselines.items()}
         values |= {"lr": rate, "tokens_per_s": speed, "wait_share": wait_share}
@@ -295,3 +298,12 @@ def open_session(
     """
     with contextlib.ExitStack() as opened:
         yield Session(run, world, opened, stop=stop, tensorboard=tensorboard, force=force)
+
+
+def _refuse_older(state: TrainState, checkpoint: Path) -> None:
+    """Older versions trained by other rules, and saved no average of the weights to continue with."""
+    if state.format_version < CHECKPOINT_VERSION:
+        raise FormatVersionError(
+            f"{checkpoint}: was saved by an older version of streamfeat, and a run cannot continue with this one; "
+            "continue with that version, or start anew with --overwrite (evaluate and recommend work as they are)"
+        )

@@ -22,8 +22,10 @@ from train.devices.ranks import World, without_sync
 from train.model.batch import Batch, BatchFacts, to_batch
 from train.model.targets import Arrays, weight_sums
 from train.model.transformer import EventTransformer
-from train.training.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
+from train.training.average import WeightAverage
+from train.training.optim import clip_gradients, make_optimizer, set_learning_rate
 from train.training.progress import Losses
+from train.training.schedule import Schedule, learning_rate
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,13 @@ class Updater:
     """A model in training, with its optimizer."""
 
     def __init__(
-        self, model: EventTransformer, manifest: Manifest, config: TrainConfig, num_steps: int, world: World
+        self, model: EventTransformer, manifest: Manifest, config: TrainConfig, schedule: Schedule, world: World
     ) -> None:
         self.model = model
         self.optimizer = make_optimizer(model, config)
+        self.average = WeightAverage(model, config.ema) if config.ema else None
         self.config = config
-        self.num_steps = num_steps
+        self.schedule = schedule
         self.facts = BatchFacts.of(manifest, config)
         self.scales = task_scales(manifest)
         self.micro_windows = config.micro_batch_windows(manifest.data_schema.window_len, world.size)
@@ -123,7 +126,7 @@ class Updater:
                 sums = [self._backward(next(batches), divisors) for _ in range(prepared.num_micro - 1)]
             # The last pass of every rank exchanges gradients, even if the rank has no target.
             sums.append(self._backward(next(batches), divisors))
-            norm = clip_gradients(self.model, self.config.clip)
+            norm = clip_gradients(self.model, self.model.rating, self.config.clip)
             meanwhile()
             *totals, norm_value = self._on_host(sums, norm)
         losses |= {task: total / divisors[task] for task, total in zip(divisors, self.world.sum(totals), strict=True)}
@@ -133,6 +136,8 @@ class Updater:
             return Update(finite_or_none(losses), None, rate, norm_value, not_finite)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
+        if self.average:
+            self.average.follow(self.model, prepared.step)
         return Update(losses, scaled_sum(losses, self.scales), rate, norm_value)
 
     def rehearse(self, arrays: Arrays) -> None:
@@ -152,9 +157,14 @@ class Updater:
         finally:
             self.optimizer.zero_grad()
 
+    @property
+    def average_model(self) -> EventTransformer | None:
+        """The model of averaged weights, which is validated and saved as the model; None where no average is kept."""
+        return self.average.model if self.average else None
+
     def rate_of(self, step: int) -> float:
         """The learning rate of update `step` (from 0)."""
-        return learning_rate(self.config, step, self.num_steps)
+        return learning_rate(self.config, self.schedule, step)
 
     def _backward(self, batch: Batch, divisors: dict[str, float]) -> Tensor:
         """Adds the gradients of one micro-batch. Returns its loss sums (tasks,) in the order of `divisors`."""
@@ -191,6 +201,12 @@ def scaled_sum(losses: Losses, scales: dict[str, float]) -> float | None:
     """Σ task loss / scale over the tasks that have a loss. None if no task has one; not finite if one loss is not."""
     terms = [loss / scales[task] for task, loss in losses.items() if loss is not None]
     return sum(terms) if terms else None
+
+
+def scaled_watch_mean(losses: Losses, scales: dict[str, float]) -> float | None:
+    """The mean of loss / scale over the watch tasks that have a loss; None where none has."""
+    terms = [loss / scales[task] for task, loss in losses.items() if loss is not None and task.endswith("_watch")]
+    return sum(terms) / len(terms) if terms else None
 
 
 def finite_or_none(losses: Losses) -> Losses:

@@ -68,7 +68,12 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     checkpoint, problems = Checkpoints(run).load_newest()
     assert checkpoint is not None
     assert problems == []
-    return {**checkpoint.weights, **{f"optimizer.{key}": value for key, value in checkpoint.optimizer.items()}}
+    averages = {f"average.{key}": value for key, value in checkpoint.weights.items()}
+    return {
+        **averages,
+        **checkpoint.trained,
+        **{f"optimizer.{key}": value for key, value in checkpoint.optimizer.items()},
+    }
 
 
 def assert_same(run: Path, other: Path) -> None:
@@ -98,11 +103,13 @@ def test_a_run_says_and_logs_each_step_once(undisturbed: dict[tuple[str, str], P
     assert [line["step"] for line in lines if line["kind"] == "validation"] == [5, 10, 14]
     tasks = {f"loss_{medium}_{kind}" for medium in ("anime", "manga") for kind in ("watch", "rating")}
     for line in lines:
-        baselines = {task.replace("loss", "baseline") for task in tasks if line["kind"] == "validation"}
-        assert line.keys() == {"kind", "step", "loss", "lr", "tokens_per_s", "wait_share"} | tasks | baselines
+        is_validation = line["kind"] == "validation"
+        baselines = {task.replace("loss", "baseline") for task in tasks if is_validation}
+        watch = {"watch"} if is_validation else set()
+        assert line.keys() == {"kind", "step", "loss", "lr", "tokens_per_s", "wait_share"} | tasks | baselines | watch
         assert 0 <= line["wait_share"] <= 1
         assert line["tokens_per_s"] > 0
-    best = min((line for line in lines if line["kind"] == "validation"), key=lambda line: line["loss"])["step"]
+    best = min((line for line in lines if line["kind"] == "validation"), key=lambda line: line["watch"])["step"]
     before = read_checkpoint(Checkpoints(run).path(12)).state.standing.best
     assert before is not None
     assert Checkpoints(run).steps() == sorted({12, 14, best, before.step})

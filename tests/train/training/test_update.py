@@ -21,6 +21,7 @@ from train.runs.folder import BAD_STEPS
 from train.runs.metrics import read_metrics
 from train.training.loop import train_steps
 from train.training.progress import Saved, Stepped
+from train.training.schedule import Schedule
 from train.training.update import Updater
 
 GIVEN: dict[str, Any] = {
@@ -40,11 +41,17 @@ def poison_rating(run: Path, item: int) -> None:
     assert found is not None
     dataset = json.loads((run / "config.json").read_text())["dataset"]
     model = EventTransformer.of(load_manifest(dataset), found.state.config, read_items(dataset).targets)
-    optimizer = Updater(model, load_manifest(dataset), found.state.config, 12, World(Launch(), torch.device("cpu")))
-    found.restore(model, optimizer.optimizer)
+    optimizer = Updater(
+        model,
+        load_manifest(dataset),
+        found.state.config,
+        Schedule.of(found.state.config, 6),
+        World(Launch(), torch.device("cpu")),
+    )
+    found.restore(model, optimizer.optimizer, optimizer.average_model)
     with torch.no_grad():
         model.rating.bias_V[item] = torch.nan
-    checkpoints.save(found.state, model, optimizer.optimizer)
+    checkpoints.save(found.state, model, optimizer.optimizer, optimizer.average_model)
 
 
 def test_the_batches_of_bad_steps_are_noted_and_those_alone(tmp_path: Path, tiny_dataset: Path) -> None:
@@ -115,7 +122,7 @@ def test_an_infinite_value_is_told_from_nan(tmp_path: Path, tiny_dataset: Path) 
     """And neither weights nor the optimizer's state change."""
     manifest, config = load_manifest(tiny_dataset), new_config(GIVEN)
     model = EventTransformer.of(manifest, config, read_items(tiny_dataset).targets)
-    updater = Updater(model, manifest, config, 12, World(Launch(), torch.device("cpu")))
+    updater = Updater(model, manifest, config, Schedule.of(config, 6), World(Launch(), torch.device("cpu")))
     arrays = next(iter(WindowStream(tiny_dataset, objective="causal", batch_windows=3)))
     assert updater.apply(updater.prepare(arrays, 0)).finite
     with torch.no_grad():
