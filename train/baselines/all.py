@@ -14,7 +14,7 @@ from streamfeat.store.manifest import Manifest
 from train.baselines.pairs import ItemNeighbours, MarkovChain
 from train.baselines.popularity import Popularity, RecentPopularity
 from train.baselines.ratings import BiasedSVD, MeanRating, Units, UserItemBias
-from train.baselines.watched import Batches, Watched
+from train.terms.watched import Batches, Watched
 
 
 class Ranker(Protocol):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamfeat.kernels.counts import add_cooccurrences, add_neighbours
 from train.baselines.popularity import count_items
-from train.baselines.watched import Batches, Watched
+from train.terms.watched import Batches, Watched
 
 HALF_LIFE = 3  # events
 WINDOW = 10  # the Markov chain counts a transition between events that are at most so many events apart

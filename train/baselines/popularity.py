@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from train.baselines.watched import Batches, Watched
+from train.terms.watched import Batches, Watched
 
 RECENT_DAYS = 30
 

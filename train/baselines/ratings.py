@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamfeat.kernels.factors import Factors, descend
 from streamfeat.store.manifest import Manifest
-from train.baselines.watched import Batches, Watched
+from train.terms.watched import Batches, Watched
 
 DAMPING = 5  # every user and every item starts with so many ratings of deviation 0
 SWEEPS = 5  # each fits the item biases and then the user biases

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from streamfeat.schema import PLANNED
 from streamfeat.store.histories import HeldOut, Histories, HistoryReader
-from train.baselines.watched import Watched
 from train.inference.queries import History
+from train.terms.watched import Watched
 
 _READ_USERS = 4096  # histories in memory at a time
 
@@ -61,14 +61,6 @@ def read_cases(reader: HistoryReader, held_out: HeldOut, batch_users: int) -> It
         stored = reader.read(start, int(users[-1]) + 1)
         for batch in np.split(users, range(batch_users, len(users), batch_users)):
             yield _cases(stored, start, batch - start), len(batch)
-
-
-def read_training(reader: HistoryReader, held_out: HeldOut) -> Iterator[Watched]:
-    """The training events with an item target, of all users in order. A held-out user has no training events."""
-    num_users = len(held_out.training_events)
-    for first in range(0, num_users, _READ_USERS):
-        users = slice(first, min(first + _READ_USERS, num_users))
-        yield Watched.of(reader.read(users.start, users.stop), held_out.training_events[users])
 
 
 def _cases(stored: Histories, first_user: int, rows: NDArray[np.int64]) -> Cases:

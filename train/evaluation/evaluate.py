@@ -14,12 +14,12 @@ from streamfeat.store.histories import HeldOut, HistoryReader, read_held_out
 from streamfeat.store.layout import USERS
 from streamfeat.store.tables import check_table
 from train.baselines.all import Ranker, Rater, all_rankers, all_raters
-from train.baselines.watched import Batches
-from train.evaluation.cases import Cases, read_cases, read_training
+from train.evaluation.cases import Cases, read_cases
 from train.evaluation.figures import MODEL, Evaluation, Time
 from train.evaluation.report import Outcome, evaluation
 from train.inference.scorer import Scorer
 from train.runs.record import dataset_of
+from train.terms.watched import Batches, read_training
 
 KS = (1, 5, 10, 20, 100)
 

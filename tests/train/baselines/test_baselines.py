@@ -14,7 +14,7 @@ from streamfeat.store.histories import Histories
 from train.baselines.pairs import HALF_LIFE, SMOOTHING, WINDOW, ItemNeighbours, MarkovChain
 from train.baselines.popularity import Popularity, RecentPopularity
 from train.baselines.ratings import BiasedSVD, MeanRating, Units, UserItemBias
-from train.baselines.watched import Watched
+from train.terms.watched import Watched
 
 DAY = 86_400
 OFFSETS = (0, 5, 8)  # two media

@@ -1,4 +1,4 @@
-"""The histories that baselines are fitted on and get as input."""
+"""Histories without planned events: what baselines and tables of training events are made of."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfeat.schema import PLANNED
-from streamfeat.store.histories import Histories
+from streamfeat.store.histories import HeldOut, Histories, HistoryReader
+
+_READ_USERS = 4096  # histories in memory at a time
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,11 @@ class Watched:
 
 # Each call reads the training events of all users, some users at a time, in the order of dense user ids.
 Batches = Callable[[], Iterator[Watched]]
+
+
+def read_training(reader: HistoryReader, held_out: HeldOut) -> Iterator[Watched]:
+    """The training events with an item target, of all users in order. A held-out user has no training events."""
+    num_users = len(held_out.training_events)
+    for first in range(0, num_users, _READ_USERS):
+        users = slice(first, min(first + _READ_USERS, num_users))
+        yield Watched.of(reader.read(users.start, users.stop), held_out.training_events[users])
