@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen
 from streamfeat.schema import FIELD_NAMES
+from streamfeat.split_rule import SplitRule
 
 MAX_COUNT = 2**48  # largest count: keeps its product with the length of a window or a row below 2^63
 MOST_WORKERS = 1024
@@ -112,8 +113,11 @@ class BuildConfig(ReadingConfig):
     min_user_events: Annotated[Size, _SELECTION] = Field(
         default=1, description="Drop users with fewer events: once, after items."
     )
-    split: Annotated[str, _SELECTION, Option(metavar="users:F|last:2")] = Field(
-        default="users:0.01", description="Hold out a share F of users for validation, or each user's last two events."
+    split: Annotated[str, _SELECTION, Option(metavar="users:F|last:2|time:F|time:DATE[,DATE]")] = Field(
+        default="users:0.01",
+        description="Hold out a share F of users for validation, or each user's last two events, or, by time, the last "
+        "F of all events as test and the F before as validation; with dates, validation begins at the first and the "
+        "test at the second, or halfway to the end.",
     )
     window_len: Annotated[int, _WINDOWS] = Field(default=1024, ge=2, le=2**20, description="Tokens of a window.")
     max_document_len: Annotated[Limit, _WINDOWS] = Field(
@@ -150,28 +154,18 @@ class BuildConfig(ReadingConfig):
             raise ValueError(
                 f"max_document_len must be unlimited, or 2 to {MAX_COUNT} tokens; got {self.max_document_len}"
             )
-        if not self.holds_out_last:
-            self.validation_share  # noqa: B018  raises for a malformed split
+        self.split_rule  # noqa: B018  raises for a malformed split
         return self
 
     @property
-    def holds_out_last(self) -> bool:
-        """Whether each user's last two events with an item target are held out, instead of whole users."""
-        return self.split == "last:2"
+    def split_rule(self) -> SplitRule:
+        """`split`, read."""
+        return SplitRule.of(self.split)
 
     @property
-    def validation_share(self) -> float:
-        """F of `users:F`, the share of users held out for validation."""
-        kind, _, value = self.split.partition(":")
-        try:
-            share = float(value)
-        except ValueError:
-            share = -1.0
-        if kind != "users" or not 0 < share < 1:
-            raise ValueError(
-                f"split must be last:2, or users:F with 0 < F < 1, for instance users:0.01; got {self.split!r}"
-            )
-        return share
+    def validates_one_event(self) -> bool:
+        """Whether validation asks for one event of a user, after its history, instead of all events of whole users."""
+        return self.split_rule.kind != "users"
 
     @property
     def max_crop_len(self) -> int:

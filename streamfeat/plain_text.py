@@ -1,8 +1,9 @@
-"""Makes text safe to print: ids, titles and names come from files."""
+"""Text for the user: times, and ids, titles and names from files, made safe to print."""
 
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 # Control characters, marks that change the writing direction, halves of surrogate pairs.
 HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -24,6 +25,11 @@ def aligned(rows: Sequence[Mapping[str, str]]) -> list[str]:
         "  ".join(harmless(line[name][:width], lines=False).ljust(width) for name, width in widths.items()).rstrip()
         for line in lines
     ]
+
+
+def date_text(unix_seconds: int) -> str:
+    """A time, for instance 2024-05-01 12:00:00 UTC."""
+    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def as_html(text: str) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from streamfeat.config import AskedConfig, Objective, StreamConfig
 from streamfeat.errors import ConfigError
-from streamfeat.plain_text import aligned
+from streamfeat.plain_text import aligned, date_text
 from streamfeat.store.files import check_link
 from streamfeat_cli.console import Json, harmless, print_summary, show
 from streamfeat_cli.declaration import Next, command
@@ -67,6 +67,15 @@ def inspect(
     return "train", path, "RUN"
 
 
+def _time_split(manifest: "Manifest") -> dict[str, Any]:
+    """The cuts of a split by time and what lies after them; empty for another split."""
+    found = manifest.time_split
+    if found is None:
+        return {}
+    starts = {name: date_text(getattr(found, name)) for name in ("validation_start", "test_start")}
+    return found.model_dump() | starts
+
+
 def _what_lies_there(path: Path) -> str:
     check_link(path)
     if not path.exists():
@@ -117,8 +126,10 @@ def dataset_summary(manifest: "Manifest", root: Path) -> dict[str, Any]:
         "training_users": training.users,
         "validation_users": validation.users,
         "users_with_too_few_targets": manifest.users_with_too_few_targets
-        if manifest.validation_targets == "last"
-        else None,  # last:2: they train whole
+        if manifest.config.split_rule.kind == "last"
+        else None,  # they train whole
+        "split": manifest.config.split,
+        **_time_split(manifest),
         "items": {scale.medium: scale.items for scale in manifest.scales},
         "events": manifest.num_events,
         "rows_read": manifest.cleaning.get("rows", 0),

@@ -60,11 +60,14 @@ class Dataset:
     histories: list[list[Event]] = field(default_factory=list)
     items: list[tuple[str, str]] = field(default_factory=list)  # (medium, raw id) by dense id
     validation: set[int] = field(default_factory=set)  # users:F
-    held_out: dict[int, int] = field(default_factory=dict)  # last:2: user → place of the validation target
+    held_out: dict[int, int] = field(default_factory=dict)  # last:2, time: user → place of the validation target
+    trained: list[int] = field(default_factory=list)  # time: training events of each user
     duplicates: int = 0
 
     def events_of(self, user: int, split: str) -> int:
         """How many of a user's first events a split may use."""
+        if self.trained:
+            return self.trained[user] if split == "training" else self.held_out.get(user, -1) + 1
         if user in self.held_out:
             return self.held_out[user] + (split == "validation")
         return len(self.histories[user]) if (user in self.validation) == (split == "validation") else 0
@@ -82,26 +85,40 @@ def drop_duplicates(history: list[Event]) -> list[Event]:
 
 def build(
     events: list[Event], *, seed: int, num_partitions: int, share: float = 0, media: tuple[str, ...] = (),
-    min_item_events: int = 1, min_user_events: int = 1,
+    min_item_events: int = 1, min_user_events: int = 1, cuts: tuple[int, int] | None = None,
 ) -> Dataset:  # fmt: skip
-    """Histories, vocabulary and split of `events` (already cast and selected), in input order; share 0: `last:2`."""
+    """Histories, vocabulary and split of `events` (already cast and selected), in input order; with `cuts` by time;
+    otherwise share 0: `last:2`."""
+    before = cuts[0] if cuts else math.inf
     histories: dict[str, list[Event]] = {}
     for event in events:
         histories.setdefault(event.user, []).append(event)
     histories = {user: drop_duplicates(sorted(h, key=lambda e: e.time)) for user, h in histories.items()}
     result = Dataset(duplicates=len(events) - sum(map(len, histories.values())))
-    counts = count_items(histories)
-    histories = {u: [e for e in h if counts[e.medium, e.item] >= min_item_events] for u, h in histories.items()}
-    histories = {u: h for u, h in histories.items() if len(h) >= max(min_user_events, 1)}
-    counts = count_items(histories)
-    order = list(media) or sorted({medium for medium, _ in counts})
-    result.items = sorted(counts, key=lambda key: (order.index(key[0]), -counts[key], key[1].encode()))
+    if min_item_events > 1:
+        counts = count_items(histories, before)
+        histories = {
+            u: [e for e in h if counts.get((e.medium, e.item), 0) >= min_item_events] for u, h in histories.items()
+        }
+    if min_user_events > 1:
+        histories = {u: h for u, h in histories.items() if sum(e.time < before for e in h) >= min_user_events}
+    histories = {u: h for u, h in histories.items() if h}
+    alive, counts = count_items(histories), count_items(histories, before)
+    order = list(media) or sorted({medium for medium, _ in alive})
+    result.items = sorted(alive, key=lambda key: (order.index(key[0]), -counts.get(key, 0), key[1].encode()))
     result.partition_edges = [0]
     for p in range(num_partitions):
         mine = sorted((u for u in histories if partition_of(u, seed, num_partitions) == p), key=str.encode)
         result.users += mine
         result.histories += [histories[user] for user in mine]
         result.partition_edges.append(len(result.users))
+    if cuts:
+        for user, history in enumerate(result.histories):
+            result.trained.append(sum(event.time < cuts[0] for event in history))
+            asked = [p for p, e in enumerate(history) if e.status != PLANNED and cuts[0] <= e.time < cuts[1]]
+            if asked and result.trained[user]:
+                result.held_out[user] = asked[0]
+        return result
     if not share:
         for user, history in enumerate(result.histories):
             targets = [place for place, event in enumerate(history) if event.status != PLANNED]
@@ -115,11 +132,11 @@ def build(
     return result
 
 
-def count_items(histories: dict[str, list[Event]]) -> dict[tuple[str, str], int]:
+def count_items(histories: dict[str, list[Event]], before: float = math.inf) -> dict[tuple[str, str], int]:
+    """Events of each item, of those before a time."""
     counts: dict[tuple[str, str], int] = {}
-    for history in histories.values():
-        for event in history:
-            counts[event.medium, event.item] = counts.get((event.medium, event.item), 0) + 1
+    for event in (event for history in histories.values() for event in history if event.time < before):
+        counts[event.medium, event.item] = counts.get((event.medium, event.item), 0) + 1
     return counts
 
 
@@ -172,7 +189,7 @@ def first_fit(lengths: list[int], window_len: int) -> list[tuple[int, int]]:
 
 
 def pack_last(dataset: Dataset, *, seed: int, window_len: int) -> list[list[Token]]:
-    """The validation windows of `last:2`, without their padding."""
+    """The validation windows of `last:2` and of a split by time, without their padding."""
     order = packing_order(dataset, seed=seed, split="validation", packing=0)
     segments = [tokens_of(dataset, user, "validation")[-window_len:] for user in order]
     places = first_fit([len(segment) for segment in segments], window_len)

@@ -290,15 +290,15 @@ class PageReader:
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """By kind of split: 247 and 266 training windows of 5 tokens in chunks of 2; two packings."""
+    """By kind of split: 247, 266 and 199 training windows of 5 tokens in chunks of 2; two packings."""
     from streamfeat.builder.coordinator import build_shards
 
     folder = tmp_path_factory.mktemp("page")
     events = write_csv(folder / "e.csv", invent_events(seed=7, num_users=121, media={"anime": 30, "manga": 20}))
-    for split in ("users:0.2", "last:2"):
+    for split in ("users:0.2", "last:2", "time:0.2"):
         build_shards([str(events)], folder / split[:4], window_len=5, split=split, packings=2, chunk_windows=2,
                      shard_windows=16)  # fmt: skip
-    return {"users": folder / "user", "last": folder / "last"}
+    return {"users": folder / "user", "last": folder / "last", "time": folder / "time"}
 
 
 @pytest.mark.parametrize(("objective", "policy"), [("causal", "disjoint"), ("masked", "disjoint"), ("masked", "seed")])
@@ -387,6 +387,12 @@ def test_histories_and_tables_are_as_the_page_says(datasets: dict[str, Path]) ->
             if kind == "last":
                 place = targets[-2] if len(targets) >= 3 else None
                 assert (trained, validated) == ((high - low, 0) if place is None else (place, place + 1))
+            elif kind == "time":
+                first, second = (manifest["time_split"][f"{name}_start"] for name in ("validation", "test"))
+                unix = time[low:high].astype(np.int64) + manifest["schema"]["time_origin"]
+                asked = [place for place in targets if first <= unix[place] < second]
+                assert trained == np.count_nonzero(unix < first)
+                assert validated == (asked[0] + 1 if asked and trained else 0)
             else:
                 assert (trained, validated) in ((high - low, 0), (0, high - low))
             assert users["split"][user] == ("training" if trained else "validation")
@@ -468,7 +474,7 @@ def pattern_of(name: str) -> re.Pattern[str]:
 
 
 def test_the_page_names_every_key_of_the_manifest_and_no_other(datasets: dict[str, Path], messy: Path) -> None:
-    """Each key of three datasets fits a named one, and each named one is a key of one of them."""
+    """Each key of four datasets fits a named one, and each named one is a key of one of them."""
     found = set()
     for root in (*datasets.values(), messy):
         found |= flat(json.loads((root / "dataset.json").read_text("utf-8")))

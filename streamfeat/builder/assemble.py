@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamfeat.builder.history_task import EVENT_CHUNK, EVENT_SHARD
+from streamfeat.builder.hold_out import Division
 from streamfeat.builder.plan import Plan, digest_of
 from streamfeat.builder.tasks import HistoryTask, targets_file
 from streamfeat.builder.vocabulary import Vocabulary, merged_levels
@@ -225,7 +226,7 @@ def draft_manifest(
     vocabulary: Vocabulary,
     partitions: Sequence[SortedReceipt],
     histories: Sequence[HistoryReceipt],
-    held_out: HeldOut,
+    division: Division,
     targets: NDArray[np.int64],
     counts: Counter[str],
     receipts: list[Receipt],
@@ -234,6 +235,9 @@ def draft_manifest(
     checksums = sorted((file.path, file.sha256) for receipt in receipts for file in receipt.files)
     times = [time for receipt in histories for time in receipt.facts.training_times]
     facts = [receipt.facts for receipt in partitions]
+    users_with_too_few_targets = 0
+    if plan.config.split_rule.kind == "last":
+        users_with_too_few_targets = int((division.held_out.validation_events == 0).sum())
     return Manifest(
         format_version=FORMAT_VERSION,
         schema=schema,
@@ -245,13 +249,14 @@ def draft_manifest(
         num_users=schema.num_users,
         num_items=schema.num_items,
         splits={},  # known when the windows are planned
-        validation_targets="last" if plan.config.holds_out_last else "all",
-        users_with_too_few_targets=(int((held_out.validation_events == 0).sum()) if plan.config.holds_out_last else 0),
+        validation_targets="last" if plan.config.validates_one_event else "all",
+        users_with_too_few_targets=users_with_too_few_targets,
+        time_split=division.time_split,
         scales=_scales(schema, vocabulary, histories, targets),
         time_min=min(times),
         time_max=max(times),
         time_last=max(times) + schema.time_origin,
-        repeat_share=sum(each.repeats for each in facts) / max(sum(each.targets for each in facts), 1),
+        repeat_share=division.repeat_share,
         tied_events=sum(each.tied for each in facts),
         tie_rule=TIE_RULE,
         cleaning=dict(sorted(counts.items())),

@@ -23,6 +23,7 @@ from streamfeat.builder.plan import Plan, check_folder, check_unchanged, claim_f
 from streamfeat.builder.rejects import check_rejected, collect_rejected
 from streamfeat.builder.split_task import run_split
 from streamfeat.builder.tasks import KEPT_ITEMS_FILE, FilterTask, HistoryTask, PartitionTask, SplitTask, Task
+from streamfeat.builder.time_split import Cuts, find_cuts, training_item_events
 from streamfeat.config import BuildConfig, check_workers
 from streamfeat.errors import DamagedError, DataError
 from streamfeat.events.titles import read_titles
@@ -196,14 +197,18 @@ class Build:
             [1] * num_partitions,
         )
         counts["duplicates"] = sum(receipt.facts.duplicates for receipt in gathered)
+        # A split by time is cut before the filters, because these count training events.
+        cuts = find_cuts(root, config, gathered)
         partitions: Sequence[SortedReceipt] = gathered
         if config.min_item_events > 1 or config.min_user_events > 1:
-            partitions = yield from self.filtered(gathered, num_provisional, counts)
+            partitions = yield from self.filtered(gathered, num_provisional, counts, cuts)
 
-        vocabulary = items.final_items(root, config, items.item_events(root, partitions, num_provisional))
+        division = hold_out(root, config, partitions, num_provisional, cuts)
+        events = items.item_events(root, partitions, num_provisional)
+        frequency = events if cuts is None else training_item_events(root, partitions, num_provisional, cuts)
+        vocabulary = items.final_items(root, config, events, frequency)
         vocabulary = items.with_titles(vocabulary, {k: v for s in self.plan.sources for k, v in read_titles(s).items()})
         schema = assemble.schema_of(config, vocabulary, partitions)
-        held_out = hold_out(root, config, partitions)
         offsets = assemble.write_offsets(root, self.plan, schema, partitions)
         num_events = sum(receipt.facts.events for receipt in partitions)
         specs = history_specs(schema, num_events, config.compression)
@@ -213,7 +218,7 @@ class Build:
             HistoryReceipt, "histories", "events", assemble.history_tasks(self.plan, schema, partitions), sizes
         )
         targets = assemble.training_targets(root, histories, schema.num_items)
-        tables = assemble.write_tables(root, self.plan, vocabulary, partitions, held_out, targets)
+        tables = assemble.write_tables(root, self.plan, vocabulary, partitions, division.held_out, targets)
         lasting = [_without_temporary(receipt) for receipt in histories]
         metadata = assemble.commit_metadata(root, HISTORIES, digest, "histories")
         manifest = assemble.draft_manifest(
@@ -222,7 +227,7 @@ class Build:
             vocabulary,
             partitions,
             histories,
-            held_out,
+            division,
             targets,
             counts,
             [offsets, *lasting, tables, metadata],
@@ -233,18 +238,34 @@ class Build:
         return manifest.model_copy(update={"receipts": (*manifest.receipts, report)})
 
     def filtered(
-        self, partitions: Sequence[PartitionReceipt], num_provisional: int, counts: Counter[str]
+        self,
+        partitions: Sequence[PartitionReceipt],
+        num_provisional: int,
+        counts: Counter[str],
+        cuts: Cuts | None,
     ) -> Step[FilterReceipt]:
-        """Removes rare items, then rare users, in one more pass over the partitions."""
+        """Removes rare items, then rare users, in one more pass over the partitions. With `cuts`, only training events
+        count; a minimum of 1 removes nothing."""
         events = items.item_events(self.root, partitions, num_provisional)
-        keep = events >= self.config.min_item_events
+        keep = np.ones(num_provisional, np.bool_)
+        if self.config.min_item_events > 1:
+            counted = events if cuts is None else training_item_events(self.root, partitions, num_provisional, cuts)
+            keep = counted >= self.config.min_item_events
         write_arrays(self.root, KEPT_ITEMS_FILE, {"keep": keep.astype(np.uint8)})
         minimum = self.config.min_user_events
         filtered = yield from self.stage(
             FilterReceipt,
             "filtering",
             "partitions",
-            [FilterTask(partition=p, min_user_events=minimum, digest=self.plan.digest) for p in range(len(partitions))],
+            [
+                FilterTask(
+                    partition=p,
+                    min_user_events=minimum,
+                    before=cuts.validation if cuts else None,
+                    digest=self.plan.digest,
+                )
+                for p in range(len(partitions))
+            ],
             [1] * len(partitions),
         )
         facts = [receipt.facts for receipt in filtered]

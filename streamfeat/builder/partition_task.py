@@ -73,7 +73,10 @@ def run_filter(root: Path, task: FilterTask) -> FilterReceipt:
     by_item = kept_items[arrays["item"]] != 0
     sums = np.concatenate([[0], np.cumsum(by_item)])
     per_user = np.diff(sums[arrays["offsets"]])
-    kept_users = per_user >= max(task.min_user_events, 1)
+    kept_users = per_user > 0
+    if task.min_user_events > 1:
+        counted = by_item if task.before is None else by_item & (arrays["time"] < task.before)
+        kept_users &= np.diff(np.append(0, np.cumsum(counted))[arrays["offsets"]]) >= task.min_user_events
     by_user = np.repeat(kept_users, np.diff(arrays["offsets"]))
     columns = {name: arrays[name][by_item & by_user] for name in _COLUMNS if name != "user"}
     offsets = np.concatenate([[0], np.cumsum(per_user[kept_users])]).astype(np.int64)

@@ -55,6 +55,7 @@ class FilterTask(Frozen):
 
     partition: int
     min_user_events: int
+    before: int | None  # Unix seconds: only a user's earlier events count; None: all
     digest: str
 
     @property

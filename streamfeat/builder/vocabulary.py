@@ -81,7 +81,8 @@ def item_events(root: Path, partitions: Sequence[SortedReceipt], num_provisional
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The items by final id: medium by medium, then by number of events, descending, then by raw id."""
+    """The items by final id: medium by medium, then by number of events (of training events, with a split by time),
+    descending, then by raw id."""
 
     media: tuple[str, ...]
     medium_offsets: tuple[int, ...]
@@ -94,8 +95,9 @@ class Vocabulary:
         return pa.array(self.media, pa.string()).take(pa.array(codes))
 
 
-def final_items(root: Path, config: BuildConfig, events: NDArray[np.int64]) -> Vocabulary:
-    """Assigns final ids to the items that have events left, and writes the map provisional → final.
+def final_items(root: Path, config: BuildConfig, events: NDArray[np.int64], frequency: NDArray[np.int64]) -> Vocabulary:
+    """Assigns final ids to the items that have events left, and writes the map provisional → final. Inside a medium
+    ids follow `frequency`, (provisional items,).
 
     Raises DataError if a medium of `config` has no event left.
     """
@@ -116,7 +118,7 @@ def final_items(root: Path, config: BuildConfig, events: NDArray[np.int64]) -> V
     raw_ids = texts_of(table, "raw_id")
     raw_rank = np.empty(len(events), np.int64)
     raw_rank[pc.sort_indices(raw_ids).to_numpy()] = np.arange(len(events))
-    order = np.lexsort((raw_rank, -events, place_of[codes]))
+    order = np.lexsort((raw_rank, -frequency, place_of[codes]))
     order = order[events[order] > 0]
     final = np.full(len(events), -1, np.int32)
     final[order] = np.arange(len(order), dtype=np.int32)

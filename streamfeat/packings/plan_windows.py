@@ -35,10 +35,11 @@ def plan_windows(
 ) -> tuple[dict[SplitLabel, SplitCounts], list[WindowTask]]:
     """The sizes of both splits, and every window task of all packings. They are the same in a build and in a repair.
 
-    Reads only histories and held-out counts. With the split `last:2`, writes a file of segments for the tasks.
+    Reads only histories and held-out counts. Unless whole users validate, writes a file of segments for the
+    tasks.
     """
     extents = read_extents(root, config)
-    segments = place_segments(root, config) if config.holds_out_last else None
+    segments = place_segments(root, config) if config.validates_one_event else None
     splits = count_splits(config, extents, segments)
     tasks: list[WindowTask] = []
     for split, counts in splits.items():

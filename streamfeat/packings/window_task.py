@@ -7,7 +7,7 @@ from streamfeat.records import Frozen
 from streamfeat.schema import Schema
 from streamfeat.store.layout import WINDOWS
 
-# The coordinator writes this file for the tasks: users, starts and events of the segments of `last:2`, by place.
+# The coordinator writes this file for the tasks: users, starts, events of validation's segments, by place.
 SEGMENTS_FILE = "tmp/segments.arrays"
 
 
@@ -21,8 +21,8 @@ class WindowTask(Frozen):
     chunk_windows: int
     shard_windows: int
     partitions: tuple[int, ...]  # partitions with tokens in the shard, in the packing's order
-    partition_starts: tuple[int, ...]  # the stream place where each begins; empty for validation of `last:2`
-    segments: tuple[int, int] = (0, 0)  # validation of `last:2`: the shard's rows of SEGMENTS_FILE
+    partition_starts: tuple[int, ...]  # the stream place where each begins; empty if there are segments
+    segments: tuple[int, int] = (0, 0)  # validation of `last:2`, `time:…`: the shard's rows of SEGMENTS_FILE
     data_schema: Schema
     config: BuildConfig
     digest: str

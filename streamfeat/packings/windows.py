@@ -1,8 +1,8 @@
 """Window task: makes one shard of a packing from `histories.zarr` and `users.parquet`.
 
 Later packings, live training and repair run the same task. The layout is computed from the number of held-out events of
-each history, so no earlier shard is needed. The places of validation segments (`last:2`) depend on all users; the
-coordinator computes them once for all tasks (`last_two.py`).
+each history, so no earlier shard is needed. The places of validation segments (`last:2`, `time:…`) depend on all users;
+the coordinator computes them once for all tasks (`last_two.py`).
 """
 
 from functools import lru_cache
@@ -177,7 +177,7 @@ def longest_segment(config: BuildConfig, split: SplitName) -> int:
 
 def _keeps_latest(config: BuildConfig, split: SplitName) -> bool:
     """Whether a long history keeps its latest tokens, to fit into a window. Otherwise its crop is random."""
-    return config.holds_out_last and split == "validation"
+    return config.validates_one_event and split == "validation"
 
 
 def _cropped(users: NDArray[np.int64], events: NDArray[np.int64], config: BuildConfig, split: SplitName) -> LaidUsers:

@@ -34,7 +34,9 @@ class HeldOut:
 
     Split by users: one of the two numbers is the number of all events, the other one 0. `last:2`: `training_events` is
     the place of the validation target, `validation_events` one more; the test event is the last event with an item
-    target. A user with too few targets has all events in `training_events`, and 0 in the other.
+    target. A user with too few targets has all events in `training_events`, and 0 in the other. Split by time:
+    `training_events` lie before the first cut; the validation target is the first event with an item target between the
+    cuts, and `validation_events` is one more than its place. Only a user with training events has one.
     """
 
     training_events: NDArray[np.int64]

@@ -38,7 +38,7 @@ Seconds = Annotated[int, Field(ge=-LAST_SECOND, le=LAST_SECOND)]
 class SplitCounts(Frozen):
     """Sizes of one split."""
 
-    users: Count  # users with events in the split; with `last:2` a user can be in both splits
+    users: Count  # users with events in the split; a user can be in both splits, but not with `users:F`
     events: Count  # events of these users in the split, before crops
     tokens: Count  # of one packing: histories with their CLS, after crops
     windows: Count  # of one packing
@@ -58,6 +58,18 @@ class MediumScales(Frozen):
     watch_entropy: float  # nats, of the distribution of training targets over items
     rating_mean: float
     rating_variance: float
+
+
+class TimeSplit(Frozen):
+    """The cuts of a split by time, and what lies after them. An event at a cut lies after it."""
+
+    validation_start: Seconds  # Unix seconds: training events lie before
+    test_start: Seconds  # Unix seconds: validation events lie before
+    validation_events: Count
+    test_events: Count
+    test_users: Count  # with an item target from test_start on, and an event before it
+    new_users: Count  # with an item target from test_start on, but no event before it
+    unseen_items: Count  # items without an item target of training
 
 
 class SourceFile(Frozen):
@@ -88,11 +100,13 @@ class Manifest(Frozen):
     splits: dict[Literal["training", "validation"], SplitCounts]
     validation_targets: Literal["all", "last"]  # in a validation window: the last event of each segment
     users_with_too_few_targets: Count = 0  # `last:2`: users whose whole history is used for training
+    time_split: TimeSplit | None = None  # of a split by time
     scales: tuple[MediumScales, ...]
     time_min: Seconds  # seconds since time_origin, over training events
     time_max: Seconds
     time_last: Seconds  # Unix seconds of the last training event
-    repeat_share: float  # share of item targets whose item occurs in an earlier event that is not planned
+    repeat_share: float  # share of item targets whose item occurs in an earlier event that is not planned (training's,
+    # with a split by time)
     tied_events: Count  # events with the same timestamp as another event of the user
     tie_rule: str
     cleaning: dict[str, int]  # rows read, rejected by reason, left out, duplicates, filtered

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from streamfeat.errors import ConfigError
+from streamfeat.plain_text import date_text
 from streamfeat.store.manifest import Manifest
 
 TimeSource = Literal["given", "now", "last event"]
@@ -51,8 +52,3 @@ class AskTime:
     def of_history(self, last_event: int) -> int:
         """The time for a history whose last event was at `last_event`; both Unix seconds."""
         return last_event if self.at is None else self.at
-
-
-def date_text(unix_seconds: int) -> str:
-    """A time as text for the user, for instance 2024-05-01 12:00:00 UTC."""
-    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
