@@ -23,7 +23,7 @@ from streamfeat.builder.plan import Plan, check_folder, check_unchanged, claim_f
 from streamfeat.builder.rejects import check_rejected, collect_rejected
 from streamfeat.builder.split_task import run_split
 from streamfeat.builder.tasks import KEPT_ITEMS_FILE, FilterTask, HistoryTask, PartitionTask, SplitTask, Task
-from streamfeat.builder.time_split import Cuts, find_cuts, training_item_events
+from streamfeat.builder.time_split import find_cuts
 from streamfeat.config import BuildConfig, check_workers
 from streamfeat.errors import DamagedError, DataError
 from streamfeat.events.titles import read_titles
@@ -199,13 +199,14 @@ class Build:
         counts["duplicates"] = sum(receipt.facts.duplicates for receipt in gathered)
         # A split by time is cut before the filters, because these count training events.
         cuts = find_cuts(root, config, gathered)
+        before = cuts.validation if cuts else None
         partitions: Sequence[SortedReceipt] = gathered
         if config.min_item_events > 1 or config.min_user_events > 1:
-            partitions = yield from self.filtered(gathered, num_provisional, counts, cuts)
+            partitions = yield from self.filtered(gathered, num_provisional, counts, before)
 
         division = hold_out(root, config, partitions, num_provisional, cuts)
         events = items.item_events(root, partitions, num_provisional)
-        frequency = events if cuts is None else training_item_events(root, partitions, num_provisional, cuts)
+        frequency = items.item_events(root, partitions, num_provisional, before)
         vocabulary = items.final_items(root, config, events, frequency)
         vocabulary = items.with_titles(vocabulary, {k: v for s in self.plan.sources for k, v in read_titles(s).items()})
         schema = assemble.schema_of(config, vocabulary, partitions)
@@ -242,28 +243,22 @@ class Build:
         partitions: Sequence[PartitionReceipt],
         num_provisional: int,
         counts: Counter[str],
-        cuts: Cuts | None,
+        before: int | None,
     ) -> Step[FilterReceipt]:
-        """Removes rare items, then rare users, in one more pass over the partitions. With `cuts`, only training events
-        count; a minimum of 1 removes nothing."""
+        """Removes rare items, then rare users, in one more pass over the partitions. Events from `before` on (Unix
+        seconds) do not count; a minimum of 1 removes nothing."""
         events = items.item_events(self.root, partitions, num_provisional)
-        keep = np.ones(num_provisional, np.bool_)
-        if self.config.min_item_events > 1:
-            counted = events if cuts is None else training_item_events(self.root, partitions, num_provisional, cuts)
-            keep = counted >= self.config.min_item_events
+        least = self.config.min_item_events
+        keep = (items.item_events(self.root, partitions, num_provisional, before) >= least) | (least == 1)
         write_arrays(self.root, KEPT_ITEMS_FILE, {"keep": keep.astype(np.uint8)})
         minimum = self.config.min_user_events
+        digest = self.plan.digest
         filtered = yield from self.stage(
             FilterReceipt,
             "filtering",
             "partitions",
             [
-                FilterTask(
-                    partition=p,
-                    min_user_events=minimum,
-                    before=cuts.validation if cuts else None,
-                    digest=self.plan.digest,
-                )
+                FilterTask(partition=p, min_user_events=minimum, before=before, digest=digest)
                 for p in range(len(partitions))
             ],
             [1] * len(partitions),
@@ -276,7 +271,7 @@ class Build:
         if not any(each.users for each in facts):
             raise DataError(
                 f"0 users left: {counts['items_filtered']} items had fewer than --min-item-events "
-                f"{self.config.min_item_events}, then {counts['users_filtered']} users fewer than "
+                f"{least}, then {counts['users_filtered']} users fewer than "
                 f"--min-user-events {minimum}; lower them"
             )
         return filtered

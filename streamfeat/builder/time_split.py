@@ -78,18 +78,6 @@ def _time_at(partitions: Sequence[SortedReceipt], files: Sequence[NDArray[np.int
     return low
 
 
-def training_item_events(
-    root: Path, partitions: Sequence[SortedReceipt], num_provisional: int, cuts: Cuts
-) -> NDArray[np.int64]:
-    """(num_provisional,) int64: training events of each provisional item over all partitions."""
-    events = np.zeros(num_provisional, np.int64)
-    for receipt in partitions:
-        arrays = map_arrays(root, receipt.files[0].path)
-        counts = np.bincount(arrays["item"][arrays["time"] < cuts.validation])
-        events[: len(counts)] += counts
-    return events
-
-
 def split_by_time(
     root: Path, config: BuildConfig, partitions: Sequence[SortedReceipt], num_provisional: int, cuts: Cuts
 ) -> tuple[HeldOut, TimeSplit, float]:

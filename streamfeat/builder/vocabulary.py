@@ -70,12 +70,18 @@ def _first_titles(titles: pa.StringArray, local: pa.StringArray, places: Any, ne
     return pa.concat_arrays([titles, local.filter(new)])
 
 
-def item_events(root: Path, partitions: Sequence[SortedReceipt], num_provisional: int) -> NDArray[np.int64]:
-    """(num_provisional,) int64: events of each provisional item over all partitions."""
+def item_events(
+    root: Path, partitions: Sequence[SortedReceipt], num_provisional: int, before: int | None = None
+) -> NDArray[np.int64]:
+    """(num_provisional,) int64: events of each provisional item over all partitions; only those before the Unix second
+    `before`, if given."""
     events = np.zeros(num_provisional, np.int64)
     for receipt in partitions:
         arrays = map_arrays(root, receipt.files[0].path)
-        events[arrays["counted_items"]] += arrays["item_events"]
+        if before is None:
+            events[arrays["counted_items"]] += arrays["item_events"]
+        else:
+            events += np.bincount(arrays["item"][arrays["time"] < before], minlength=num_provisional)
     return events
 
 

@@ -1,4 +1,4 @@
-"""Validation windows of `last:2` and `time:…`: the most recent tokens of every user with a validation target, never cut.
+"""Validation windows of `last:2` and `time:…`: the latest tokens of every user with a validation target, never cut.
 
 Their places are a pure function of the held-out events, the partitions and the seed, so they can be computed again.
 """
