@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 from rich.table import Table
 
+from streamfeat.plain_text import date_text
 from streamfeat.progress_bars import shown
 from streamfeat.records import Frozen
 from streamfeat_cli.console import PLAIN, Json, out, show
@@ -122,7 +123,11 @@ def _print_protocol(found: "Evaluation") -> None:
     parts = (
         f"dataset {protocol.fingerprint}",
         f"split {protocol.split}: {protocol.target}",
-        f"{protocol.users_without_target:,} users without a target",
+        *([f"the cut is at {date_text(protocol.test_start)}"] if protocol.test_start is not None else []),
+        f"{protocol.users_without_target:,} users without a target"
+        + (f", {protocol.new_users:,} of them new after the cut" if protocol.new_users else ""),
+        "targets that no training event has: "
+        + ", ".join(f"{medium} {of.unseen_targets:,} of {of.users:,}" for medium, of in media.items()),
         f"full catalogue: {', '.join(f'{medium} {items:,}' for medium, items in protocol.catalogue.items())}",
         f"targets that depend on ties in time: {tied} ({protocol.tie_rule})",
         f"equal scores: {protocol.rank_ties}",

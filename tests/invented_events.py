@@ -1,6 +1,7 @@
 """Small, rich histories for tests of every station."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from reference_build import Event
@@ -28,6 +29,19 @@ def invent_events(
                 events.append(events[-1])
     rng.shuffle(events)
     return events
+
+
+def at_the_same_time(events: list[Event]) -> list[Event]:
+    """The events, moved so that users begin within the same two days and many of them have events around any cut in
+    time; but every ninth user begins four days later."""
+    day, starts = 86_400, dict[str, int]()
+    for event in events:
+        starts[event.user] = min(starts.get(event.user, event.time), event.time)
+    moved = {
+        user: start - start % (2 * day) - (4 * day if place % 9 == 0 else 0)
+        for place, (user, start) in enumerate(starts.items())
+    }
+    return [replace(event, time=event.time - moved[event.user] + 1_300_000_000) for event in events]
 
 
 def write_csv(path: Path, events: list[Event]) -> Path:

@@ -303,7 +303,8 @@ def _evaluation_rows(run: Path, found: Evaluation) -> Rows:
         | {name: line.figures[name].value for name in _PRINTED if name in line.figures}
         for line in asked
     ]
-    title = f"{run}: each user's last event ranked, seen items removed, {asked[0].protocol.users:,} users"
+    protocol = asked[0].protocol
+    title = f"{run}: each user's {protocol.target} ranked, seen items removed, {protocol.users:,} users"
     return Rows(title, pa.Table.from_pylist(rows), json=found.to_json(), printed=pa.Table.from_pylist(printed))
 
 

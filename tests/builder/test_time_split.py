@@ -1,7 +1,6 @@
 """A split by time: training before the first cut, validation up to the second, the test after it, for all users."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import reference_build as reference
 from builder.test_last_two import check_windows, digests
-from invented_events import invent_events, write_csv
+from invented_events import at_the_same_time, invent_events, write_csv
 
 from streamfeat import BuildConfig, build_steps, load_manifest
 from streamfeat.builder import plan
@@ -27,17 +26,8 @@ DAY = 86_400
 
 @pytest.fixture(scope="module")
 def events() -> list[reference.Event]:
-    """Two media, planned events, ties; all users begin within two days, so that many have events around every cut,
-    but every ninth four days later."""
-    events = invent_events(seed=3, num_users=90, media={"anime": 60, "manga": 20}, mean_events=10)
-    starts: dict[str, int] = {}
-    for event in events:
-        starts[event.user] = min(starts.get(event.user, event.time), event.time)
-    moved = {
-        user: start - start % (2 * DAY) - (4 * DAY if place % 9 == 0 else 0)
-        for place, (user, start) in enumerate(starts.items())
-    }
-    return [replace(event, time=event.time - moved[event.user] + 1_300_000_000) for event in events]
+    """Two media, planned events, ties."""
+    return at_the_same_time(invent_events(seed=3, num_users=90, media={"anime": 60, "manga": 20}, mean_events=10))
 
 
 @pytest.fixture(scope="module")

@@ -47,29 +47,51 @@ class Cases:
         return np.flatnonzero(~np.isnan(self.rating))
 
 
-def read_cases(reader: HistoryReader, held_out: HeldOut, batch_users: int) -> Iterator[tuple[Cases, int]]:
+def read_cases(
+    reader: HistoryReader, held_out: HeldOut, batch_users: int, test_start: int | None = None
+) -> Iterator[tuple[Cases, int]]:
     """Yields the cases of at most `batch_users` users with held-out events, and the number of these users.
 
-    The target is a user's last event with an item target. A user without such an event gives no case.
+    The target is a user's last event with an item target. With `test_start`, seconds since time_origin, it is the first
+    one from then on, of users who have an event before. A user without such an event gives no case.
     """
     chosen = np.flatnonzero(held_out.validation_events > 0)
+    if test_start is not None:
+        chosen = np.arange(len(held_out.validation_events))
     for first in range(0, len(held_out.validation_events), _READ_USERS):
         users = chosen[(chosen >= first) & (chosen < first + _READ_USERS)]
         if not len(users):
             continue
         start = int(users[0])
         stored = reader.read(start, int(users[-1]) + 1)
+        places = last_targets(stored) if test_start is None else first_targets(stored, test_start)
+        if test_start is not None:
+            users = users[places[users - start] >= 0]
         for batch in np.split(users, range(batch_users, len(users), batch_users)):
-            yield _cases(stored, start, batch - start), len(batch)
+            if len(batch):
+                rows = batch - start
+                yield _cases(stored, start, rows[places[rows] >= 0], places), len(batch)
 
 
-def _cases(stored: Histories, first_user: int, rows: NDArray[np.int64]) -> Cases:
-    has_target = stored.status != PLANNED
-    # (events + 1,): the number of events with a target before each place.
-    before = np.append(0, np.cumsum(has_target))
-    rows = rows[before[stored.offsets[rows + 1]] > before[stored.offsets[rows]]]
-    starts, stops = stored.offsets[rows], stored.offsets[rows + 1]
-    place = np.flatnonzero(has_target)[before[stops] - 1]
+def last_targets(stored: Histories) -> NDArray[np.int64]:
+    """(n,): the place among `stored` of each user's last event with an item target; -1 without one."""
+    targets = np.flatnonzero(stored.status != PLANNED)
+    before = np.searchsorted(targets, stored.offsets)
+    return np.where(np.diff(before) > 0, np.append(targets, -1)[before[1:] - 1], -1)
+
+
+def first_targets(stored: Histories, since: int) -> NDArray[np.int64]:
+    """(n,): the place among `stored` of each user's first event with an item target from `since` on; -1 without one,
+    and for users who have no event before `since`."""
+    targets = np.flatnonzero((stored.status != PLANNED) & (stored.time >= since))
+    before = np.searchsorted(targets, stored.offsets)
+    known = np.append(stored.time, since)[stored.offsets[:-1]] < since
+    return np.where(known & (np.diff(before) > 0), np.append(targets, -1)[before[:-1]], -1)
+
+
+def _cases(stored: Histories, first_user: int, rows: NDArray[np.int64], places: NDArray[np.int64]) -> Cases:
+    """The cases of the users `rows`. `places` (n,) are the places of all users' targets among `stored`."""
+    starts, stops, place = stored.offsets[rows], stored.offsets[rows + 1], places[rows]
     # For the first and the last event, the missing neighbour gets a time that differs by a second: no tie.
     previous = np.where(place > starts, stored.time[place - 1], stored.time[place] - 1)
     following = np.where(place + 1 < stops, stored.time[np.minimum(place + 1, stops - 1)], stored.time[place] + 1)

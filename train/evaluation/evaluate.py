@@ -39,8 +39,9 @@ def evaluate_steps(
     """Yields progress and, last, an `Evaluation` of the run folder `run` on the held-out events of its dataset.
 
     `dataset` is the folder of the run's dataset (default: where it was when the run began). For each user with held-out
-    events the target is the last event with an item target. The model gets all events before it, the validation event
-    included, and ranks the whole catalogue of the target's medium. `seed` decides the resamples and the baselines'
+    events the target is the last event with an item target; with a split by time, the first one from the second cut on,
+    of users with an event before it. The model gets all events before the target, those of validation included, and
+    ranks the whole catalogue of the target's medium. `seed` decides the resamples and the baselines'
     initial weights. Memory holds `batch_users` rows of scores at a time and one number for each user and figure.
 
     Raises ConfigError if the dataset is not the run's or an option is wrong, DataError if no user has a held-out
@@ -51,10 +52,13 @@ def evaluate_steps(
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
     check_table(dataset, USERS, manifest.digests_of(USERS))
     held_out = read_held_out(dataset)
-    num_held_out = int(np.count_nonzero(held_out.validation_events))
+    by_time = manifest.time_split
+    test_start = by_time.test_start - manifest.data_schema.time_origin if by_time else None
+    num_held_out = by_time.test_users if by_time else int(np.count_nonzero(held_out.validation_events))
     outcome = Outcome(
         manifest,
         scorer.config,
+        scorer.items.targets,
         checkpoint=scorer.checkpoint.name,
         exclude_seen=scorer.exclude_seen,
         ks=tuple(sorted(ks)),
@@ -70,7 +74,7 @@ def evaluate_steps(
         yield Progress("fitting", len(baselines), len(baselines), "baselines")
         done = 0
         yield Progress("scoring", done, num_held_out, "users")
-        for cases, looked_at in read_cases(reader, held_out, batch_users):
+        for cases, looked_at in read_cases(reader, held_out, batch_users, test_start):
             for medium, (low, high) in enumerate(itertools.pairwise(manifest.data_schema.medium_offsets)):
                 of_medium = cases.of_items(low, high)
                 if len(of_medium.item):

@@ -21,12 +21,15 @@ class Protocol:
     """The conditions of a measurement. Two figures can be compared only if these agree."""
 
     fingerprint: str  # of the dataset
-    split: str  # as the dataset was built: last:2 or users:F
+    split: str  # as the dataset was built
+    test_start: int | None  # Unix seconds from which on targets lie, with a split by time
     target: str  # which event of a user is predicted
     medium: str  # of the targets; ALL_MEDIA: each target is ranked within its own medium
     catalogue: dict[str, int]  # medium → number of items among which a target is ranked
     users: int  # each has one target
     users_without_target: int  # over all media; they are left out
+    new_users: int  # of these, users with a target, but without an event before test_start
+    unseen_targets: int  # targets whose item no training event targets
     tied_share: float  # share of targets with the same timestamp as the event before or after
     tie_rule: str  # the order of events with equal timestamps
     rank_ties: str  # the rank of items with equal scores

@@ -42,6 +42,7 @@ class Outcome:
         self,
         manifest: Manifest,
         config: TrainConfig,
+        item_targets: NDArray[np.int64],  # (items,): training events that target each item
         *,
         checkpoint: str,
         exclude_seen: bool,  # whether the model recommends only unseen items
@@ -52,10 +53,12 @@ class Outcome:
         self.manifest, self.config, self.checkpoint, self.exclude_seen = manifest, config, checkpoint, exclude_seen
         self.ks, self.resamples, self.seed = ks, resamples, seed
         self.medium_offsets = manifest.data_schema.medium_offsets
+        self.item_targets = item_targets
         self.num_users = 0
         self.user: _Parts = []
         self.medium: _Parts = []
         self.tied: _Parts = []
+        self.unseen: _Parts = []  # whether no training event targets the item
         self.rated: _Parts = []  # whether a target has a rating
         self.rating: _Parts = []  # of rated targets
         self.ranks: dict[tuple[_System, Seen], _Parts] = defaultdict(list)
@@ -70,6 +73,7 @@ class Outcome:
         self.user.append(cases.user)
         self.medium.append(np.full(len(cases.item), medium))
         self.tied.append(cases.tied)
+        self.unseen.append(self.item_targets[cases.item] == 0)
         self.rated.append(~np.isnan(cases.rating))
         self.rating.append(cases.rating[cases.rated_rows()])
 
@@ -149,6 +153,7 @@ class _Lines:
         order_rated = np.argsort(np.concatenate(outcome.user)[rated_C])
         self._medium_C = np.concatenate(outcome.medium)[order]
         self._tied_C = np.concatenate(outcome.tied)[order]
+        self._unseen_C = np.concatenate(outcome.unseen)[order]
         self._rated_C = rated_C[order]
         self._rating = np.concatenate(outcome.rating)[order_rated].astype(np.float64)
         self._ranks = {key: np.concatenate(parts)[order] for key, parts in outcome.ranks.items()}
@@ -248,14 +253,18 @@ class _Lines:
     ) -> Protocol:
         manifest, config = self._outcome.manifest, self._outcome.config
         sizes = {scale.medium: scale.items for scale in manifest.scales}
+        by_time = manifest.time_split
         return Protocol(
             fingerprint=manifest.fingerprint,
             split=manifest.config.split,
-            target="last event with an item target",
+            test_start=by_time.test_start if by_time else None,
+            target="first event with an item target from the cut on" if by_time else "last event with an item target",
             medium=name,
             catalogue=sizes if name == ALL_MEDIA else {name: sizes[name]},
             users=int(np.count_nonzero(chosen_C)),
             users_without_target=self._users_without_target,
+            new_users=by_time.new_users if by_time else 0,
+            unseen_targets=int(np.count_nonzero(self._unseen_C & chosen_C)),
             tied_share=float(self._tied_C[chosen_C].mean()),
             tie_rule=manifest.tie_rule,
             rank_ties=TIE_RULE,
