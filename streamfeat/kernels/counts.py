@@ -9,11 +9,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 
-@njit("void(int64[::1], int32[::1], int64, float32[:, ::1])", cache=True, nogil=True)
+@njit("void(int64[::1], int32[::1], int64, float64, float32[:, ::1])", cache=True, nogil=True)
 def add_neighbours(
-    offsets: NDArray[np.int64], place: NDArray[np.int32], window: int, table: NDArray[np.float32]
+    offsets: NDArray[np.int64], place: NDArray[np.int32], window: int, backward: float, table: NDArray[np.float32]
 ) -> None:
-    """Adds 1 / lag, in both directions, for every two events of a history that are at most `window` events apart."""
+    """For every two events of a history that are at most `window` events apart, adds 1 / lag to the row of the earlier
+    one and `backward` / lag to the row of the later one."""
     for u in range(offsets.shape[0] - 1):
         for later in range(offsets[u], offsets[u + 1]):
             if place[later] < 0:
@@ -21,9 +22,9 @@ def add_neighbours(
             for earlier in range(max(offsets[u], later - window), later):
                 if place[earlier] < 0:
                     continue
-                weight = np.float32(1.0 / (later - earlier))
-                table[place[earlier], place[later]] += weight
-                table[place[later], place[earlier]] += weight
+                weight = 1.0 / (later - earlier)
+                table[place[earlier], place[later]] += np.float32(weight)
+                table[place[later], place[earlier]] += np.float32(backward * weight)
 
 
 @njit("void(int64[::1], int32[::1], float32[::1], float32[:, ::1])", cache=True, nogil=True)

@@ -73,6 +73,28 @@ def read_cases(
                 yield _cases(stored, start, rows[places[rows] >= 0], places), len(batch)
 
 
+def read_validation_cases(
+    reader: HistoryReader, held_out: HeldOut, users: NDArray[np.int64], batch_users: int
+) -> Iterator[Cases]:
+    """Yields the validation cases of `users`, ascending ids, at most `batch_users` at a time.
+
+    The target is the user's validation event; of a user who is held out as a whole it is the last but one event with an
+    item target, so no test event is seen. A user without such an event gives no case.
+    """
+    for first in range(0, len(held_out.validation_events), _READ_USERS):
+        here = users[(users >= first) & (users < first + _READ_USERS)]
+        if not len(here):
+            continue
+        read = slice(int(here[0]), int(here[-1]) + 1)
+        stored = reader.read(read.start, read.stop)
+        places = validation_targets(stored, held_out.training_events[read], held_out.validation_events[read])
+        rows = here - read.start
+        rows = rows[places[rows] >= 0]
+        for batch in np.split(rows, range(batch_users, len(rows), batch_users)):
+            if len(batch):
+                yield _cases(stored, read.start, batch, places)
+
+
 def last_targets(stored: Histories) -> NDArray[np.int64]:
     """(n,): the place among `stored` of each user's last event with an item target; -1 without one."""
     targets = np.flatnonzero(stored.status != PLANNED)
@@ -87,6 +109,20 @@ def first_targets(stored: Histories, since: int) -> NDArray[np.int64]:
     before = np.searchsorted(targets, stored.offsets)
     known = np.append(stored.time, since)[stored.offsets[:-1]] < since
     return np.where(known & (np.diff(before) > 0), np.append(targets, -1)[before[:-1]], -1)
+
+
+def validation_targets(
+    stored: Histories, training_events: NDArray[np.int64], validation_events: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(n,): the place among `stored` of each user's validation target, as `read_validation_cases` says; -1 without one.
+
+    `training_events` and `validation_events` (n,) are those of `HeldOut`.
+    """
+    targets = np.flatnonzero(stored.status != PLANNED)
+    before = np.searchsorted(targets, stored.offsets)
+    last_but_one = np.where(np.diff(before) > 1, np.append(targets, [-1, -1])[before[1:] - 2], -1)
+    asked = np.where(training_events > 0, stored.offsets[:-1] + validation_events - 1, last_but_one)
+    return np.where(validation_events > 0, asked, -1)
 
 
 def _cases(stored: Histories, first_user: int, rows: NDArray[np.int64], places: NDArray[np.int64]) -> Cases:

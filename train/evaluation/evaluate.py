@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.progress import Progress
-from streamfeat.store.histories import HeldOut, HistoryReader, read_held_out
+from streamfeat.store.histories import HistoryReader, read_held_out
 from streamfeat.store.layout import USERS
 from streamfeat.store.tables import check_table
-from train.baselines.all import Ranker, Rater, all_rankers, all_raters
 from train.evaluation.cases import Cases, read_cases
 from train.evaluation.figures import MODEL, Evaluation, Time
+from train.evaluation.fitting import Fitted, fit_steps
 from train.evaluation.report import Outcome, evaluation
+from train.evaluation.tuning import Validation
 from train.inference.scorer import Scorer
 from train.runs.record import dataset_of
-from train.terms.watched import Batches, read_training
+from train.terms.watched import read_training
 
 KS = (1, 5, 10, 20, 100)
 
@@ -66,19 +67,16 @@ def evaluate_steps(
         seed=seed,
     )
     with HistoryReader(dataset, manifest) as reader:
-        rankers, raters = all_rankers(manifest), all_raters(manifest, seed)
-        baselines: list[Ranker | Rater] = [*rankers, *raters]
-        for fitted, baseline in enumerate(baselines):
-            yield Progress("fitting", fitted, len(baselines), "baselines", baseline.name)
-            baseline.fit(_training(reader, held_out))
-        yield Progress("fitting", len(baselines), len(baselines), "baselines")
+        offsets = manifest.data_schema.medium_offsets
+        validation = Validation.read(reader, held_out, offsets, remove_seen=scorer.exclude_seen)
+        fitted = yield from fit_steps(manifest, lambda: read_training(reader, held_out), validation, seed)
         done = 0
         yield Progress("scoring", done, num_held_out, "users")
         for cases, looked_at in read_cases(reader, held_out, batch_users, test_start):
-            for medium, (low, high) in enumerate(itertools.pairwise(manifest.data_schema.medium_offsets)):
+            for medium, (low, high) in enumerate(itertools.pairwise(offsets)):
                 of_medium = cases.of_items(low, high)
                 if len(of_medium.item):
-                    _score(outcome, scorer, rankers, raters, of_medium, medium)
+                    _score(outcome, scorer, fitted, of_medium, medium)
             done += looked_at
             yield Progress("scoring", done, num_held_out, "users")
     if not outcome.num_users:
@@ -99,13 +97,7 @@ def _check_options(ks: Sequence[int], num_bootstrap: int, batch_users: int) -> N
             raise ConfigError(f"{name} must be at least 1; got {value}")
 
 
-def _training(reader: HistoryReader, held_out: HeldOut) -> Batches:
-    return lambda: read_training(reader, held_out)
-
-
-def _score(
-    outcome: Outcome, scorer: Scorer, rankers: Sequence[Ranker], raters: Sequence[Rater], cases: Cases, medium: int
-) -> None:
+def _score(outcome: Outcome, scorer: Scorer, fitted: Fitted, cases: Cases, medium: int) -> None:
     """Adds to `outcome` the predictions of the model and of every baseline for cases whose targets are of `medium`."""
     outcome.add_cases(cases, medium)
     rows = cases.rated_rows()
@@ -123,8 +115,8 @@ def _score(
         states = states[torch.from_numpy(rows).to(states.device)]
         predicted = scorer.ratings(rated.histories, told_rated, states, medium, items)[:, 0]
         outcome.add_ratings(MODEL, time, predicted.cpu().numpy().astype(np.float64))
-    for ranker in rankers:
+    for ranker in fitted.rankers:
         for time, times in told_or_not if ranker.uses_time else unasked:
             outcome.add_scores(ranker.name, time, cases, medium, ranker.scores(cases.past, times, medium))
-    for rater in raters:
+    for rater in fitted.raters:
         outcome.add_ratings(rater.name, "not used", rater.predict(rated.past, rated.item))

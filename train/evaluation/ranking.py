@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from train.terms.watched import Watched
+
 TIE_RULE = "the mean rank of the items with an equal score"
 
 
@@ -23,6 +25,15 @@ def target_ranks(scores_NV: NDArray[np.floating], target_N: NDArray[np.int64]) -
     equal = np.count_nonzero(scores_NV == score_N1, axis=1) - 1
     ranks: NDArray[np.float64] = 1.0 + better + equal / 2
     return ranks
+
+
+def without_seen(scores_NV: NDArray[np.floating], past: Watched, low: int) -> NDArray[np.floating]:
+    """A copy with -inf for the items in each user's past. `low` is the first item of the medium."""
+    left_NV = scores_NV.copy()
+    inside = past.item - low
+    of_medium = (inside >= 0) & (inside < scores_NV.shape[1])
+    left_NV[past.user()[of_medium], inside[of_medium]] = -np.inf
+    return left_NV
 
 
 def figure_names(ks: Sequence[int]) -> tuple[str, ...]:

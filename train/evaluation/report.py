@@ -27,7 +27,7 @@ from train.evaluation.figures import (
     Seen,
     Time,
 )
-from train.evaluation.ranking import TIE_RULE, Coverage, figure_names, figure_values, target_ranks
+from train.evaluation.ranking import TIE_RULE, Coverage, figure_names, figure_values, target_ranks, without_seen
 
 _Parts = list[NDArray[Any]]
 _System = tuple[str, Time]
@@ -81,7 +81,7 @@ class Outcome:
         """Adds a system's scores of the items of `medium`. `time` says whether it knew the target's time."""
         target = cases.item - self.medium_offsets[medium]
         self._add_ranks(((system, time), "kept"), medium, scores_NV, scores_NV, target)
-        left_NV = without_seen(scores_NV, cases, self.medium_offsets[medium])
+        left_NV = without_seen(scores_NV, cases.past, self.medium_offsets[medium])
         self._add_ranks(((system, time), "removed"), medium, left_NV, scores_NV, target)
 
     def _add_ranks(
@@ -105,7 +105,7 @@ class Outcome:
         """Adds the model's probability of its likeliest item. A model that was trained without seen items leaves them
         out here, too."""
         low = self.medium_offsets[medium]
-        left_NV = without_seen(log_probs_NV, cases, low) if self.exclude_seen else log_probs_NV
+        left_NV = without_seen(log_probs_NV, cases.past, low) if self.exclude_seen else log_probs_NV
         probs_NV = np.exp(left_NV.astype(np.float64))
         total_N = probs_NV.sum(1)
         top_N = probs_NV.argmax(1)
@@ -118,15 +118,6 @@ class Outcome:
     def add_ratings(self, system: str, time: Time, predicted: NDArray[np.float64]) -> None:
         """Adds the ratings that a system predicts for the cases whose target has a rating."""
         self.predicted[system, time].append(predicted)
-
-
-def without_seen(scores_NV: NDArray[np.floating], cases: Cases, low: int) -> NDArray[np.floating]:
-    """A copy with -inf for the items in each user's past. `low` is the first item of the medium."""
-    left_NV = scores_NV.copy()
-    inside = cases.past.item - low
-    of_medium = (inside >= 0) & (inside < scores_NV.shape[1])
-    left_NV[cases.past.user()[of_medium], inside[of_medium]] = -np.inf
-    return left_NV
 
 
 def evaluation(outcome: Outcome, users_without_target: int) -> Evaluation:

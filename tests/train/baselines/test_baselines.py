@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from streamfeat.kernels.factors import Factors, descend
 from streamfeat.store.histories import Histories
-from train.baselines.pairs import HALF_LIFE, SMOOTHING, WINDOW, ItemNeighbours, MarkovChain
-from train.baselines.popularity import Popularity, RecentPopularity
-from train.baselines.ratings import BiasedSVD, MeanRating, Units, UserItemBias
+from train.baselines.factors import fit_factors
+from train.baselines.pairs import FrequentItems, ItemNeighbours, MarkovChain, Transitions
+from train.baselines.popularity import Popularity, RecentPopularity, count_items
+from train.baselines.ratings import MeanRating, Units, UserItemBias
 from train.terms.watched import Watched
 
 DAY = 86_400
@@ -45,8 +47,8 @@ def counts_of(users: list[list[Event]]) -> Counter[int]:
     return Counter(item for history in users for item, _, _ in history)
 
 
-def decay(num: int) -> list[float]:
-    weights = [0.5 ** ((num - 1 - place) / HALF_LIFE) for place in range(num)]
+def decay(num: int, half_life: float) -> list[float]:
+    weights = [0.5 ** ((num - 1 - place) / half_life) for place in range(num)]
     return [weight / sum(weights) for weight in weights]
 
 
@@ -54,8 +56,7 @@ def decay(num: int) -> list[float]:
 @given(users=USERS, past=USERS)
 def test_popularity_counts_training_events(users: list[list[Event]], past: list[list[Event]]) -> None:
     """The same for every history."""
-    baseline = Popularity(OFFSETS)
-    baseline.fit(lambda: in_batches(users))
+    baseline = Popularity(OFFSETS, count_items(lambda: in_batches(users), 8))
     counts = counts_of(users)
     for medium in (0, 1):
         expected = [counts[item] for item in range(OFFSETS[medium], OFFSETS[medium + 1])]
@@ -75,8 +76,8 @@ def test_recent_popularity_counts_the_thirty_days_before_the_targets_day(
     """The target's own day and later days do not count. With a hidden time, the last thirty days of training."""
     times = [event[1] for history in users for event in history] or [0]
     low, num_days = min(times), (max(times) - min(times)) // DAY + 1
-    baseline = RecentPopularity(OFFSETS, low, max(times), max_table=-(-num_days * 8 // bucket_days))
-    baseline.fit(lambda: in_batches(users))
+    most = -(-num_days * 8 // bucket_days)
+    baseline = RecentPopularity(lambda: in_batches(users), OFFSETS, low, max(times), max_table=most)
     width = math.ceil(num_days * 8 / -(-num_days * 8 // bucket_days))
     last = (time - low) // DAY // width if given_time else math.ceil(num_days / width)
     recent: Counter[int] = Counter()
@@ -90,9 +91,23 @@ def test_recent_popularity_counts_the_thirty_days_before_the_targets_day(
 
 
 @settings(max_examples=50)
-@given(users=USERS, past=USERS, max_items=st.sampled_from([3, 100]))
+@given(
+    users=USERS,
+    past=USERS,
+    max_items=st.sampled_from([3, 100]),
+    window=st.sampled_from([1, 4, 10]),
+    backward=st.sampled_from([0.0, 0.5, 1.0]),
+    half_life=st.sampled_from([0.5, 3.0]),
+    smoothing=st.sampled_from([2.0, 20.0]),
+)
 def test_the_markov_chain_is_smoothed_counts_of_nearby_pairs(
-    users: list[list[Event]], past: list[list[Event]], max_items: int
+    users: list[list[Event]],
+    past: list[list[Event]],
+    max_items: int,
+    window: int,
+    backward: float,
+    half_life: float,
+    smoothing: float,
 ) -> None:
     """T, P and the decayed mean, pair by pair. Items beyond `max_items` have no pairs and are ranked by popularity."""
     counts = counts_of(users)
@@ -101,30 +116,43 @@ def test_the_markov_chain_is_smoothed_counts_of_nearby_pairs(
     table: dict[tuple[int, int], float] = defaultdict(float)
     for history in users:
         for later in range(len(history)):
-            for earlier in range(max(0, later - WINDOW), later):
+            for earlier in range(max(0, later - window), later):
                 first, second = history[earlier][0], history[later][0]
                 if first in kept and second in kept:
                     table[first, second] += 1 / (later - earlier)
-                    table[second, first] += 1 / (later - earlier)
+                    table[second, first] += backward / (later - earlier)
     sums = [sum(table[i, j] for j in range(8)) for i in range(8)]
-    baseline = MarkovChain(OFFSETS, max_items=max_items)
-    baseline.fit(lambda: in_batches(users))
+    items = FrequentItems.of(lambda: in_batches(users), OFFSETS, max_items)
+    counted = Transitions.count(lambda: in_batches(users), items, window, backward)
+    baseline = MarkovChain(counted, half_life, smoothing)
     for medium in (0, 1):
         found = baseline.scores(watched(past), None, medium)
         for history, row in zip(past, found, strict=True):
             for item, score in enumerate(row, start=OFFSETS[medium]):
                 popularity = counts[item] / total
                 expected = sum(
-                    weight * (table[i, item] + SMOOTHING * popularity) / (sums[i] + SMOOTHING)
-                    for weight, (i, _, _) in zip(decay(len(history)), history, strict=True)
+                    weight * (table[i, item] + smoothing * popularity) / (sums[i] + smoothing)
+                    for weight, (i, _, _) in zip(decay(len(history), half_life), history, strict=True)
                 )
-                assert score == pytest.approx(expected if history else popularity, rel=1e-5, abs=1e-9)
+                assert score == pytest.approx(expected if history else popularity, rel=1e-5, abs=1e-6)
 
 
 @settings(max_examples=50)
-@given(users=USERS, past=USERS, max_items=st.sampled_from([3, 100]))
-def test_item_neighbours_are_cosines_that_add_up_to_one(
-    users: list[list[Event]], past: list[list[Event]], max_items: int
+@given(
+    users=USERS,
+    past=USERS,
+    max_items=st.sampled_from([3, 100]),
+    half_life=st.sampled_from([1.0, 3.0]),
+    shrinkage=st.sampled_from([0.0, 5.0]),
+    exponent=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_item_neighbours_are_similarities_that_add_up_to_one(
+    users: list[list[Event]],
+    past: list[list[Event]],
+    max_items: int,
+    half_life: float,
+    shrinkage: float,
+    exponent: float,
 ) -> None:
     """Columns of users that weigh 1 / (their number of items), each user's item counted once."""
     counts = counts_of(users)
@@ -132,24 +160,25 @@ def test_item_neighbours_are_cosines_that_add_up_to_one(
     kept = sorted(range(8), key=lambda item: (-counts[item], item))[:max_items]
     dots: dict[tuple[int, int], float] = defaultdict(float)
     for history in users:
-        items = {item for item, _, _ in history}
-        for i in items & set(kept):
-            for j in items & set(kept):
-                dots[i, j] += 1 / len(items)
-    cosine = {(i, j): dot / math.sqrt(dots[i, i] * dots[j, j]) for (i, j), dot in list(dots.items()) if i != j}
+        distinct = {item for item, _, _ in history}
+        for i in distinct & set(kept):
+            for j in distinct & set(kept):
+                dots[i, j] += 1 / len(distinct)
+    similar = {(i, j): dot / dots[j, j] ** exponent for (i, j), dot in list(dots.items()) if i != j}
     sums: dict[int, float] = defaultdict(float)
-    for (i, _), similarity in cosine.items():
+    for (i, _), similarity in similar.items():
         sums[i] += similarity
-    baseline = ItemNeighbours(OFFSETS, max_items=max_items)
-    baseline.fit(lambda: in_batches(users))
+    items = FrequentItems.of(lambda: in_batches(users), OFFSETS, max_items)
+    counted = ItemNeighbours.count(lambda: in_batches(users), items)
+    baseline = replace(counted, half_life=half_life, shrinkage=shrinkage, exponent=exponent)
     for medium in (0, 1):
         found = baseline.scores(watched(past), None, medium)
         for history, row in zip(past, found, strict=True):
             for item, score in enumerate(row, start=OFFSETS[medium]):
                 expected = 1e-9 * counts[item] / total + sum(
-                    weight * cosine[i, item] / sums[i]
-                    for weight, (i, _, _) in zip(decay(len(history)), history, strict=True)
-                    if (i, item) in cosine
+                    weight * similar[i, item] / sums[i] * counts[i] / (counts[i] + shrinkage)
+                    for weight, (i, _, _) in zip(decay(len(history), half_life), history, strict=True)
+                    if (i, item) in similar
                 )
                 assert score == pytest.approx(expected, rel=1e-5, abs=1e-12)
 
@@ -158,8 +187,8 @@ def test_only_recent_events_score_and_few_of_a_long_history_are_counted_as_neigh
     """An event 64 places back has almost no weight. Of 1,500 events the last 1,000 are paired, so time is linear for
     any length."""
     long = [(0, 0, math.nan)] * 500 + [(1, 1, math.nan)] * 999 + [(2, 2, math.nan)]
-    baseline = ItemNeighbours(OFFSETS)
-    baseline.fit(lambda: iter([watched([long])]))
+    items = FrequentItems.of(lambda: iter([watched([long])]), OFFSETS)
+    baseline = ItemNeighbours.count(lambda: iter([watched([long])]), items)
     scores = baseline.scores(watched([[(1, 0, math.nan)], [(0, 0, math.nan)]]), None, 0)
     assert scores[0, 2] == pytest.approx(1.0)
     assert scores[0, 0] < 1e-8
@@ -170,9 +199,9 @@ UNITS = Units(np.repeat([3.0, 2.0], (5, 3)), np.repeat([2.0, 0.5], (5, 3)))
 
 
 @settings(max_examples=40)
-@given(users=USERS, past=USERS, item=st.integers(0, 7))
+@given(users=USERS, past=USERS, item=st.integers(0, 7), damping=st.sampled_from([1.0, 5.0]))
 def test_biases_are_damped_means_of_what_the_other_leaves_over(
-    users: list[list[Event]], past: list[list[Event]], item: int
+    users: list[list[Event]], past: list[list[Event]], item: int, damping: float
 ) -> None:
     """Five sweeps, user biases from 0. In the end the user's bias comes from the given history."""
 
@@ -183,7 +212,7 @@ def test_biases_are_damped_means_of_what_the_other_leaves_over(
     item_bias = [0.0] * 8
 
     def user_bias(history: list[Event]) -> float:
-        return sum(deviation(event) - item_bias[event[0]] for event in history) / (len(history) + 5)
+        return sum(deviation(event) - item_bias[event[0]] for event in history) / (len(history) + damping)
 
     for sweep in range(5):
         biases = [user_bias(history) if sweep else 0.0 for history in rated]
@@ -191,9 +220,8 @@ def test_biases_are_damped_means_of_what_the_other_leaves_over(
         for bias, history in zip(biases, rated, strict=True):
             for event in history:
                 left_over[event[0]].append(deviation(event) - bias)
-        item_bias = [sum(left_over[i]) / (len(left_over[i]) + 5) for i in range(8)]
-    baseline = UserItemBias(UNITS)
-    baseline.fit(lambda: in_batches(users))
+        item_bias = [sum(left_over[i]) / (len(left_over[i]) + damping) for i in range(8)]
+    baseline = UserItemBias.swept(lambda: in_batches(users), UNITS, damping)
     found = baseline.predict(watched(past), np.full(len(past), item))
     for history, rating in zip(past, found, strict=True):
         bias = user_bias([event for event in history if not math.isnan(event[2])])
@@ -241,8 +269,9 @@ def test_biased_svd_finds_tastes_of_users_that_it_was_not_fitted_on() -> None:
     past, item = watched([history[:3] for history in others]), np.array([history[3][0] for history in others])
     rating = np.array([history[3][2] for history in others])
     errors = {}
-    for baseline in (MeanRating(units), UserItemBias(units), BiasedSVD(units, len(users), seed=0)):
-        baseline.fit(lambda: in_batches(users))
+    biases = UserItemBias.swept(lambda: in_batches(users), units, 5.0)
+    svd = fit_factors(lambda: in_batches(users), units, len(users), 0, None)
+    for baseline in (MeanRating(units), biases, svd):
         errors[baseline.name] = float(np.sqrt(((baseline.predict(past, item) - rating) ** 2).mean()))
     assert errors["mean_rating"] == pytest.approx(1.0)
     assert errors["user_item_bias"] > 0.9
@@ -251,8 +280,8 @@ def test_biased_svd_finds_tastes_of_users_that_it_was_not_fitted_on() -> None:
 
 def test_a_user_without_ratings_gets_the_items_mean() -> None:
     """Without ratings in the history nothing is known about the user."""
-    baseline = BiasedSVD(UNITS, 2, seed=0)
-    baseline.fit(lambda: in_batches([[(0, 0, 5.0), (1, 0, 4.0)], [(0, 1, 5.0)]]))
+    users: list[list[Event]] = [[(0, 0, 5.0), (1, 0, 4.0)], [(0, 1, 5.0)]]
+    baseline = fit_factors(lambda: in_batches(users), UNITS, 2, 0, None)
     empty, other = baseline.predict(watched([[], [(1, 0, math.nan)]]), np.array([0, 0]))
     assert empty == other
     assert 3.0 < empty < 5.0

@@ -209,7 +209,7 @@ def test_batches_change_no_figure(done: Done) -> None:
     *progress, found = evaluate_steps(done.run, ks=KS, num_bootstrap=50, batch_users=3)
     assert isinstance(found, Evaluation)
     fitted = [p for p in progress if isinstance(p, Progress) and p.stage == "fitting"]
-    assert [p.detail for p in fitted][:2] == ["popularity", "popularity_30_days"]
+    assert [p.detail for p in fitted][:2] == ["popularity", "markov_chain"]
     scored = [p for p in progress if isinstance(p, Progress) and p.stage == "scoring"]
     assert fitted[-1].done == fitted[-1].total == len(fitted) - 1
     assert scored[-1].done == scored[-1].total
@@ -241,7 +241,7 @@ def test_baselines_answer_the_same_users_and_the_model_is_compared_with_the_best
         assert line.baseline in {system for of, system in baselines if of == value}
         assert line.difference.value == pytest.approx(model - value, abs=1e-12)
         assert line.difference.low <= line.difference.value <= line.difference.high
-    assert len({line.system for line in done.found.ranking}) == 5
+    assert len({line.system for line in done.found.ranking}) == 10
     assert len({line.system for line in done.found.ratings}) == 4
 
 
