@@ -55,7 +55,7 @@ class Chance(NamedTuple):
     share: float
 
 
-_INTS, _TIMES, _FLOATS, _FLAGS = int32[:, ::1], int64[:, ::1], float32[:, ::1], boolean[:, ::1]
+INTS, TIMES, FLOATS, FLAGS = int32[:, ::1], int64[:, ::1], float32[:, ::1], boolean[:, ::1]
 
 
 def _type_of(kind: type, *fields: Any) -> Any:
@@ -63,12 +63,12 @@ def _type_of(kind: type, *fields: Any) -> Any:
     return types.BaseTuple.from_types(fields, kind)
 
 
-_SHOWN = _type_of(Shown, *[_INTS] * 6, *[_TIMES, _FLAGS] * 2, *[_FLOATS, _FLAGS] * 2)
-_ASKED = _type_of(Asked, _INTS, *[_FLOATS] * 3)
+SHOWN = _type_of(Shown, *[INTS] * 6, *[TIMES, FLAGS] * 2, *[FLOATS, FLAGS] * 2)
+ASKED = _type_of(Asked, INTS, *[FLOATS] * 3)
 _CHANCE = _type_of(Chance, uint64, float64)
 
 
-@njit(void(int64, _SHOWN, _FLAGS), cache=True, nogil=True)
+@njit(void(int64, SHOWN, FLAGS), cache=True, nogil=True)
 def mark_eligible(num_items: int, shown: Shown, out: NDArray[np.bool_]) -> None:
     """out[r, t] = whether the token has an item target."""
     item, status = shown.item, shown.status
@@ -77,7 +77,7 @@ def mark_eligible(num_items: int, shown: Shown, out: NDArray[np.bool_]) -> None:
             out[r, t] = (item[r, t] < num_items) & (status[r, t] != PLANNED)
 
 
-@njit(void(_INTS, _FLAGS), cache=True, nogil=True)
+@njit(void(INTS, FLAGS), cache=True, nogil=True)
 def keep_last(segment: NDArray[np.int32], eligible: NDArray[np.bool_]) -> None:
     """Keeps only those eligible tokens that are the last of their segment."""
     for r in range(segment.shape[0]):
@@ -85,7 +85,7 @@ def keep_last(segment: NDArray[np.int32], eligible: NDArray[np.bool_]) -> None:
             eligible[r, t] &= segment[r, t] != segment[r, t + 1]
 
 
-@njit(void(_CHANCE, _SHOWN, _FLAGS, _FLAGS), cache=True, nogil=True)
+@njit(void(_CHANCE, SHOWN, FLAGS, FLAGS), cache=True, nogil=True)
 def move_ratings(rates: Chance, shown: Shown, eligible: NDArray[np.bool_], out: NDArray[np.bool_]) -> None:
     """Moves the eligible tokens with a rating of a share of the users to `out`. Each user has one draw."""
     user, rating_known = shown.user, shown.rating_known
@@ -96,7 +96,7 @@ def move_ratings(rates: Chance, shown: Shown, eligible: NDArray[np.bool_], out: 
             eligible[r, t] &= not out[r, t]
 
 
-@njit(void(_FLAGS, int64[::1], _CHANCE, _SHOWN, _ASKED), cache=True, nogil=True)
+@njit(void(FLAGS, int64[::1], _CHANCE, SHOWN, ASKED), cache=True, nogil=True)
 def ask_next(eligible: NDArray[np.bool_], window: NDArray[np.int64], hides: Chance, shown: Shown, asked: Asked) -> None:
     """Causal objective: the target of a token is the next event of the same segment; the told time is that event's.
 
@@ -128,7 +128,7 @@ def ask_next(eligible: NDArray[np.bool_], window: NDArray[np.int64], hides: Chan
             weight_rating[r, t] = wants_rating
 
 
-@njit(void(_FLAGS, _FLAGS, int64[::1], _CHANCE, _CHANCE, int64, int64, _SHOWN, _ASKED), cache=True, nogil=True)
+@njit(void(FLAGS, FLAGS, int64[::1], _CHANCE, _CHANCE, int64, int64, SHOWN, ASKED), cache=True, nogil=True)
 def mask_disjoint(
     for_item: NDArray[np.bool_],
     for_rating: NDArray[np.bool_],
@@ -168,7 +168,7 @@ def mask_disjoint(
                 completion_known[r, t] = False
 
 
-@njit(void(_FLAGS, int64[::1], _CHANCE, int64, _SHOWN, _ASKED, _FLAGS), cache=True, nogil=True)
+@njit(void(FLAGS, int64[::1], _CHANCE, int64, SHOWN, ASKED, FLAGS), cache=True, nogil=True)
 def pick_seed(
     eligible: NDArray[np.bool_],
     window: NDArray[np.int64],
@@ -200,7 +200,7 @@ def pick_seed(
                 completion_known[r, t] = False
 
 
-@njit(void(_INTS, _INTS, int64, int64[::1], _FLOATS), cache=True, nogil=True)
+@njit(void(INTS, INTS, int64, int64[::1], FLOATS), cache=True, nogil=True)
 def share_weights(
     medium: NDArray[np.int32],
     segment: NDArray[np.int32],

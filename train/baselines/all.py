@@ -26,8 +26,9 @@ from train.baselines.popularity import (
     RecentPopularity,
     count_items,
 )
-from train.baselines.ratings import MeanRating, Units, fit_biases
+from train.baselines.ratings import MeanRating, fit_biases
 from train.devices.available import available_bytes
+from train.terms.ratings import Units
 from train.terms.watched import Batches, Watched
 
 

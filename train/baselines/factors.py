@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamfeat.kernels.factors import Factors, descend
 from train.baselines.choice import Measure, best_of
-from train.baselines.ratings import Units
+from train.terms.ratings import Units
 from train.terms.watched import Batches, Watched
 
 NUM_FACTORS = 50

@@ -9,39 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.store.manifest import Manifest
 from train.baselines.choice import Measure, best_of
+from train.terms.ratings import Units
 from train.terms.watched import Batches, Watched
 
 # Every user and every item starts with so many ratings of deviation 0. Tried on validation; the first is the default.
 DAMPINGS = (5.0, 1.0, 2.0, 10.0, 25.0)
 SWEEPS = 5  # each fits the item biases and then the user biases
-
-
-@dataclass(frozen=True)
-class Units:
-    """Converts ratings to deviations and back. The arrays are (V,), by dense item id."""
-
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> "Units":
-        """The units of a dataset. A medium whose ratings are all equal has the standard deviation 1."""
-        num_items = np.diff(manifest.data_schema.medium_offsets)
-        return cls(
-            np.repeat([scale.rating_mean for scale in manifest.scales], num_items),
-            np.repeat([scale.rating_variance**0.5 or 1.0 for scale in manifest.scales], num_items),
-        )
-
-    def deviations(self, item: NDArray[np.int64], rating: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The deviations of the ratings `rating` of the items `item`."""
-        deviations: NDArray[np.float64] = (rating - self.mean[item]) / self.std[item]
-        return deviations
-
-    def ratings(self, item: NDArray[np.int64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The ratings of the items `item` with the deviations `deviation`."""
-        return self.mean[item] + self.std[item] * deviation
 
 
 @dataclass(frozen=True)

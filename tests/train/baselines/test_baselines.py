@@ -15,7 +15,8 @@ from streamfeat.store.histories import Histories
 from train.baselines.factors import fit_factors
 from train.baselines.pairs import FrequentItems, ItemNeighbours, MarkovChain, Transitions
 from train.baselines.popularity import Popularity, RecentPopularity, count_items
-from train.baselines.ratings import MeanRating, Units, UserItemBias
+from train.baselines.ratings import MeanRating, UserItemBias
+from train.terms.ratings import Units
 from train.terms.watched import Watched
 
 DAY = 86_400

@@ -15,10 +15,11 @@ from streamfeat.store.histories import HistoryReader, read_held_out
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_user_columns
 from train.baselines.choice import best_of, best_settings
-from train.baselines.ratings import MeanRating, Units
+from train.baselines.ratings import MeanRating
 from train.evaluation import tuning
 from train.evaluation.fitting import Fitted, fit_steps
 from train.evaluation.tuning import Validation
+from train.terms.ratings import Units
 from train.terms.watched import read_training
 
 DAY = 86_400
