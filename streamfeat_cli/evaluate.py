@@ -24,6 +24,9 @@ class EvaluateOptions(Frozen):
     dataset: OptionalPath = Field(default=None, description="Where the run's dataset lies now, if elsewhere.")
     checkpoint: str = Field(default="best", description="best, latest, or the name of a checkpoint's folder.")
     bootstrap: int = Field(default=1000, ge=1, le=1_000_000, description="Resamples of users for every interval.")
+    horizon_days: float | None = Field(
+        default=None, gt=0, le=36_500, description="Days after the cut of a split by time, all predicted at once; 14."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of the bootstrap and of the baselines' first weights.")
 
 
@@ -37,7 +40,12 @@ def evaluate(run: RunFolder, options: EvaluateOptions, as_json: Json = False) ->
     from train.evaluation.evaluate import evaluate_steps
 
     steps = evaluate_steps(
-        run, options.dataset, checkpoint=options.checkpoint, seed=options.seed, num_bootstrap=options.bootstrap
+        run,
+        options.dataset,
+        checkpoint=options.checkpoint,
+        seed=options.seed,
+        num_bootstrap=options.bootstrap,
+        horizon_days=options.horizon_days,
     )
     (found,) = shown(steps)
     show(as_json, found.to_json(), lambda: _print(found))
@@ -49,6 +57,8 @@ def _print(found: "Evaluation") -> None:
     _print_differences(found.differences)
     for medium in dict.fromkeys(line.protocol.medium for line in found.ranking):
         _print_ranking(medium, [line for line in found.ranking if line.protocol.medium == medium])
+    for medium in dict.fromkeys(line.protocol.medium for line in found.horizon):
+        _print_ranking(medium, [line for line in found.horizon if line.protocol.medium == medium])
     for medium in dict.fromkeys(line.protocol.medium for line in found.ratings):
         _print_ratings(medium, [line for line in found.ratings if line.protocol.medium == medium])
     _print_calibration(found.calibration)
@@ -59,12 +69,15 @@ def _print_ranking(medium: str, lines: list["RankingLine"]) -> None:
     """Prints a table with a row for each system, once with seen items and once without."""
     for seen in dict.fromkeys(line.protocol.seen for line in lines):
         asked = [line for line in lines if line.protocol.seen == seen]
-        users, items = asked[0].protocol.users, sum(asked[0].protocol.catalogue.values())
-        out.print(f"ranking, {medium}, seen items {seen}: {users:,} users, {items:,} items", **PLAIN)
+        protocol = asked[0].protocol
+        users, items = protocol.users, sum(protocol.catalogue.values())
+        days = "" if protocol.horizon_days is None else f" of {protocol.horizon_days:g} days after the cut"
+        targets = f", {protocol.targets:,} targets{days}" if days else ""
+        out.print(f"ranking, {medium}, seen items {seen}: {users:,} users, {items:,} items{targets}", **PLAIN)
         table = Table()
         for name in ("system", "time"):
             table.add_column(name, overflow="fold")
-        shown = ("hr@1", "hr@10", "hr@100", "ndcg@10", "mrr")
+        shown = ("hr@1", "hr@10", "hr@100", "recall@10", "recall@100", "ndcg@10", "map@10", "mrr")
         names = [name for name in asked[0].figures if name in shown] or list(asked[0].figures)
         for name in names:
             table.add_column(name, justify="right", no_wrap=True)

@@ -24,7 +24,7 @@ from streamfeat.store.manifest import load_manifest
 from train.config import ModelConfig, TrainConfig
 from train.devices.launch import launched
 from train.evaluation.evaluate import evaluate_steps
-from train.evaluation.figures import ALL_MEDIA, Evaluation, RankingLine, RatingLine
+from train.evaluation.rows import evaluation_rows
 from train.inference.every_user import RECOMMENDATIONS_SCHEMA, Written, recommend_all_steps
 from train.inference.recommend import DEFAULT_K, Recommendation, recommend_steps
 from train.runs.checkpoint import BEST
@@ -33,8 +33,6 @@ from train.runs.record import RUN_DATASET, RunRecord, dataset_of, read_record
 from train.runs.standing import Figures, Standing
 from train.training.loop import train_steps
 from train.training.progress import Stopped
-
-_PRINTED = ("hr@10", "ndcg@10", "mrr")  # the printed figures of an evaluation
 
 
 @takes_fields_of(TrainConfig, ModelConfig)
@@ -145,6 +143,7 @@ class TrainedRun(PrintedLines):
         checkpoint: str = BEST,
         seed: int = 0,
         num_bootstrap: int = 1000,
+        horizon_days: float | None = None,
         progress: bool | None = None,
     ) -> Rows:
         """Rank the whole catalogue for each user's held-out event, with the model and simple baselines.
@@ -153,10 +152,15 @@ class TrainedRun(PrintedLines):
         baselines; `to_dict()` returns the JSON of docs/evaluate.md. Arguments and errors are those of `evaluate_steps`.
         """
         steps = evaluate_steps(
-            self.path, _path_of(dataset), checkpoint=checkpoint, seed=seed, num_bootstrap=num_bootstrap
+            self.path,
+            _path_of(dataset),
+            checkpoint=checkpoint,
+            seed=seed,
+            num_bootstrap=num_bootstrap,
+            horizon_days=horizon_days,
         )
         (found,) = events_of(steps, progress)
-        return _evaluation_rows(self.path, found)
+        return evaluation_rows(self.path, found)
 
     def recommend(
         self,
@@ -278,34 +282,6 @@ def _path_of(dataset: Dataset | str | PathLike[str] | None) -> Path | None:
 
 def _below(prefix: str, line: Mapping[str, Any]) -> dict[str, float | None]:
     return {name.removeprefix(prefix): value for name, value in line.items() if name.startswith(prefix)}
-
-
-def _evaluation_rows(run: Path, found: Evaluation) -> Rows:
-    lines: list[RankingLine | RatingLine] = [*found.ranking, *found.ratings]
-    rows = [
-        {
-            "medium": line.protocol.medium,
-            "seen": line.protocol.seen,
-            "time": line.protocol.time,
-            "system": line.system,
-            "figure": name,
-            "value": figure.value,
-            "low": figure.low,
-            "high": figure.high,
-            "users": line.protocol.users,
-        }
-        for line in lines
-        for name, figure in line.figures.items()
-    ]
-    asked = [line for line in found.ranking if line.protocol.medium == ALL_MEDIA and line.protocol.seen == "removed"]
-    printed = [
-        {"system": line.system, "time": line.protocol.time}
-        | {name: line.figures[name].value for name in _PRINTED if name in line.figures}
-        for line in asked
-    ]
-    protocol = asked[0].protocol
-    title = f"{run}: each user's {protocol.target} ranked, seen items removed, {protocol.users:,} users"
-    return Rows(title, pa.Table.from_pylist(rows), json=found.to_json(), printed=pa.Table.from_pylist(printed))
 
 
 def _recommendation_rows(run: Path, found: Sequence[Recommendation], notes: Sequence[Note]) -> Rows:

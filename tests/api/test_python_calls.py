@@ -125,7 +125,8 @@ def test_an_evaluation_is_a_frame_and_json(folder: Path) -> None:
     assert (model.low <= model.value).all()
     assert (model.value <= model.high).all()
     assert {"rmse", "mae", "mrr", "hr@1"} <= set(frame.figure)
-    assert json.loads(json.dumps(found.to_dict())).keys() == {"ranking", "ratings", "differences", "calibration"}
+    lists = {"ranking", "ratings", "differences", "calibration", "horizon"}
+    assert json.loads(json.dumps(found.to_dict())).keys() == lists
     assert {"model", "popularity"} <= {line.split()[0] for line in str(found).splitlines()}
 
 

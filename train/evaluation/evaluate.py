@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from streamfeat.store.tables import check_table
 from train.evaluation.cases import Cases, read_cases
 from train.evaluation.figures import MODEL, Evaluation, Time
 from train.evaluation.fitting import Fitted, fit_steps
+from train.evaluation.horizon import Horizon, HorizonOutcome
 from train.evaluation.report import Outcome, evaluation
 from train.evaluation.tuning import Validation
 from train.inference.scorer import Scorer
@@ -35,6 +37,7 @@ def evaluate_steps(
     ks: Sequence[int] = KS,
     seed: int = 0,
     num_bootstrap: int = 1000,
+    horizon_days: float | None = None,
     batch_users: int = 256,
 ) -> Iterator[Progress | Evaluation]:
     """Yields progress and, last, an `Evaluation` of the run folder `run` on the held-out events of its dataset.
@@ -42,14 +45,16 @@ def evaluate_steps(
     `dataset` is the folder of the run's dataset (default: where it was when the run began). For each user with held-out
     events the target is the last event with an item target; with a split by time, the first one from the second cut on,
     of users with an event before it. The model gets all events before the target, those of validation included, and
-    ranks the whole catalogue of the target's medium. `seed` decides the resamples and the baselines'
-    initial weights. Memory holds `batch_users` rows of scores at a time and one number for each user and figure.
+    ranks the whole catalogue of the target's medium. A split by time is also asked for all items of the `horizon_days`
+    from the cut on (default 14). `seed` decides the resamples and the baselines' initial weights. Memory holds
+    `batch_users` rows of scores at a time and one number for each user and figure.
 
     Raises ConfigError if the dataset is not the run's or an option is wrong, DataError if no user has a held-out
     target, and the errors of `Scorer.of_run` and `HistoryReader`.
     """
     _check_options(ks, num_bootstrap, batch_users)
     dataset, manifest = dataset_of(run, dataset)
+    horizon = Horizon.of(manifest, horizon_days)
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
     check_table(dataset, USERS, manifest.digests_of(USERS))
     held_out = read_held_out(dataset)
@@ -79,6 +84,9 @@ def evaluate_steps(
                     _score(outcome, scorer, fitted, of_medium, medium)
             done += looked_at
             yield Progress("scoring", done, num_held_out, "users")
+        later = HorizonOutcome(manifest, horizon, scorer.items.targets, outcome.ks) if horizon else None
+        if later is not None:
+            yield from later.steps(reader, scorer, fitted.rankers, batch_users)
     if not outcome.num_users:
         raise DataError(
             f"{dataset}: no user has a held-out event with an item target ({manifest.config.split}); build with "
@@ -86,7 +94,8 @@ def evaluate_steps(
         )
     # With a split by users only held-out users can have a target; otherwise every user can.
     asked = manifest.num_users if manifest.validation_targets == "last" else num_held_out
-    yield evaluation(outcome, users_without_target=asked - outcome.num_users)
+    found = evaluation(outcome, users_without_target=asked - outcome.num_users)
+    yield replace(found, horizon=tuple(later.lines(found.ranking[0].protocol)) if later else ())
 
 
 def _check_options(ks: Sequence[int], num_bootstrap: int, batch_users: int) -> None:

@@ -26,7 +26,9 @@ class Protocol:
     target: str  # which event of a user is predicted
     medium: str  # of the targets; ALL_MEDIA: each target is ranked within its own medium
     catalogue: dict[str, int]  # medium → number of items among which a target is ranked
-    users: int  # each has one target
+    horizon_days: float | None  # targets: all items of so many days from test_start on; None: one target a user
+    users: int
+    targets: int
     users_without_target: int  # over all media; they are left out
     new_users: int  # of these, users with a target, but without an event before test_start
     unseen_targets: int  # targets whose item no training event targets
@@ -49,7 +51,8 @@ class Protocol:
 
 @dataclass(frozen=True)
 class RankingLine:
-    """The ranking of a system: hr@k, ndcg@k, mrr, and for each k the share of items that are in any user's first k."""
+    """The ranking of a system: hr@k, ndcg@k, mrr (one target a user) or recall@k, ndcg@k, map@k (several), and for each
+    k the share of items that are in any user's first k."""
 
     protocol: Protocol
     system: str
@@ -92,6 +95,7 @@ class Evaluation:
     ratings: tuple[RatingLine, ...]
     differences: tuple[DifferenceLine, ...]
     calibration: tuple[CalibrationLine, ...]
+    horizon: tuple[RankingLine, ...] = ()  # split by time: all items of some days after the cut
 
     def to_json(self) -> dict[str, Any]:
         """Plain values. The fields of a line's protocol stand next to its figures."""

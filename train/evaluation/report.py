@@ -255,6 +255,8 @@ class _Lines:
             users=int(np.count_nonzero(chosen_C)),
             users_without_target=self._users_without_target,
             new_users=by_time.new_users if by_time else 0,
+            targets=int(np.count_nonzero(chosen_C)),
+            horizon_days=None,
             unseen_targets=int(np.count_nonzero(self._unseen_C & chosen_C)),
             tied_share=float(self._tied_C[chosen_C].mean()),
             tie_rule=manifest.tie_rule,

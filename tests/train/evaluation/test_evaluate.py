@@ -186,7 +186,8 @@ def test_every_line_says_under_which_protocol_it_was_reached(done: Done, tiny_ev
     possible = manifest.num_users if manifest.config.split == "last:2" else manifest.splits["validation"].users
     found = done.found.to_json()
     json.dumps(found, allow_nan=False)
-    assert set(found) == {"ranking", "ratings", "differences", "calibration"}
+    assert set(found) == {"ranking", "ratings", "differences", "calibration", "horizon"}
+    assert found["horizon"] == [], "only a split by time has one"
     for line in (line for lines in found.values() for line in lines):
         assert asdict(done.found.ranking[0].protocol).keys() <= line.keys()
         assert line["fingerprint"] == manifest.fingerprint
@@ -298,6 +299,11 @@ def test_options_out_of_range_are_refused(done: Done, wrong: dict[str, Any]) -> 
     """Before any file is read."""
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         next(iter(evaluate_steps(done.run, **wrong)))
+
+
+def test_days_after_a_cut_are_refused_where_there_is_no_cut(done: Done) -> None:
+    with pytest.raises(ConfigError, match=r"horizon_days: the dataset was split by (last:2|users).* --split time:0.1"):
+        next(iter(evaluate_steps(done.run, horizon_days=3)))
 
 
 def test_a_dataset_without_a_target_says_what_to_build(tmp_path: Path) -> None:
