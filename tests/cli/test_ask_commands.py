@@ -128,7 +128,7 @@ def test_evaluate_prints_the_whole_table_with_its_protocol(run: Path) -> None:
     for word in (*systems, "ndcg@10", "removed", "kept", "hidden", "last:2", "depend on ties", "calibration"):
         assert word in done.stdout, word
     found = json.loads(call("evaluate", run, "--bootstrap", "50", "--json").stdout)
-    assert found.keys() == {"ranking", "ratings", "differences", "calibration"}
+    assert found.keys() == {"ranking", "ratings", "differences", "calibration", "horizon"}
     assert all(line["fingerprint"] and line["split"] == "last:2" for lines in found.values() for line in lines)
 
 
