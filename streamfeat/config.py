@@ -186,6 +186,7 @@ class StreamConfig(AskedConfig):
 
     objective: Objective
     batch_windows: int = Field(ge=1)  # windows of a global batch, over all ranks
+    hidden_times: float = Field(default=0.1, ge=0, le=1)  # causal training: see WindowStream
     rank: int = Field(default=0, ge=0)
     world_size: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)  # background threads that decode and featurize

@@ -32,6 +32,7 @@ from train.model.targets import find_targets, weight_sums
 from train.model.transformer import EventTransformer
 from train.runs.checkpoint import Checkpoint, Checkpoints
 from train.runs.metrics import read_metrics
+from train.terms.terms import build_terms
 from train.training.loop import train_steps
 from train.training.optim import make_optimizer
 from train.training.progress import Stepped, TrainingReport
@@ -107,12 +108,13 @@ def small_model(dataset: Path, objective: str = "causal", policy: str = "disjoin
     """A model of the dataset with every parameter off its start, and the facts that its batches are made under."""
     manifest = load_manifest(dataset)
     config = TrainConfig(objective=objective, mask_policy=policy, model=SMALL)  # type: ignore[arg-type]
-    model = EventTransformer.of(manifest, config, read_items(dataset).targets)
+    terms = build_terms(dataset, manifest)
+    model = EventTransformer.of(manifest, config, read_items(dataset).targets, terms)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return model, BatchFacts.of(manifest, config)
+    return model, BatchFacts.of(manifest, config, terms).on_device(CPU)
 
 
 def all_rows(arrays: Arrays) -> slice:

@@ -158,6 +158,12 @@ class TrainConfig(Frozen):
     seed: Annotated[int, _DATA] = Field(
         default=0, ge=0, lt=2**63, description="Seed of order, masks, initial weights and dropout."
     )
+    hidden_times: Annotated[float, _DATA] = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Causal: share of histories in which no token is told the time of the event that it predicts.",
+    )
     threads: Annotated[int, _DATA] = Field(
         default=1, ge=1, le=1024, description="Threads of each rank that read and prepare data."
     )

@@ -43,7 +43,6 @@ WINDOW_ARRAYS: dict[str, type[np.generic]] = {
     "slot": np.int64,  # (windows,): its place in the global batch
 }
 
-HIDE_TOLD_TIMES_SHARE = 0.1  # causal, training: share of segments whose told times are all hidden
 DISJOINT_SHARE = 0.1  # share of item targets, then share of the rating targets that remain
 SEED_SHARE = 0.15  # share of tokens with a target
 LAST_RATING_SHARE = 0.5  # `disjoint`, last targets only: share of rated tokens whose target is the rating, not the item
@@ -144,7 +143,7 @@ class Featurizer:
         return Chance(self._state(purpose, epoch), share)
 
     def _ask_next(self, windows: NDArray[np.int64], epoch: int, out: BatchBuffers) -> None:
-        share = HIDE_TOLD_TIMES_SHARE if self._config.split == "training" else 0.0
+        share = self._config.hidden_times if self._config.split == "training" else 0.0
         hides = self._chance(draws.HIDE_TOLD_TIMES, epoch, share)
         objectives.ask_next(out.eligible, windows, hides, out.shown, out.asked)
 

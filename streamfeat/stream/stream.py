@@ -37,6 +37,7 @@ class StreamState(Frozen):
     seed: int
     batch_windows: int
     packings: int = Field(ge=0)  # training packings when the run began; 0: live, epoch e reads packing e
+    hidden_times: float = 0.1  # that of every stream of an earlier version
     position: int = Field(ge=0)  # global batches delivered in total
 
 
@@ -62,6 +63,7 @@ class WindowStream:
         batch_windows: int,
         seed: int = 0,
         split: SplitName = "training",
+        hidden_times: float = 0.1,
         rank: int = 0,
         world_size: int = 1,
         threads: int = 1,
@@ -72,6 +74,7 @@ class WindowStream:
         """Opens the dataset at `path`.
 
         batch_windows: windows of a global batch; each of `world_size` ranks gets its share of them.
+        hidden_times: causal training: the share of segments in which no token is told the time of its target.
         copy: yield new arrays. Without it a batch is valid until the next one is requested.
         allocate: (shape, dtype) → array, creates the reused memory of batches, for instance pinned; None: np.empty.
         source: the source of training windows; None: the packings of the dataset.
@@ -85,6 +88,7 @@ class WindowStream:
             "batch_windows": batch_windows,
             "seed": seed,
             "split": split,
+            "hidden_times": hidden_times,
             "rank": rank,
             "world_size": world_size,
             "threads": threads,
@@ -141,8 +145,7 @@ class WindowStream:
         saved = validated(StreamState, state, "stream state")
         here = self._state()
         names = ["fingerprint", "split", "objective", "seed", "batch_windows"]
-        if here.objective == "masked":
-            names.append("mask_policy")
+        names.append("mask_policy" if here.objective == "masked" else "hidden_times")
         differing = [name for name in names if getattr(saved, name) != getattr(here, name)]
         if differing:
             pairs = ", ".join(f"{name} {getattr(saved, name)!r} (here {getattr(here, name)!r})" for name in differing)
@@ -237,6 +240,7 @@ class WindowStream:
             mask_policy=self.config.mask_policy,
             seed=self.config.seed,
             batch_windows=self.config.batch_windows,
+            hidden_times=self.config.hidden_times,
             packings=self._packings,
             position=self._position,
         )

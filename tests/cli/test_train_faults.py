@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 # Six steps an epoch: epochs end at 6 and 12, validations too; the checkpoint at 8 is none's neighbour.
 OPTIONS = [
     "--layers", "1", "--width", "16", "--batch-tokens", "100", "--steps", "14", "--checkpoint-every", "4",
+    "--validate-every", "6",
 ]  # fmt: skip
 
 KILLER = """

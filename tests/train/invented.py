@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from streamfeat.schema import PLANNED, FloatCode, Schema
@@ -12,6 +13,9 @@ from train.config import ModelConfig
 from train.model.batch import BatchFacts
 from train.model.targets import task_names
 from train.model.transformer import EventTransformer
+from train.terms.popularity import count_popularity
+from train.terms.terms import Terms
+from train.terms.watched import Watched
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -97,6 +101,7 @@ def invent(
         relative=policy != "seed", exclude_seen=exclude_seen, seed=1,
         target_shares=dict.fromkeys(task_names(schema.media), 0.3 if objective == "causal" else 0.1),
     )  # fmt: skip
+    facts = replace(facts, terms=_terms(arrays, schema)).on_device(torch.device("cpu"))
     _set_targets(arrays, schema, objective, policy, rng)
     scales = tuple(
         MediumScales(medium=name, items=n, events=100, targets=90, ratings=50, watch_entropy=2.0, rating_mean=6.0 + m,
@@ -104,6 +109,16 @@ def invent(
         for m, (name, n) in enumerate(zip(schema.media, items, strict=True))
     )  # fmt: skip
     return Invented(arrays, facts, scales, rng.integers(0, 50, offsets[-1]))
+
+
+def _terms(arrays: Arrays, schema: Schema) -> Terms | None:
+    """Tables of the events of a batch."""
+    is_event = arrays["item"] < schema.num_items
+    if not is_event.any():
+        return None
+    item, time = arrays["item"][is_event].astype(np.int64), arrays["time"][is_event]
+    events = Watched(np.array([0, len(item)]), item, time, np.full(len(item), np.nan, np.float32))
+    return Terms(count_popularity(lambda: iter([events]), int(time.min()), int(time.max()), schema.num_items))
 
 
 def _padding(schema: Schema, num_windows: int, window_len: int) -> Arrays:

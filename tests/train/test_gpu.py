@@ -44,7 +44,7 @@ def invent(invented_batch, objective, policy, seed=0, mean_len=40):
 
 
 def batch_on(device, invented):
-    return to_batch(invented.arrays, invented.rows, invented.facts, device)
+    return to_batch(invented.arrays, invented.rows, invented.facts.on_device(device), device)
 
 
 def losses_and_gradients(model, loss_sums, batch):
@@ -110,7 +110,7 @@ def test_validation_losses_agree(invented_batch):
     invented = invent(invented_batch, "causal", "disjoint")
     model = invented.model(width=64).eval()
     wanted = model.target_losses(batch_on(CPU, invented))
-    batch = to_batch(invented.arrays, invented.rows, invented.facts, CUDA, split="validation")
+    batch = to_batch(invented.arrays, invented.rows, invented.facts.on_device(CUDA), CUDA, split="validation")
     found = model.to(CUDA).target_losses(batch)
     for task, (loss, user) in wanted.items():
         torch.testing.assert_close(found[task][0], loss, rtol=1e-3, atol=1e-3)
@@ -151,7 +151,7 @@ def test_a_compiled_replica_under_nccl_gives_the_gradients_of_a_model_alone(inve
         model.zero_grad()
         sums = []
         for first in (0, 2):
-            batch = to_batch(invented.arrays, slice(first, first + 2), invented.facts, CUDA)
+            batch = to_batch(invented.arrays, slice(first, first + 2), invented.facts.on_device(CUDA), CUDA)
             with without_sync(replica) if first == 0 else torch.enable_grad():
                 total, parts = replica(batch, scales)
                 total.backward()

@@ -19,7 +19,9 @@ from train.config import ModelConfig, TrainConfig, divisors
 from train.devices.available import available_bytes, local_ranks
 from train.devices.peak import give_back, held_bytes
 from train.devices.ranks import World
+from train.model.popularity import table_bytes
 from train.model.transformer import EventTransformer
+from train.terms.terms import Terms
 
 # Memory of a producer process without its shard and without what processes share. RssAnon after the first shard was
 # 118 to 119 MB on three invented datasets; the peak (VmHWM), with the code of libraries, was 254 MB.
@@ -34,6 +36,7 @@ class MemoryNeeded:
     average: int  # of the weights over the steps
     gradients: int  # including the buffers in which ranks exchange them
     optimizer: int  # the two moments of AdamW
+    tables: int  # what is popular at each time
     batches: int  # off CUDA: the stream's arrays and the decoded chunks
     producers: int  # off CUDA: the processes that a live run starts
     saving: int  # a checkpoint's bytes; never at the same time as a pass
@@ -47,7 +50,8 @@ class MemoryNeeded:
     @property
     def lasting(self) -> int:
         """Bytes that are held from the first step to the last."""
-        return self.weights + self.average + self.gradients + self.optimizer + self.batches + self.producers
+        parts = (self.weights, self.average, self.gradients, self.optimizer, self.tables, self.batches, self.producers)
+        return sum(parts)
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,10 @@ class Memory:
         return replace(self, needed=replace(self.needed, activations=num_bytes))
 
 
-def lasting_needs(manifest: Manifest, config: TrainConfig, world: World) -> MemoryNeeded:
+def lasting_needs(manifest: Manifest, config: TrainConfig, world: World, terms: Terms | None = None) -> MemoryNeeded:
     """Bytes that a rank holds all the time, and those of saving; not those of a pass. Allocates nothing large."""
     with torch.device("meta"):
-        model = EventTransformer.of(manifest, config, np.zeros(manifest.num_items, np.int64))
+        model = EventTransformer.of(manifest, config, np.zeros(manifest.num_items, np.int64), terms)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     on_gpu = world.device.type == "cuda"
     return MemoryNeeded(
@@ -83,6 +87,7 @@ def lasting_needs(manifest: Manifest, config: TrainConfig, world: World) -> Memo
         average=weights if config.ema else 0,
         gradients=weights * (1 if world.size == 1 else 2),
         optimizer=2 * weights,
+        tables=table_bytes(terms, manifest.num_items),
         batches=0 if on_gpu else _batch_bytes(manifest, config, world),
         producers=0 if on_gpu or not config.live else _producer_bytes(manifest, config),
         saving=0 if on_gpu else 4 * weights,  # the optimizer's state, as a copy and as the bytes of a file
@@ -112,7 +117,13 @@ def _stored_token_bytes(manifest: Manifest) -> int:
 
 
 def check_lasting_needs(
-    manifest: Manifest, config: TrainConfig, world: World, *, resumed: bool = False, force: bool = False
+    manifest: Manifest,
+    config: TrainConfig,
+    world: World,
+    terms: Terms | None = None,
+    *,
+    resumed: bool = False,
+    force: bool = False,
 ) -> Memory:
     """What a rank needs without a pass, and what is available on the rank with the least. All ranks must call it.
 
@@ -121,9 +132,9 @@ def check_lasting_needs(
     give_back(world.device)
     held = held_bytes(world.device)
     available = int(world.concatenated(np.array([available_bytes(world.device)], np.int64)).min())
-    memory = Memory(lasting_needs(manifest, config, world), available, held)
+    memory = Memory(lasting_needs(manifest, config, world, terms), available, held)
     if not memory.fits and not force:
-        raise too_large(memory, world, smaller_run(manifest, config, world, memory, resumed=resumed))
+        raise too_large(memory, world, smaller_run(manifest, config, world, memory, terms, resumed=resumed))
     return memory
 
 
@@ -141,7 +152,15 @@ def shortage(memory: Memory, world: World) -> str:
     return f"{each} needs about {_size(memory.needed.total)} ({listed}), {where} has {_size(memory.available)} for it"
 
 
-def smaller_run(manifest: Manifest, config: TrainConfig, world: World, memory: Memory, *, resumed: bool = False) -> str:
+def smaller_run(
+    manifest: Manifest,
+    config: TrainConfig,
+    world: World,
+    memory: Memory,
+    terms: Terms | None = None,
+    *,
+    resumed: bool = False,
+) -> str:
     """What would fit with passes of one window, for a message: fewer processes, a smaller batch or a narrower model.
 
     `memory.needed.activations` must be those of one window. A narrower model is taken to need proportionally less. If
@@ -152,7 +171,7 @@ def smaller_run(manifest: Manifest, config: TrainConfig, world: World, memory: M
     activations, micro = memory.needed.activations, f"--micro-batch-tokens to {window_len}"
 
     def fits(width: int, **changes: object) -> bool:
-        needed = lasting_needs(manifest, config.model_copy(update=changes), world)
+        needed = lasting_needs(manifest, config.model_copy(update=changes), world, terms)
         of_pass = activations * width // shape.width if activations else memory.available // 2
         return replace(needed, activations=of_pass).total <= memory.available
 

@@ -115,6 +115,12 @@ class World:
         self._broadcast(json.dumps({"value": value}).encode())
         return value
 
+    def bytes_from_first(self, make: Callable[[], bytes]) -> bytes:
+        """Calls `make` on rank 0 and returns its result on every rank. Its error ends every rank."""
+        made: list[bytes] = []
+        self.from_first(lambda: made.append(make()))
+        return made[0] if self.size == 1 else self._broadcast(made[0] if made else b"")
+
     def _broadcast(self, message: bytes) -> bytes:
         size = torch.tensor([len(message)])
         self._exchange(lambda: dist.broadcast(size, 0, group=self._control))

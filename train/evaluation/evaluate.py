@@ -116,7 +116,7 @@ def _score(outcome: Outcome, scorer: Scorer, fitted: Fitted, cases: Cases, mediu
     for time, times in told_or_not:
         told = [None] * len(cases.item) if times is None else times.tolist()
         states = scorer.states(cases.histories, told, medium)
-        log_probs = scorer.log_probs(states, medium, cases.histories, exclude_seen=False).cpu().numpy()
+        log_probs = scorer.log_probs(states, medium, cases.histories, told, exclude_seen=False).cpu().numpy()
         outcome.add_scores(MODEL, time, cases, medium, log_probs)
         outcome.add_confidence(time, cases, medium, log_probs)
         items = torch.from_numpy(rated.item - outcome.medium_offsets[medium])[:, None]

@@ -104,8 +104,9 @@ class HorizonOutcome:
         told: list[_Asked] = [("given", times), ("hidden", None)]
         unasked: list[_Asked] = [("not used", None)]
         for time, of in told:
-            states = scorer.states(cases.histories, [None] * num if of is None else of.tolist(), medium)
-            log_probs = scorer.log_probs(states, medium, cases.histories, exclude_seen=False).cpu().numpy()
+            asked = [None] * num if of is None else of.tolist()
+            states = scorer.states(cases.histories, asked, medium)
+            log_probs = scorer.log_probs(states, medium, cases.histories, asked, exclude_seen=False).cpu().numpy()
             self._add_scores(MODEL, time, cases, medium, log_probs)
         for ranker in rankers:
             for time, of in told if ranker.uses_time else unasked:

@@ -20,10 +20,13 @@ from train.config import TrainConfig
 from train.devices.device import MOST_CUDA_HEAD, autocast
 from train.inference.queries import BatchShape, History, Query, query_batches
 from train.model.batch import BatchFacts, to_batch
+from train.model.popularity import HIDDEN, TOLD, PopularityFeatures, PopularityRows
 from train.model.transformer import EventTransformer
 from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, read_checkpoint
 from train.runs.folder import Run, check_checkpoint
 from train.runs.record import RUN_DATASET, read_record
+from train.runs.run_terms import read_terms
+from train.terms.terms import Terms
 
 _STEP = re.compile(r"step-\d{8,}")
 _MOST_POINTER_BYTES = 4096  # size limit of the files `best` and `latest`
@@ -41,14 +44,20 @@ class Scorer:
     """
 
     def __init__(
-        self, model: EventTransformer, manifest: Manifest, config: TrainConfig, items: ItemTable, checkpoint: Path
+        self,
+        model: EventTransformer,
+        manifest: Manifest,
+        config: TrainConfig,
+        items: ItemTable,
+        checkpoint: Path,
+        terms: Terms | None = None,
     ) -> None:
-        """`model` has its weights and is on the device where it runs."""
+        """`model` has its weights and is on the device where it runs; `terms` are the tables that it was made with."""
         self.manifest, self.config, self.items = manifest, config, items
         self.checkpoint = checkpoint  # the folder of the weights
         self.device = model.inputs.item.weight.device
         self._model = model.eval()
-        self._facts = BatchFacts.of(manifest, config)
+        self._facts = BatchFacts.of(manifest, config, terms).on_device(self.device)
         head = config.model.width // config.model.heads
         self._for_gpu = self.device.type == "cuda" and head <= MOST_CUDA_HEAD
         window_len = manifest.data_schema.window_len
@@ -73,7 +82,8 @@ class Scorer:
             )
         found = read_checkpoint(_checkpoint_folder(run, checkpoint))
         check_checkpoint(Run(run, Path(record.dataset), manifest, record.train, resumed=True), found)
-        model = EventTransformer.of(manifest, record.train, items.targets)
+        terms = read_terms(run, found.state.terms)
+        model = EventTransformer.of(manifest, record.train, items.targets, terms)
         try:
             model.load_state_dict(found.weights)
         except RuntimeError as error:
@@ -81,7 +91,7 @@ class Scorer:
                 f"{found.path}: holds the weights of another model ({error}); restore the run's own checkpoints"
             ) from None
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), manifest, record.train, items, found.path)
+        return cls(model.to(device), manifest, record.train, items, found.path, terms)
 
     @property
     def exclude_seen(self) -> bool:
@@ -100,15 +110,28 @@ class Scorer:
         return self._ask([Query(h, t, medium) for h, t in zip(histories, times, strict=True)])
 
     def log_probs(
-        self, states: Tensor, medium: int, histories: Sequence[History], *, exclude_seen: bool | None = None
+        self,
+        states: Tensor,
+        medium: int,
+        histories: Sequence[History],
+        times: Sequence[int | None],
+        *,
+        exclude_seen: bool | None = None,
     ) -> Tensor:
-        """(N, V) float32: log P of each item of `medium`.
+        """(N, V) float32: log P of each item of `medium`; `times` as for `states`.
 
         With `exclude_seen`, the items of the whole history (planned events do not count) get -inf, and P is over the
         others. With False, P is over all items. None: as in training.
         """
         with torch.no_grad():
-            logits = self._model.watch.logits(states, self._model.inputs, medium)
+            features = self._facts.popularity
+            logits = self._model.watch.logits(
+                states,
+                self._model.inputs,
+                medium,
+                self._popularity_rows(histories, times, features) if features else None,
+                features.by_medium if features else (),
+            )
             if not (self.exclude_seen if exclude_seen is None else exclude_seen):
                 return logits.log_softmax(-1)
             seen = self.seen(histories, medium)
@@ -116,6 +139,18 @@ class Scorer:
             log_probs = logits.log_softmax(-1)
             log_probs[seen] = -torch.inf  # if all items are seen, log_softmax gave NaN
             return log_probs
+
+    def _popularity_rows(
+        self, histories: Sequence[History], times: Sequence[int | None], features: PopularityFeatures
+    ) -> PopularityRows:
+        told = np.array([time is not None for time in times], np.bool_)
+        known = told | np.array([len(history) > 0 for history in histories], np.bool_)
+        last = [int(history.time[-1]) if len(history) else 0 for history in histories]
+        when = [before if time is None else time for before, time in zip(last, times, strict=True)]
+        row = features.rows_at(np.array(when, np.int64), known)
+        hidden = np.where(told, TOLD, HIDDEN)
+        row_N, time_N = (torch.from_numpy(array).to(self.device) for array in (row, hidden))
+        return PopularityRows(row_N, time_N, None if self._for_gpu else row)
 
     def seen(self, histories: Sequence[History], medium: int) -> tuple[Tensor, Tensor]:
         """Index into an (N, V) tensor: the seen items of `medium` in each history. Planned events do not count."""

@@ -20,7 +20,9 @@ from streamfeat.store.manifest import Manifest
 from train.config import TrainConfig
 from train.model.cpu_attention import SegmentLayout, lay_out_segments, segment_starts
 from train.model.dropout import dropout_keys
+from train.model.popularity import PopularityFeatures
 from train.model.targets import Arrays, Targets, gather_targets
+from train.terms.terms import Terms
 
 # Buckets of gaps: 0 for equal times, 1 + floor(log2 seconds), the last for a segment's first event or an unknown time.
 UNKNOWN_GAP = 41  # 2^40 seconds are 35,000 years
@@ -49,10 +51,12 @@ class BatchFacts:
     exclude_seen: bool
     seed: int  # of the run; decides dropout
     target_shares: Mapping[str, float]  # task → approximate share of training tokens that have its target
+    terms: Terms | None = None  # the tables of training events; None: of a run of an earlier version, without them
+    popularity: PopularityFeatures | None = None  # made of the tables, on the device; see `on_device`
 
     @classmethod
-    def of(cls, manifest: Manifest, config: TrainConfig) -> "BatchFacts":
-        """The facts for training with `config` on the dataset of `manifest`."""
+    def of(cls, manifest: Manifest, config: TrainConfig, terms: Terms | None = None) -> "BatchFacts":
+        """The facts for training with `config` on the dataset of `manifest`, without what lies on the device."""
         mean, std = _pooled_ratings(manifest)
         return cls(
             schema=manifest.data_schema,
@@ -66,7 +70,19 @@ class BatchFacts:
             exclude_seen=manifest.repeat_share < _FEW_REPEATS,
             seed=config.seed,
             target_shares=_target_shares(manifest, config),
+            terms=terms,
         )
+
+    def on_device(self, device: torch.device) -> "BatchFacts":
+        """The same with the features of popularity on `device`, which `to_batch` needs."""
+        if self.terms is None or not self.knows_popularity:
+            return self
+        return replace(self, popularity=PopularityFeatures.of(self.terms.popularity, self.schema, device))
+
+    @property
+    def knows_popularity(self) -> bool:
+        """Whether the model knows what is popular at a target's time. The `seed` policy masks and draws times."""
+        return self.relative and self.terms is not None
 
     @property
     def num_values(self) -> int:
@@ -89,6 +105,7 @@ class Batch:
     time_BT: Tensor  # int64: the event's own time, seconds since time_origin
     time_known_BT: Tensor  # bool
     targets: dict[str, Targets]  # by task
+    features: tuple[Tensor, ...]  # of popularity, by medium: (F, R, V) float16; empty without that term
     layout: SegmentLayout | None  # None: attention runs on the CUDA kernels
     dropout_keys: NDArray[np.uint64] | None  # (B,), on the host; None: torch's own dropout
 
@@ -130,11 +147,14 @@ def to_batch(
             causal=facts.causal,
             exclude_seen=facts.exclude_seen,
             expected=facts.target_shares if for_gpu and split == "training" else None,
+            popularity=facts.popularity,
         ),
+        features=(),
         layout=None,
         dropout_keys=None if for_gpu else dropout_keys(facts.seed, step, arrays["slot"].astype(np.int64)),
     )
-    return replace(_moved(batch, device), layout=layout)
+    features = facts.popularity.by_medium if facts.popularity else ()
+    return replace(_moved(batch, device), features=features, layout=layout)
 
 
 def gap_buckets(seconds: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.int32]:

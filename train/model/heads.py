@@ -14,36 +14,54 @@ from torch import Tensor, nn
 from streamfeat.schema import Schema
 from streamfeat.store.manifest import MediumScales
 from train.model.inputs import TokenInputs
-from train.model.loss import watch_loss_sum, watch_losses
+from train.model.loss import WatchLogits, watch_logits, watch_loss_sum, watch_losses
+from train.model.popularity import PopularityRows, PopularityTerm, TermOfTargets
 from train.model.targets import Targets
+
+Features = tuple[Tensor, ...]  # of popularity, by medium: (F, R, V) each; empty if the model has no such term
 
 
 class WatchHead(nn.Module):
-    """A softmax over the items of a medium. It shares the inputs' item table. Its bias starts at log popularity."""
+    """A softmax over the items of a medium. It shares the inputs' item table. Its bias starts at log popularity.
 
-    def __init__(self, schema: Schema, item_targets: NDArray[np.int64]) -> None:
+    With `knows_popularity`, a term says what is popular at the target's time (`train/model/popularity.py`).
+    """
+
+    def __init__(self, schema: Schema, item_targets: NDArray[np.int64], width: int, *, knows_popularity: bool) -> None:
         super().__init__()
         self.medium_offsets = schema.medium_offsets
+        self.popularity = PopularityTerm(schema, width) if knows_popularity else None
         self.bias_V = nn.Parameter(_centred_log_counts(item_targets, schema.medium_offsets))
 
-    def loss_sum(self, state_ND: Tensor, inputs: TokenInputs, medium: int, targets: Targets) -> Tensor:
+    def loss_sum(
+        self, state_ND: Tensor, inputs: TokenInputs, medium: int, targets: Targets, features: Features
+    ) -> Tensor:
         """() float32: Σ weight · nats."""
-        table, bias = self._of_medium(inputs, medium)
-        return watch_loss_sum(state_ND, table, bias, targets.item_N, targets.weight_N, targets.seen)
+        of = self._logits_of(state_ND, inputs, medium, targets.popularity, features)
+        return watch_loss_sum(of, targets.item_N, targets.weight_N, targets.seen)
 
-    def losses(self, state_ND: Tensor, inputs: TokenInputs, medium: int, targets: Targets) -> Tensor:
+    def losses(
+        self, state_ND: Tensor, inputs: TokenInputs, medium: int, targets: Targets, features: Features
+    ) -> Tensor:
         """(N,) float32: nats, without gradients."""
-        table, bias = self._of_medium(inputs, medium)
-        return watch_losses(state_ND, table, bias, targets.item_N, targets.seen)
+        of = self._logits_of(state_ND, inputs, medium, targets.popularity, features)
+        return watch_losses(of, targets.item_N, targets.seen)
 
-    def logits(self, state_ND: Tensor, inputs: TokenInputs, medium: int) -> Tensor:
+    def logits(
+        self, state_ND: Tensor, inputs: TokenInputs, medium: int, rows: PopularityRows | None, features: Features
+    ) -> Tensor:
         """(N, V) float32: the softmax's inputs for all items of the medium, seen ones included."""
-        table, bias = self._of_medium(inputs, medium)
-        return torch.addmm(bias, state_ND, table.T)
+        return watch_logits(self._logits_of(state_ND, inputs, medium, rows, features))
 
-    def _of_medium(self, inputs: TokenInputs, medium: int) -> tuple[Tensor, Tensor]:
+    def _logits_of(
+        self, state_ND: Tensor, inputs: TokenInputs, medium: int, rows: PopularityRows | None, features: Features
+    ) -> WatchLogits:
         low, high = self.medium_offsets[medium : medium + 2]
-        return inputs.item.weight[low:high], self.bias_V[low:high]
+        table, bias = inputs.item.weight[low:high], self.bias_V[low:high]
+        if self.popularity is None or rows is None:
+            return WatchLogits(state_ND, table, bias)
+        coefficients = self.popularity(state_ND, medium, rows)
+        return WatchLogits(state_ND, table, bias, TermOfTargets(coefficients, rows.row_N, features[medium], rows.row))
 
 
 class RatingHead(nn.Module):

@@ -5,10 +5,12 @@ Axes: N targets, V items, D width, L places of a target's list of seen items.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from train.model.popularity import TermOfTargets, add_popularity, popularity_gradients
 
 # Rows of logits at a time. On a CPU they fit in a core's cache. On a GPU they keep it busy with few kernels to compile;
 # with many items, `_GPU_LOGITS` limits their memory.
@@ -41,55 +43,60 @@ class SeenItems:
         return torch.where(index < self.stop_N[rows, None], item, item_N1)
 
 
-def watch_losses(state_ND: Tensor, table_VD: Tensor, bias_V: Tensor, item_N: Tensor, seen: SeenItems | None) -> Tensor:
+class WatchLogits(NamedTuple):
+    """What the logits of targets are made of: state · tableᵀ + bias, and the term of popularity where there is one."""
+
+    state_ND: Tensor
+    table_VD: Tensor
+    bias_V: Tensor
+    term: TermOfTargets | None = None  # see train/model/popularity.py
+
+
+def watch_losses(of: WatchLogits, item_N: Tensor, seen: SeenItems | None) -> Tensor:
     """(N,) float32: -log P(item) in nats, without gradients."""
     with torch.no_grad():
-        weight_N = state_ND.new_ones(state_ND.shape[0])
-        return _losses(state_ND, table_VD, bias_V, item_N, weight_N, seen, with_gradients=False)[0]
+        weight_N = of.state_ND.new_ones(of.state_ND.shape[0])
+        return _losses(of, item_N, weight_N, seen, with_gradients=False)[0]
 
 
-def watch_loss_sum(
-    state_ND: Tensor, table_VD: Tensor, bias_V: Tensor, item_N: Tensor, weight_N: Tensor, seen: SeenItems | None
-) -> Tensor:
-    """() float32: Σ weight · -log P(item) in nats. P is the softmax of state · tableᵀ + bias without the seen items.
+def watch_loss_sum(of: WatchLogits, item_N: Tensor, weight_N: Tensor, seen: SeenItems | None) -> Tensor:
+    """() float32: Σ weight · -log P(item) in nats. P is the softmax of the logits without the seen items.
 
     Logits and their softmax are float32. Under autocast, matrix products use the autocast type.
     """
-    loss: Tensor = _WatchLossSum.apply(state_ND, table_VD, bias_V, item_N, weight_N, seen)  # type: ignore[no-untyped-call]
+    loss: Tensor = _WatchLossSum.apply(*of[:3], *(of.term or ()), item_N, weight_N, seen)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _WatchLossSum(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, state: Tensor, table: Tensor, bias: Tensor, item: Tensor, weight: Tensor, seen: SeenItems | None
-    ) -> Tensor:
-        losses, *gradients = _losses(state, table, bias, item, weight, seen, with_gradients=True)
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        *of, item, weight, seen = inputs
+        of_term = TermOfTargets(*of[3:]) if len(of) > 3 else None
+        losses, *gradients = _losses(WatchLogits(of[0], of[1], of[2], of_term), item, weight, seen, with_gradients=True)
         ctx.save_for_backward(*gradients)
-        return (losses * weight).sum()
+        ctx.num_inputs = len(inputs)
+        loss: Tensor = (losses * weight).sum()
+        return loss
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        grad_state, grad_table, grad_bias = ctx.saved_tensors
-        return grad_state * grad_out, grad_table * grad_out, grad_bias * grad_out, None, None, None
+        gradients = [gradient * grad_out for gradient in ctx.saved_tensors]
+        return (*gradients, *[None] * (ctx.num_inputs - len(gradients)))
 
 
 def _losses(
-    state_ND: Tensor,
-    table_VD: Tensor,
-    bias_V: Tensor,
-    item_N: Tensor,
-    weight_N: Tensor,
-    seen: SeenItems | None,
-    *,
-    with_gradients: bool,
+    of: WatchLogits, item_N: Tensor, weight_N: Tensor, seen: SeenItems | None, *, with_gradients: bool
 ) -> tuple[Tensor, ...]:
-    """The losses (N,); `with_gradients` also the gradients of their weighted sum with respect to state, table, bias."""
+    """The losses (N,); `with_gradients` also the gradients of their weighted sum with respect to state, table, bias,
+    and the term's coefficients if there is one."""
+    state_ND, table_VD, bias_V, term = of
     num_targets, device = state_ND.shape[0], state_ND.device
     autocast = torch.is_autocast_enabled(device.type)
     dtype = torch.get_autocast_dtype(device.type) if autocast else torch.float32
     state, table = state_ND.to(dtype), table_VD.to(dtype)
     losses, grad_states = [state.new_empty(0, dtype=torch.float32)], [state_ND[:0]]
+    grad_coefficients = [] if term is None else [term.coefficients_NF[:0]]
     grad_table, grad_bias = torch.zeros_like(table_VD), torch.zeros_like(bias_V)
     chunk_rows = rows_at_a_time(device.type, table.shape[0])
     buffer = state.new_empty(min(chunk_rows, num_targets), table.shape[0], dtype=torch.float32)
@@ -97,6 +104,9 @@ def _losses(
         rows = slice(first, min(first + chunk_rows, num_targets))
         logits, item = buffer[: rows.stop - first], item_N[rows, None]
         _product(state[rows], table.T, bias_V, out=logits)
+        of_rows = term.of(rows) if term else None
+        if of_rows:
+            add_popularity(logits, of_rows)
         target = logits.gather(1, item)
         if seen is not None:
             logits.scatter_(1, seen.columns(rows, item), float("-inf"))
@@ -112,9 +122,20 @@ def _losses(
             grad_states.append(((grad_logits @ table).float() * weight).to(state_ND.dtype))
             _add_product(grad_table, grad_logits.T, (state[rows] * weight).to(dtype))
             grad_bias.addmv_(logits.T, weight[:, 0])
+            if of_rows:
+                grad_coefficients.append(popularity_gradients(logits, of_rows) * weight)
     if not with_gradients:
         return (torch.cat(losses),)
-    return torch.cat(losses), torch.cat(grad_states), grad_table, grad_bias
+    more = [torch.cat(grad_coefficients)] if grad_coefficients else []
+    return torch.cat(losses), torch.cat(grad_states), grad_table, grad_bias, *more
+
+
+def watch_logits(of: WatchLogits) -> Tensor:
+    """(N, V) float32."""
+    logits = torch.addmm(of.bias_V, of.state_ND, of.table_VD.T)
+    if of.term:
+        add_popularity(logits, of.term)
+    return logits
 
 
 def _product(state: Tensor, table_DV: Tensor, bias_V: Tensor, *, out: Tensor) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from streamfeat.schema import PLANNED, Schema
 from train.model.cpu_attention import segment_starts
 from train.model.loss import SeenItems
+from train.model.popularity import PopularityFeatures, PopularityRows, target_rows
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -36,6 +37,7 @@ class Targets:
     weight_N: Tensor  # float32
     seen: SeenItems | None  # watch tasks only: the items that the softmax leaves out
     user: NDArray[np.int32]  # (targets without padding,), on the host
+    popularity: PopularityRows | None = None  # watch tasks only, if the model knows popularity
 
 
 def task_names(media: tuple[str, ...]) -> tuple[str, ...]:
@@ -72,9 +74,15 @@ def weight_sums(arrays: Arrays, schema: Schema) -> dict[str, float]:
 
 
 def gather_targets(
-    arrays: Arrays, schema: Schema, *, causal: bool, exclude_seen: bool, expected: Mapping[str, float] | None
+    arrays: Arrays,
+    schema: Schema,
+    *,
+    causal: bool,
+    exclude_seen: bool,
+    expected: Mapping[str, float] | None,
+    popularity: PopularityFeatures | None = None,
 ) -> dict[str, Targets]:
-    """Task → its targets, as CPU tensors.
+    """Task → its targets, as CPU tensors; those of watch tasks in the order of their `popularity` rows, if given.
 
     `expected` is each task's expected share of tokens with a target. If given, targets are padded to a size that nearly
     always is the same. No target is dropped.
@@ -87,7 +95,13 @@ def gather_targets(
         medium = schema.media.index(task.rpartition("_")[0])
         low, high = schema.medium_offsets[medium : medium + 2]
         padding = _capacity(len(tokens), item.size, expected[task]) - len(tokens) if expected else 0
-        seen = None
+        seen = rows = None
+        if popularity and task.endswith("_watch"):
+            row, told = target_rows(arrays, tokens, popularity, causal=causal)
+            order = np.argsort(row, kind="stable")
+            tokens = tokens[order]
+            of_host = None if expected else row[order]
+            rows = PopularityRows(_padded(row[order], padding), _padded(told[order], padding), of_host)
         if exclude_seen and task.endswith("_watch"):
             shown = arrays["item"].reshape(-1)
             events = np.flatnonzero(visible & (shown >= low) & (shown < high))
@@ -103,6 +117,7 @@ def gather_targets(
             weight_N=_padded(_weights(arrays, task).reshape(-1)[tokens], padding),
             seen=seen,
             user=arrays["user"].reshape(-1)[tokens],
+            popularity=rows,
         )
     return gathered
 

@@ -21,6 +21,7 @@ from train.model.cpu_attention import SegmentPlan
 from train.model.dropout import Dropout
 from train.model.heads import RatingHead, WatchHead
 from train.model.inputs import TokenInputs
+from train.terms.terms import Terms
 
 if TYPE_CHECKING:
     from train.model.cuda_attention import RangePlan
@@ -91,14 +92,17 @@ class EventTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer, relative=relative) for layer in range(config.layers))
         self.norm = nn.RMSNorm(config.width)
         self.output_dropout = Dropout(config.dropout, 1 + 3 * config.layers)
-        self.watch = WatchHead(facts.schema, item_targets)
+        self.watch = WatchHead(facts.schema, item_targets, config.width, knows_popularity=facts.knows_popularity)
         self.rating = RatingHead(facts.schema, scales, config.width)
         _draw_weights(self, seed, config.layers)
 
     @classmethod
-    def of(cls, manifest: Manifest, config: TrainConfig, item_targets: NDArray[np.int64]) -> "EventTransformer":
-        """The untrained model for `config` and the dataset of `manifest`."""
-        facts = BatchFacts.of(manifest, config)
+    def of(
+        cls, manifest: Manifest, config: TrainConfig, item_targets: NDArray[np.int64], terms: Terms | None = None
+    ) -> "EventTransformer":
+        """The untrained model for `config`, the dataset of `manifest` and the tables of its training events; without
+        tables, as earlier versions trained it."""
+        facts = BatchFacts.of(manifest, config, terms)
         return cls(config.model, facts, manifest.scales, item_targets, seed=config.seed)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -119,7 +123,7 @@ class EventTransformer(nn.Module):
             medium, watch = self._task(task)
             state = state_ND.index_select(0, targets.token_N)
             if watch:
-                sums[task] = self.watch.loss_sum(state, self.inputs, medium, targets)
+                sums[task] = self.watch.loss_sum(state, self.inputs, medium, targets, batch.features)
             else:
                 errors = self.rating.losses(state, self.inputs, medium, targets)
                 sums[task] = (errors * targets.weight_N).sum()
@@ -132,8 +136,11 @@ class EventTransformer(nn.Module):
         losses = {}
         for task, targets in batch.targets.items():
             medium, watch = self._task(task)
-            head = self.watch if watch else self.rating
-            loss = head.losses(state_ND.index_select(0, targets.token_N), self.inputs, medium, targets)
+            state = state_ND.index_select(0, targets.token_N)
+            if watch:
+                loss = self.watch.losses(state, self.inputs, medium, targets, batch.features)
+            else:
+                loss = self.rating.losses(state, self.inputs, medium, targets)
             losses[task] = loss[: len(targets.user)].cpu(), torch.from_numpy(targets.user)
         return losses
 

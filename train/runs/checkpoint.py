@@ -55,7 +55,7 @@ CHECKPOINT_VERSION = 2
 _REMEDY = "restore it, or take another checkpoint"
 _NAME = re.compile(r"step-(\d{8,})")
 _MODEL, _TRAINED, _OPTIMIZER = "model.safetensors", "trained.safetensors", "optimizer.safetensors"
-_STATE, _MANIFEST = "state.json", "manifest.json"
+STATE, _MANIFEST = "state.json", "manifest.json"
 
 
 class TrainState(Frozen):
@@ -70,6 +70,7 @@ class TrainState(Frozen):
     stream: StreamState  # position in the data
     config: TrainConfig
     fingerprint: str  # of the dataset
+    terms: str = ""  # SHA-256 of the tables of training events; "" in a run of an earlier version, without them
     versions: dict[str, str]
 
 
@@ -122,10 +123,8 @@ class Checkpoints:
                     self._sweep(entry)
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, complete or damaged, ascending. A file instead of a folder is damaged, too."""
-        with storage_errors(self.folder):
-            names = [_NAME.fullmatch(entry.name) for entry in self.folder.iterdir()]
-        return sorted(int(name[1]) for name in names if name)
+        """As `saved_steps`."""
+        return saved_steps(self.run)
 
     def path(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
@@ -246,6 +245,14 @@ def checkpoint_path(run: Path, step: int) -> Path:
     return run / CHECKPOINTS / f"step-{step:08d}"
 
 
+def saved_steps(run: Path) -> list[int]:
+    """Steps that have a checkpoint, complete or damaged, ascending. A file instead of a folder is damaged, too."""
+    folder = run / CHECKPOINTS
+    with storage_errors(folder):
+        names = [_NAME.fullmatch(entry.name) for entry in folder.iterdir()] if folder.exists() else []
+    return sorted(int(name[1]) for name in names if name)
+
+
 def remove_checkpoints(run: Path) -> None:
     """Removes the checkpoints of a run, with `remove_ours`. Raises OSError."""
     remove_ours(run / CHECKPOINTS, _NAME)
@@ -260,7 +267,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     refuse_link(path)
     check_link(path.parent)
     content = _read_verified(path)
-    state = read_back(TrainState, content[_STATE], path / _STATE, _REMEDY)
+    state = read_back(TrainState, content[STATE], path / STATE, _REMEDY)
     try:
         weights = safetensors.torch.load(content[_MODEL])
         return Checkpoint(
@@ -285,7 +292,7 @@ def _write(
     files = [
         write_whole(folder, _MODEL, _tensor_bytes((average or model).state_dict())),
         write_whole(folder, _OPTIMIZER, _tensor_bytes(optimizer_tensors(model, optimizer))),
-        write_whole(folder, _STATE, state.model_dump_json(indent=1).encode()),
+        write_whole(folder, STATE, state.model_dump_json(indent=1).encode()),
     ]
     if average is not None:
         files.append(write_whole(folder, _TRAINED, _tensor_bytes(model.state_dict())))
@@ -297,7 +304,7 @@ def _read_verified(path: Path) -> dict[str, bytes]:
     with storage_errors(path):
         manifest = read_back(_Manifest, _read(path, _MANIFEST), path / _MANIFEST, _REMEDY)
         expected = {record.path: (record.size, record.sha256) for record in manifest.files}
-        names = (_MODEL, _OPTIMIZER, _STATE, *([_TRAINED] if _TRAINED in expected else []))
+        names = (_MODEL, _OPTIMIZER, STATE, *([_TRAINED] if _TRAINED in expected else []))
         content = {name: _read(path, name) for name in names}
     for name, data in content.items():
         if expected.get(name) != (len(data), hashlib.sha256(data).hexdigest()):

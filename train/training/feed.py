@@ -176,6 +176,7 @@ def _stream(run: Run, world: World, source: ChunkSource | None) -> WindowStream:
         mask_policy=config.mask_policy,
         batch_windows=config.batch_windows(run.manifest.data_schema.window_len),
         seed=config.seed,
+        hidden_times=config.hidden_times,
         rank=world.rank,
         world_size=world.size,
         threads=config.threads,

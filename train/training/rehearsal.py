@@ -82,7 +82,7 @@ def check_pass(run: Run, world: World, updater: Updater, memory: Memory, *, forc
         lower = f"lower --micro-batch-tokens to {fitting * window_len} (now {now * window_len}), which changes no batch"
     else:
         of_one = memory.with_activations(found or 0)
-        lower = smaller_run(manifest, run.config, world, of_one, resumed=run.resumed)
+        lower = smaller_run(manifest, run.config, world, of_one, updater.facts.terms, resumed=run.resumed)
     raise too_large(needed, world, lower)
 
 

@@ -22,6 +22,7 @@ from train.runs.checkpoint import CHECKPOINT_VERSION, Checkpoints, TrainState
 from train.runs.folder import BAD_STEPS, TENSORBOARD, Run
 from train.runs.metrics import Kind, MetricsLog
 from train.runs.record import versions
+from train.runs.run_terms import check_terms, terms_of
 from train.runs.standing import Figures, Standing
 from train.runs.tensorboard import open_tensorboard
 from train.training.bad_steps import append_bad_step
@@ -64,9 +65,11 @@ class Session:
         self.item_targets = read_items(run.dataset).targets
         check_heads(world.device, self.config.model)
         self.notes: list[Note] = []  # messages to print before the first step
-        memory = check_lasting_needs(self.manifest, self.config, world, resumed=run.resumed, force=force)
-        model = EventTransformer.of(self.manifest, self.config, self.item_targets).to(world.device)
-        self.updater = Updater(model, self.manifest, self.config, self.schedule, world)
+        self.terms = terms_of(run, world)
+        tables = self.terms.tables if self.terms else None
+        memory = check_lasting_needs(self.manifest, self.config, world, tables, resumed=run.resumed, force=force)
+        model = EventTransformer.of(self.manifest, self.config, self.item_targets, tables).to(world.device)
+        self.updater = Updater(model, self.manifest, self.config, self.schedule, world, tables)
         self.memory = check_pass(run, world, self.updater, memory, force=force)
         if not self.memory.fits:
             self.notes.append(Note(f"{shortage(self.memory, world)}; continuing because of --force", warning=True))
@@ -79,6 +82,7 @@ class Session:
         if not self.is_finished:
             if state:
                 _refuse_older(state, run.checkpoint_path(state.step))
+                check_terms(run.path, self.terms, state.terms)
             feed = open_feed(run, world, self.schedule.num_steps, self._stream_state, self.updater.prepare)
             self._feed = opened.enter_context(feed)
         elif not self.validation_is_due:
@@ -89,6 +93,8 @@ class Session:
         self._checkpoints: Checkpoints | None = None
         if world.is_first and not run.trial:
             run.begin()
+            if self.terms:
+                self.terms.write(run.path)
             self._checkpoints = checkpoints or Checkpoints(run.path, self.config.keep)
             scalars = None
             if tensorboard:
@@ -171,6 +177,7 @@ class Session:
             stream=stream,
             config=self.config,
             fingerprint=self.manifest.fingerprint,
+            terms=self.terms.digest if self.terms else "",
             versions=versions(),
         )
         updater = self.updater

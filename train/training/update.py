@@ -22,6 +22,7 @@ from train.devices.ranks import World, without_sync
 from train.model.batch import Batch, BatchFacts, to_batch
 from train.model.targets import Arrays, weight_sums
 from train.model.transformer import EventTransformer
+from train.terms.terms import Terms
 from train.training.average import WeightAverage
 from train.training.optim import clip_gradients, make_optimizer, set_learning_rate
 from train.training.progress import Losses
@@ -79,14 +80,20 @@ class Updater:
     """A model in training, with its optimizer."""
 
     def __init__(
-        self, model: EventTransformer, manifest: Manifest, config: TrainConfig, schedule: Schedule, world: World
+        self,
+        model: EventTransformer,
+        manifest: Manifest,
+        config: TrainConfig,
+        schedule: Schedule,
+        world: World,
+        terms: Terms | None = None,
     ) -> None:
         self.model = model
         self.optimizer = make_optimizer(model, config)
         self.average = WeightAverage(model, config.ema) if config.ema else None
         self.config = config
         self.schedule = schedule
-        self.facts = BatchFacts.of(manifest, config)
+        self.facts = BatchFacts.of(manifest, config, terms).on_device(world.device)
         self.scales = task_scales(manifest)
         self.micro_windows = config.micro_batch_windows(manifest.data_schema.window_len, world.size)
         self.world, self.device = world, world.device

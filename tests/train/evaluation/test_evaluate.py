@@ -138,7 +138,7 @@ def naive_answers(done: Done, events: list[Event]) -> Naive:
         for time in ("given", "hidden"):
             told = [asked.target.time - schema.time_origin if time == "given" else None]
             states = scorer.states([history], told, medium)
-            scores = scorer.log_probs(states, medium, [history], exclude_seen=False)[0].tolist()
+            scores = scorer.log_probs(states, medium, [history], told, exclude_seen=False)[0].tolist()
             rank[user, name, "removed", time] = naive_ranks(scores, target, seen)
             rank[user, name, "kept", time] = naive_ranks(scores, target, set())
             if asked.target.rating is not None:

@@ -85,7 +85,7 @@ def test_lists_hold_what_the_model_finds_likeliest(runs: dict[str, Path], histor
     for medium, (name, listed) in enumerate(ann.media.items()):
         assert name == schema.media[medium]
         states = scorer.states([known], [AT - schema.time_origin], medium)
-        p = scorer.log_probs(states, medium, [known]).exp()[0].numpy()
+        p = scorer.log_probs(states, medium, [known], [AT - schema.time_origin]).exp()[0].numpy()
         low = schema.medium_offsets[medium]
         left = {i: p[i] for i in range(len(p)) if i + low not in (ids["anime", "a1"], ids["manga", "m2"])}
         best = sorted(left, key=lambda i: -left[i])[:4]

@@ -21,7 +21,7 @@ from streamfeat.store.manifest import load_manifest
 from streamfeat.stream.featurize import TOKEN_ARRAYS
 from train.inference.queries import BatchShape, History, Query, query_batches, stored_histories
 from train.inference.scorer import Scorer
-from train.model.batch import BatchFacts, to_batch
+from train.model.batch import to_batch
 from train.training.loop import train_steps
 
 CPU = torch.device("cpu")
@@ -82,7 +82,7 @@ def loss_of(dataset: Path, scorer: Scorer, *, hidden: bool = False, exclude_seen
     arrays = validation(dataset, scorer)
     if hidden:
         arrays["told_time"][:], arrays["told_time_known"][:] = 0, False
-    facts = replace(BatchFacts.of(scorer.manifest, scorer.config), exclude_seen=exclude_seen)
+    facts = replace(scorer._facts, exclude_seen=exclude_seen)
     batch = to_batch(arrays, slice(None), facts, CPU, split="validation")
     found = scorer._model.target_losses(batch)
     return {task: dict(zip(user.tolist(), loss.tolist(), strict=True)) for task, (loss, user) in found.items()}
@@ -99,7 +99,7 @@ def compare(dataset: Path, scorer: Scorer, wanted: dict[str, Any], *, hidden: bo
         time = None if hidden else int(with_target.time[-1])
         states = scorer.states([before], [time], medium)
         if (loss := wanted[f"{name}_watch"].get(user)) is not None:
-            log_prob = scorer.log_probs(states, medium, [before], exclude_seen=exclude_seen)[0, local].item()
+            log_prob = scorer.log_probs(states, medium, [before], [time], exclude_seen=exclude_seen)[0, local].item()
             # A window knows the items in it, the scorer those of the whole history; and a repeat is left out here.
             if not exclude_seen or (math.isfinite(log_prob) and len(before) < schema.window_len - 1):
                 assert -log_prob == pytest.approx(loss, abs=1e-4)
@@ -209,17 +209,19 @@ def test_probabilities_sum_to_one_over_what_may_follow(runs: dict[str, Path], la
     history = max((before for _, before, _ in asked_events(last_events)), key=len)
     states = scorer.states([history], [None])
     for medium, (low, high) in enumerate(itertools.pairwise(schema.medium_offsets)):
-        p = scorer.log_probs(states, medium, [history], exclude_seen=True).exp()[0]
+        p = scorer.log_probs(states, medium, [history], [None], exclude_seen=True).exp()[0]
         assert p.sum().item() == pytest.approx(1, abs=1e-5)
         seen = set(history.item[history.status != PLANNED].tolist())
         assert [item for item in range(low, high) if p[item - low] == 0] == sorted(seen & set(range(low, high)))
-        assert scorer.log_probs(states, medium, [history], exclude_seen=False).exp().sum().item() == pytest.approx(1)
+        assert scorer.log_probs(
+            states, medium, [history], [None], exclude_seen=False
+        ).exp().sum().item() == pytest.approx(1)
     num = schema.num_items
     everything = History(
         np.arange(num), np.zeros(num, np.int64), np.full(num, np.nan, np.float32), np.full(num, 2, np.uint8),
         np.ones(num, np.float32),
     )  # fmt: skip
-    assert torch.isneginf(scorer.log_probs(states, 0, [everything], exclude_seen=True)).all()
+    assert torch.isneginf(scorer.log_probs(states, 0, [everything], [None], exclude_seen=True)).all()
 
 
 def test_the_time_of_the_question_changes_the_answer(runs: dict[str, Path], last_events: Path) -> None:
@@ -239,11 +241,11 @@ def test_no_history_is_a_question_too(runs: dict[str, Path]) -> None:
     for run in runs.values():
         scorer = Scorer.of_run(run)
         states = scorer.states([nothing, nothing], [None, 10**6], 1)
-        assert torch.isfinite(scorer.log_probs(states, 1, [nothing, nothing])).all()
+        assert torch.isfinite(scorer.log_probs(states, 1, [nothing, nothing], [None, 10**6])).all()
         assert torch.isfinite(scorer.ratings([nothing] * 2, [None, 1], states, 1, torch.tensor([[1, 2], [3, 4]]))).all()
         none = scorer.states([], [], 1)
         assert none.shape == (0, 16)
-        assert scorer.log_probs(none, 1, []).shape == (0, 20)
+        assert scorer.log_probs(none, 1, [], []).shape == (0, 20)
         assert scorer.ratings([], [], none, 1, torch.empty(0, 3, dtype=torch.int64)).shape == (0, 3)
 
 

@@ -133,7 +133,12 @@ def test_padded_targets_give_the_same_losses(invented_batch, objective, policy):
     batch = batch_of(invented)
     facts = invented.facts
     padded = gather_targets(
-        invented.arrays, facts.schema, causal=facts.causal, exclude_seen=True, expected=facts.target_shares
+        invented.arrays,
+        facts.schema,
+        causal=facts.causal,
+        exclude_seen=True,
+        expected=facts.target_shares,
+        popularity=facts.popularity,
     )
     assert any(len(padded[task].token_N) > len(padded[task].user) for task in padded)
     plain = model.loss_sums(batch)

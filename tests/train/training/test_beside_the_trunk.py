@@ -15,6 +15,7 @@ from train.config import new_config
 from train.devices.launch import Launch
 from train.devices.ranks import World
 from train.model.transformer import EventTransformer
+from train.terms.terms import build_terms
 from train.training.schedule import Schedule
 from train.training.update import Updater
 
@@ -25,8 +26,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def updater_of(dataset: Path, **given: Any) -> Updater:
     manifest, config = load_manifest(dataset), new_config({**SMALL, **given})
-    model = EventTransformer.of(manifest, config, read_items(dataset).targets)
-    return Updater(model, manifest, config, Schedule.of(config, 6), World(Launch(), torch.device("cpu")))
+    terms = build_terms(dataset, manifest)
+    model = EventTransformer.of(manifest, config, read_items(dataset).targets, terms)
+    return Updater(model, manifest, config, Schedule.of(config, 6), World(Launch(), torch.device("cpu")), terms)
 
 
 def batches(dataset: Path, objective: Any, num_steps: int) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -19,6 +19,7 @@ from train.model.transformer import EventTransformer
 from train.runs.checkpoint import Checkpoints
 from train.runs.folder import BAD_STEPS
 from train.runs.metrics import read_metrics
+from train.terms.terms import build_terms
 from train.training.loop import train_steps
 from train.training.progress import Saved, Stepped
 from train.training.schedule import Schedule
@@ -40,7 +41,8 @@ def poison_rating(run: Path, item: int) -> None:
     found, _ = checkpoints.load_newest()
     assert found is not None
     dataset = json.loads((run / "config.json").read_text())["dataset"]
-    model = EventTransformer.of(load_manifest(dataset), found.state.config, read_items(dataset).targets)
+    terms = build_terms(Path(dataset), load_manifest(dataset))
+    model = EventTransformer.of(load_manifest(dataset), found.state.config, read_items(dataset).targets, terms)
     optimizer = Updater(
         model,
         load_manifest(dataset),
@@ -61,7 +63,7 @@ def test_the_batches_of_bad_steps_are_noted_and_those_alone(tmp_path: Path, tiny
         if isinstance(record, Saved) and record.step == 2:
             break
     records.close()  # type: ignore[attr-defined]
-    stream = WindowStream(tiny_dataset, objective="causal", batch_windows=3, copy=True)
+    stream = WindowStream(tiny_dataset, objective="causal", batch_windows=3, hidden_times=0.3, copy=True)
     rated = [set(batch["target_item"][batch["weight_rating"] > 0].tolist()) for _ in range(2) for batch in stream]
     found = {item: {step for step in range(3, 13) if item in rated[step - 1]} for item in range(30)}
     item, asks = min(found.items(), key=lambda pair: (len(pair[1]) < 2, len(pair[1])))

@@ -1,0 +1,86 @@
+"""The tables of a run's training events: built before the first step, kept in the run, the same on every rank."""
+
+import hashlib
+from pathlib import Path
+
+from streamfeat.errors import DamagedError
+from streamfeat.store.files import read_below
+from streamfeat.store.marker import document
+from streamfeat.store.writer import write_whole
+from train.devices.ranks import World
+from train.runs.checkpoint import STATE, checkpoint_path, saved_steps
+from train.runs.folder import Run
+from train.terms.terms import TERMS, Terms, build_terms
+
+_MOST_BYTES = 2**40
+_FIRST_WITH_TERMS = 2  # version of checkpoints
+
+
+class RunTerms:
+    """The tables with the content of their file."""
+
+    def __init__(self, content: bytes, where: Path) -> None:
+        self.digest = hashlib.sha256(content).hexdigest()
+        self.tables = Terms.from_bytes(content, where)
+        self._content = content
+
+    def write(self, run: Path) -> None:
+        """Writes the file, unless it is there already."""
+        if _read(run) != self._content:
+            write_whole(run, TERMS, self._content)
+
+
+def terms_of(run: Run, world: World) -> RunTerms | None:
+    """The tables of a run that trains: read from its folder, or built. None for a run that an earlier version trained
+    without them. All ranks must call it; rank 0 reads and builds.
+
+    Raises the errors of `build_terms`.
+    """
+
+    def made() -> bytes:
+        if run.resumed:
+            version = _newest_version(run.path)
+            if version is not None and version < _FIRST_WITH_TERMS:
+                return b""
+            if saved := _read(run.path):
+                return saved
+        return build_terms(run.dataset, run.manifest).to_bytes()
+
+    content = world.bytes_from_first(made)
+    return RunTerms(content, run.path / TERMS) if content else None
+
+
+def check_terms(run: Path, terms: RunTerms | None, digest: str) -> None:
+    """Raises DamagedError if the tables are not those with the SHA-256 `digest`, which the model was trained with."""
+    if (terms.digest if terms else "") != digest:
+        raise DamagedError(
+            f"{run / TERMS}: is not the file that the model was trained with; restore it, or remove it and run "
+            "`train --resume`, which writes it again"
+        )
+
+
+def read_terms(run: Path, digest: str) -> Terms | None:
+    """The tables with the SHA-256 `digest` ("": None) of the run folder `run`. Raises DamagedError if the run does not
+    hold them."""
+    if not digest:
+        return None
+    content = _read(run)
+    terms = RunTerms(content, run / TERMS) if content else None
+    check_terms(run, terms, digest)
+    return terms.tables if terms else None
+
+
+def _read(run: Path) -> bytes | None:
+    try:
+        return read_below(run, TERMS, _MOST_BYTES)
+    except FileNotFoundError:
+        return None
+
+
+def _newest_version(run: Path) -> int | None:
+    """The version of the newest checkpoint of a run; None if there is none, or if its state cannot be read."""
+    for step in reversed(saved_steps(run)):
+        version = document(checkpoint_path(run, step), STATE).get("format_version")
+        if isinstance(version, int):
+            return version
+    return None

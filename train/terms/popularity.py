@@ -1,0 +1,88 @@
+"""What is popular at a time: decayed counts of each item's training events before the edges of time bins.
+
+A target at time t reads the counts at the last edge that is not after t. They hold only events before that edge, so
+never the target itself nor anything later.
+
+Axes: E edges, H half-lives, F = H + 1 features, V items, n pairs of a bin and an item with events in it.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfeat.kernels.popularity import add_decayed, next_edge
+from train.terms.watched import Batches
+
+_DAY = 86_400
+HALF_LIVES = (1.0 * _DAY, 3.0 * _DAY, 14.0 * _DAY, 60.0 * _DAY, math.inf)  # seconds; the last one counts all events
+NUM_FEATURES = len(HALF_LIVES) + 1
+SMALLEST = 0.3  # events: the features grow with the logarithm of counts above it
+
+_MOST_EDGES = 768
+_MOST_FEATURES = 2**29  # numbers in all features: 1 GiB as float16. With more items there are fewer edges.
+_HISTOGRAM = 2**20  # parts of the training time; edges lie between two of them
+
+
+@dataclass(frozen=True)
+class PopularityCounts:
+    """The training events of each time bin as decayed sums. Bin b lies between edges b and b + 1."""
+
+    edges: NDArray[np.int64]  # (E,) ascending, seconds since time_origin; the last one is after every event
+    bin: NDArray[np.int64]  # (n,) ascending
+    item: NDArray[np.int32]  # (n,) dense id
+    sums: NDArray[np.float32]  # (n, H): Σ 2^(-(edge after the bin - time) / half-life)
+
+    def row_of(self, time: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of the last edge that is not after each time. Times before the first edge get 0, whose counts
+        are all 0, like those of the first edge."""
+        rows: NDArray[np.int64] = np.searchsorted(self.edges, time, side="right") - 1
+        return np.maximum(rows, 0)
+
+    def features(self, num_items: int) -> Iterator[NDArray[np.float32]]:
+        """For each edge, (F, V): ln(1 + count / SMALLEST) of the events before it by half-life; then 1 for items
+        without any. The array is overwritten by the next one."""
+        counts = np.zeros((len(HALF_LIVES), num_items))
+        out = np.empty((NUM_FEATURES, num_items), np.float32)
+        starts = np.searchsorted(self.bin, np.arange(len(self.edges) + 1) - 1)
+        before = self.edges[0]
+        for edge, (first, last) in zip(self.edges, itertools.pairwise(starts), strict=True):
+            kept = np.exp2(-float(edge - before) / np.array(HALF_LIVES))
+            next_edge(counts, kept, self.item[first:last], self.sums[first:last], SMALLEST, out)
+            before = edge
+            yield out
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """The arrays by name, for a file."""
+        return {"edges": self.edges, "bin": self.bin, "item": self.item, "sums": self.sums}
+
+
+def count_popularity(batches: Batches, time_min: int, time_max: int, num_items: int) -> PopularityCounts:
+    """Counts the events of `batches`, whose times lie in time_min … time_max. Reads them twice.
+
+    The edges divide the events into at most 768 equal parts; fewer if many items would make the features too large.
+    Memory: at most 2 GiB while it runs.
+    """
+    edges = _quantiles(
+        batches, time_min, time_max, max(2, min(_MOST_EDGES, _MOST_FEATURES // NUM_FEATURES // num_items))
+    )
+    sums = np.zeros((len(edges) - 1, num_items, len(HALF_LIVES)), np.float32)
+    for batch in batches():
+        add_decayed(batch.time, batch.item.astype(np.int32), edges, np.array(HALF_LIVES), sums)
+    bin_n, item_n = np.nonzero(sums[:, :, -1])
+    return PopularityCounts(edges, bin_n, item_n.astype(np.int32), sums[bin_n, item_n])
+
+
+def _quantiles(batches: Batches, time_min: int, time_max: int, num: int) -> NDArray[np.int64]:
+    """At most `num` + 1 edges with about as many events between each two, and one after the last event."""
+    width = -(-(time_max - time_min + 1) // _HISTOGRAM)
+    counts = np.zeros((time_max - time_min) // width + 1, np.int64)
+    for batch in batches():
+        counts += np.bincount((batch.time - time_min) // width, minlength=len(counts))
+    total = np.append(0, np.cumsum(counts))
+    # The first part whose events before it are at least k / num of all.
+    parts = np.searchsorted(total, total[-1] * np.arange(num) / num)
+    return np.append(np.unique(np.append(0, parts[parts < len(counts)])) * width + time_min, time_max + 1)
