@@ -53,7 +53,11 @@ def evaluate(run: RunFolder, options: EvaluateOptions, as_json: Json = False) ->
 
 
 def _print(found: "Evaluation") -> None:
-    """Prints the differences to the baselines first, then the tables, then the protocol."""
+    """Prints the verdict first, then the differences to the baselines, the tables, the protocol."""
+    for verdict in found.verdicts:
+        out.print(f"The model {verdict.text}.", **PLAIN)
+    for advice in found.advice:
+        out.print(f"To try: {advice}.", **PLAIN)
     _print_differences(found.differences)
     for medium in dict.fromkeys(line.protocol.medium for line in found.ranking):
         _print_ranking(medium, [line for line in found.ranking if line.protocol.medium == medium])
@@ -62,6 +66,7 @@ def _print(found: "Evaluation") -> None:
     for medium in dict.fromkeys(line.protocol.medium for line in found.ratings):
         _print_ratings(medium, [line for line in found.ratings if line.protocol.medium == medium])
     _print_calibration(found.calibration)
+    _print_baselines(found)
     _print_protocol(found)
 
 
@@ -103,12 +108,29 @@ def _print_ratings(medium: str, lines: list["RatingLine"]) -> None:
 
 
 def _print_differences(lines: Sequence["DifferenceLine"]) -> None:
-    out.print("model minus the best baseline on the same targets, paired over users:", **PLAIN)
+    out.print(
+        "model minus baselines on the same targets, paired over users; the best one on validation first:", **PLAIN
+    )
     for line in lines:
-        seen = "" if line.protocol.seen == "not used" else f", seen items {line.protocol.seen}"
-        difference = _interval(line.difference, "+.4f")
-        asked = f"{line.protocol.medium}{seen}, time {_time(line)}"
-        out.print(f"  {asked}: {line.figure} {difference} against {line.baseline}", **PLAIN)
+        if line.is_best:
+            seen = "" if line.protocol.seen == "not used" else f", seen items {line.protocol.seen}"
+            out.print(f"  {line.figure}, {line.protocol.medium}{seen}, time {_time(line)}", **PLAIN)
+        out.print(f"    {_interval(line.difference, '+.4f')} against {line.baseline}", **PLAIN)
+
+
+def _print_baselines(found: "Evaluation") -> None:
+    """Prints what was chosen on validation."""
+    users = found.ranking[0].protocol.tuned_users
+    out.print(f"baselines and their figures on validation ({users:,} users):", **PLAIN)
+    for line in found.baselines:
+        settings = [f"{name} {_number(value)}" for name, value in line.settings.items()]
+        figures = [
+            f"{line.figure} {value:.4f}" + ("" if time == "not used" else f" with the time {time}")
+            for time, value in line.validation.items()
+        ]
+        out.print(f"  {line.system}: {', '.join([*settings, *figures])}", **PLAIN)
+    for left in found.left_out:
+        out.print(f"  left out: {left.system}, {left.reason}", **PLAIN)
 
 
 def _print_calibration(lines: Sequence["CalibrationLine"]) -> None:
@@ -149,9 +171,15 @@ def _print_protocol(found: "Evaluation") -> None:
         + ("kept as input" if protocol.keep_planned else "left out"),
         f"{protocol.objective}{f' ({protocol.mask_policy})' if protocol.mask_policy else ''}, windows of "
         f"{protocol.window_len:,} tokens, checkpoint {protocol.checkpoint}",
+        f"baselines: fitted on training events; settings, and the best one, by the validation events of "
+        f"{protocol.tuned_users:,} users",
         f"intervals: 95%, {protocol.resamples:,} resamples of users, seed {protocol.seed}",
     )
     out.print("protocol: " + "; ".join(parts), **PLAIN)
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _time(line: "RankingLine | RatingLine | DifferenceLine | CalibrationLine") -> str:

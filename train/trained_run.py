@@ -24,7 +24,7 @@ from streamfeat.store.manifest import load_manifest
 from train.config import ModelConfig, TrainConfig
 from train.devices.launch import launched
 from train.evaluation.evaluate import evaluate_steps
-from train.evaluation.rows import evaluation_rows
+from train.evaluation.rows import EvaluationRows, evaluation_rows
 from train.inference.every_user import RECOMMENDATIONS_SCHEMA, Written, recommend_all_steps
 from train.inference.recommend import DEFAULT_K, Recommendation, recommend_steps
 from train.runs.checkpoint import BEST
@@ -145,11 +145,12 @@ class TrainedRun(PrintedLines):
         num_bootstrap: int = 1000,
         horizon_days: float | None = None,
         progress: bool | None = None,
-    ) -> Rows:
+    ) -> EvaluationRows:
         """Rank the whole catalogue for each user's held-out event, with the model and simple baselines.
 
-        Returns a row for each figure of each system, with its 95% interval. `print` shows the model next to the
-        baselines; `to_dict()` returns the JSON of docs/evaluate.md. Arguments and errors are those of `evaluate_steps`.
+        Returns a row for each figure of each system, with its 95% interval. `verdicts` say whether the model is better
+        than the best baseline, `advice` what to try. `print` shows them and the model next to the baselines;
+        `to_dict()` returns the JSON of docs/evaluate.md. Arguments and errors are those of `evaluate_steps`.
         """
         steps = evaluate_steps(
             self.path,

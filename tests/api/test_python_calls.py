@@ -125,8 +125,11 @@ def test_an_evaluation_is_a_frame_and_json(folder: Path) -> None:
     assert (model.low <= model.value).all()
     assert (model.value <= model.high).all()
     assert {"rmse", "mae", "mrr", "hr@1"} <= set(frame.figure)
-    lists = {"ranking", "ratings", "differences", "calibration", "horizon"}
-    assert json.loads(json.dumps(found.to_dict())).keys() == lists
+    values = json.loads(json.dumps(found.to_dict()))
+    assert values.keys() >= {"verdicts", "advice", "ranking", "ratings", "differences", "calibration", "baselines"}
+    assert [verdict["text"] for verdict in values["verdicts"]] == [verdict.text for verdict in found.verdicts]
+    assert {verdict.standing for verdict in found.verdicts} <= {"better", "worse", "level"}
+    assert all(verdict.text in repr(found) for verdict in found.verdicts)
     assert {"model", "popularity"} <= {line.split()[0] for line in str(found).splitlines()}
 
 

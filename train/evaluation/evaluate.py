@@ -14,6 +14,7 @@ from streamfeat.progress import Progress
 from streamfeat.store.histories import HistoryReader, read_held_out
 from streamfeat.store.layout import USERS
 from streamfeat.store.tables import check_table
+from train.evaluation.advice import RunFacts
 from train.evaluation.cases import Cases, read_cases
 from train.evaluation.figures import MODEL, Evaluation, Time
 from train.evaluation.fitting import Fitted, fit_steps
@@ -94,7 +95,8 @@ def evaluate_steps(
         )
     # With a split by users only held-out users can have a target; otherwise every user can.
     asked = manifest.num_users if manifest.validation_targets == "last" else num_held_out
-    found = evaluation(outcome, users_without_target=asked - outcome.num_users)
+    facts = RunFacts.of(Path(run), manifest, scorer.config, held_out)
+    found = evaluation(outcome, fitted, facts, users_without_target=asked - outcome.num_users)
     yield replace(found, horizon=tuple(later.lines(found.ranking[0].protocol)) if later else ())
 
 

@@ -6,6 +6,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from train.baselines.all import LeftOut
 from train.evaluation.bootstrap import Figure
 from train.evaluation.calibration import Calibration
 
@@ -14,6 +15,8 @@ MODEL = "model"
 
 Seen = Literal["removed", "kept", "not used"]
 Time = Literal["given", "hidden", "not used"]
+Compared = Literal["ndcg@10", "rmse"]  # the figures by which the model is compared with baselines
+Standing = Literal["better", "worse", "level"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Protocol:
     objective: str
     mask_policy: str | None  # masked objective only
     checkpoint: str
+    tuned_users: int  # on whose validation events baselines were tuned and the best one chosen; 0: on the test events
     resamples: int  # of users, for every interval
     seed: int
 
@@ -71,12 +75,38 @@ class RatingLine:
 
 @dataclass(frozen=True)
 class DifferenceLine:
-    """The model's figure minus that of the best baseline; both are resampled with the same users."""
+    """The model's figure minus that of a baseline; both are resampled with the same users."""
 
     protocol: Protocol
-    figure: Literal["ndcg@10", "rmse"]
-    baseline: str  # the best on these targets
+    figure: Compared
+    baseline: str  # of its family the best on validation
+    family: str
+    is_best: bool  # the best of all families on validation
     difference: Figure
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the model is better than the baseline that was best on validation."""
+
+    protocol: Protocol
+    figure: Compared
+    standing: Standing
+    baseline: str
+    difference: Figure  # the model's figure minus the baseline's
+    unbeaten: tuple[str, ...]  # other families' baselines that the model is not better than
+    text: str  # a sentence whose subject is the model
+
+
+@dataclass(frozen=True)
+class BaselineLine:
+    """A fitted baseline: its settings, and what they reach on validation."""
+
+    system: str
+    family: str
+    settings: dict[str, float | str]
+    figure: Compared
+    validation: dict[Time, float]  # the figure by whether the target's time is given; empty without a case
 
 
 @dataclass(frozen=True)
@@ -91,12 +121,20 @@ class CalibrationLine:
 class Evaluation:
     """The result of an evaluation."""
 
+    verdicts: tuple[Verdict, ...]  # over all media: rankings by time, ratings
+    advice: tuple[str, ...]  # what to try if a baseline is not beaten
     ranking: tuple[RankingLine, ...]
     ratings: tuple[RatingLine, ...]
     differences: tuple[DifferenceLine, ...]
     calibration: tuple[CalibrationLine, ...]
+    baselines: tuple[BaselineLine, ...]
+    left_out: tuple[LeftOut, ...]  # baselines that were not fitted
     horizon: tuple[RankingLine, ...] = ()  # split by time: all items of some days after the cut
 
     def to_json(self) -> dict[str, Any]:
         """Plain values. The fields of a line's protocol stand next to its figures."""
-        return {name: [{**line.pop("protocol"), **line} for line in lines] for name, lines in asdict(self).items()}
+        return {name: [_flat(line) for line in lines] for name, lines in asdict(self).items()}
+
+
+def _flat(line: dict[str, Any] | str) -> dict[str, Any] | str:
+    return {**line.pop("protocol", {}), **line} if isinstance(line, dict) else line

@@ -3,7 +3,7 @@
 Axes: C validation cases, R of them with a rating.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamfeat.progress import Progress
 from streamfeat.store.manifest import Manifest
 from train.baselines.all import LeftOut, Ranker, Rater, ranking_families, rating_families
-from train.evaluation.figures import Time
+from train.evaluation.figures import BaselineLine, Time
 from train.evaluation.tuning import Validation
 from train.terms.watched import Batches
 
@@ -28,8 +28,22 @@ class Fitted:
     left_out: tuple[LeftOut, ...]
     medium_C: NDArray[np.int64]
     rated_C: NDArray[np.bool_]
+    families: Mapping[str, str]  # the family of each baseline
     gains: Mapping[SystemKey, NDArray[np.float64]]  # (C,): ndcg@10, seen items removed as the model does
     squares: Mapping[SystemKey, NDArray[np.float64]]  # (R,): squared errors
+
+    def lines(self) -> Iterator[BaselineLine]:
+        """The settings of every baseline, and its mean figures over the validation cases of all media."""
+        for ranker in self.rankers:
+            gains = _means(self.gains, ranker.name)
+            yield BaselineLine(ranker.name, ranker.family, dict(ranker.settings), "ndcg@10", gains)
+        for rater in self.raters:
+            rmse = {time: mean**0.5 for time, mean in _means(self.squares, rater.name).items()}
+            yield BaselineLine(rater.name, rater.family, dict(rater.settings), "rmse", rmse)
+
+
+def _means(values: Mapping[SystemKey, NDArray[np.float64]], name: str) -> dict[Time, float]:
+    return {time: float(of.mean()) for (system, time), of in values.items() if system == name and len(of)}
 
 
 def fit_steps(
@@ -58,4 +72,5 @@ def fit_steps(
             gains[ranker.name, time] = validation.gains(ranker, told=time == "given")
     squares: dict[SystemKey, NDArray[np.float64]] = {(of.name, "not used"): validation.squares(of) for of in raters}
     is_rated = validation.is_rated
-    return Fitted(tuple(rankers), tuple(raters), tuple(left_out), validation.medium, is_rated, gains, squares)
+    families = {of.name: of.family for of in (*rankers, *raters)}
+    return Fitted(tuple(rankers), tuple(raters), tuple(left_out), validation.medium, is_rated, families, gains, squares)

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from streamfeat.store.manifest import Manifest
 from train.config import TrainConfig
+from train.evaluation.advice import RunFacts, advice
 from train.evaluation.bootstrap import bootstrap_means, with_intervals
 from train.evaluation.calibration import calibrate
 from train.evaluation.cases import Cases
+from train.evaluation.differences import Values, best_of_families, differences
 from train.evaluation.figures import (
     ALL_MEDIA,
     MODEL,
     CalibrationLine,
+    Compared,
     DifferenceLine,
     Evaluation,
     Protocol,
@@ -27,12 +30,14 @@ from train.evaluation.figures import (
     Seen,
     Time,
 )
+from train.evaluation.fitting import Fitted, SystemKey
 from train.evaluation.ranking import TIE_RULE, Coverage, figure_names, figure_values, target_ranks, without_seen
+from train.evaluation.tuning import COMPARED
+from train.evaluation.verdict import verdicts
 
 _Parts = list[NDArray[Any]]
-_System = tuple[str, Time]
 _SEEN: tuple[Literal["removed", "kept"], ...] = ("removed", "kept")
-_COMPARED = 10  # the k of ndcg@10, by which the model is compared with baselines
+_TIMES: tuple[Literal["given", "hidden"], ...] = ("given", "hidden")
 
 
 class Outcome:
@@ -61,9 +66,9 @@ class Outcome:
         self.unseen: _Parts = []  # whether no training event targets the item
         self.rated: _Parts = []  # whether a target has a rating
         self.rating: _Parts = []  # of rated targets
-        self.ranks: dict[tuple[_System, Seen], _Parts] = defaultdict(list)
-        self.coverage: dict[tuple[_System, Seen], list[Coverage]] = {}
-        self.predicted: dict[_System, _Parts] = defaultdict(list)  # of rated targets
+        self.ranks: dict[tuple[SystemKey, Seen], _Parts] = defaultdict(list)
+        self.coverage: dict[tuple[SystemKey, Seen], list[Coverage]] = {}
+        self.predicted: dict[SystemKey, _Parts] = defaultdict(list)  # of rated targets
         self.confidence: dict[Time, _Parts] = defaultdict(list)
         self.correct: dict[Time, _Parts] = defaultdict(list)
 
@@ -86,7 +91,7 @@ class Outcome:
 
     def _add_ranks(
         self,
-        key: tuple[_System, Seen],
+        key: tuple[SystemKey, Seen],
         medium: int,
         shown_NV: NDArray[np.floating],
         scores_NV: NDArray[np.floating],
@@ -120,23 +125,29 @@ class Outcome:
         self.predicted[system, time].append(predicted)
 
 
-def evaluation(outcome: Outcome, users_without_target: int) -> Evaluation:
+def evaluation(outcome: Outcome, fitted: Fitted, facts: RunFacts, users_without_target: int) -> Evaluation:
     """The lines of all systems: over all media, and also for each medium if there are several."""
-    lines = _Lines(outcome, users_without_target)
+    lines = _Lines(outcome, fitted, users_without_target)
     populations = list(lines.populations())
+    compared = tuple(line for of in populations for line in lines.differences(*of))
+    found = tuple(verdicts(compared, "removed" if outcome.exclude_seen else "kept"))
     return Evaluation(
+        verdicts=found,
+        advice=advice(found, facts),
         ranking=tuple(line for of in populations for line in lines.ranking(*of)),
         ratings=tuple(line for of in populations for line in lines.ratings(*of)),
-        differences=tuple(line for of in populations for line in lines.differences(*of)),
+        differences=compared,
         calibration=tuple(line for of in populations for line in lines.calibration(*of)),
+        baselines=tuple(fitted.lines()),
+        left_out=fitted.left_out,
     )
 
 
 class _Lines:
     """An outcome with its parts joined over all cases, and the lines of the report."""
 
-    def __init__(self, outcome: Outcome, users_without_target: int) -> None:
-        self._outcome = outcome
+    def __init__(self, outcome: Outcome, fitted: Fitted, users_without_target: int) -> None:
+        self._outcome, self._fitted = outcome, fitted
         self._users_without_target = users_without_target
         # Resamples draw users by place. In the order of user ids, the batches have no effect on the result.
         order = np.argsort(np.concatenate(outcome.user))
@@ -187,31 +198,31 @@ class _Lines:
             )
 
     def differences(self, name: str, chosen_C: NDArray[np.bool_]) -> Iterator[DifferenceLine]:
-        times: tuple[Time, ...] = ("given", "hidden")
+        media = self._outcome.manifest.data_schema.media
+        medium = None if name == ALL_MEDIA else media.index(name)
         for seen in _SEEN:
             gains = {
-                system: figure_values(rank_C[chosen_C], (_COMPARED,))[:, 1]
+                system: figure_values(rank_C[chosen_C], (COMPARED,))[:, 1]
                 for (system, of), rank_C in self._ranks.items()
                 if of == seen
             }
-            for time in times:
-                baseline = max(_baselines(gains, time), key=lambda system: gains[system].mean())
-                both = np.stack((gains[MODEL, time], gains[baseline]), axis=1)
-                model, best = self._resampled(both).T
-                difference = with_intervals(np.array([both[:, 0].mean() - both[:, 1].mean()]), (model - best)[:, None])
-                protocol = self._protocol(name, chosen_C, seen=seen, time=time, ks=(_COMPARED,))
-                yield DifferenceLine(protocol, "ndcg@10", baseline[0], difference[0])
+            for time in _TIMES:
+                protocol = self._protocol(name, chosen_C, seen=seen, time=time, ks=(COMPARED,))
+                yield from self._compared(protocol, "ndcg@10", gains, medium)
         rated_C = chosen_C & self._rated_C
-        if not rated_C.any():
-            return
-        squares = {system: error**2 for system, error in self._errors(chosen_C).items()}
-        for time in times:
-            baseline = min(_baselines(squares, time), key=lambda system: squares[system].mean())
-            both = np.stack((squares[MODEL, time], squares[baseline]), axis=1)
-            value = np.sqrt(both[:, 0].mean()) - np.sqrt(both[:, 1].mean())
-            model, best = np.sqrt(self._resampled(both)).T
-            difference = with_intervals(np.array([value]), (model - best)[:, None])
-            yield DifferenceLine(self._protocol(name, rated_C, time=time), "rmse", baseline[0], difference[0])
+        if rated_C.any():
+            squares = {system: error**2 for system, error in self._errors(chosen_C).items()}
+            for time in _TIMES:
+                yield from self._compared(self._protocol(name, rated_C, time=time), "rmse", squares, medium)
+
+    def _compared(
+        self, protocol: Protocol, figure: Compared, values: Values, medium: int | None
+    ) -> Iterator[DifferenceLine]:
+        families = self._fitted.families
+        chosen = best_of_families(self._fitted, figure, protocol.time, medium, values)
+        found = differences(values, (MODEL, protocol.time), chosen, self._resampled, root=figure == "rmse")
+        for key, difference in found:
+            yield DifferenceLine(protocol, figure, key[0], families[key[0]], key == chosen[0], difference)
 
     def calibration(self, name: str, chosen_C: NDArray[np.bool_]) -> Iterator[CalibrationLine]:
         seen: Seen = "removed" if self._outcome.exclude_seen else "kept"
@@ -219,7 +230,7 @@ class _Lines:
             found = calibrate(confidence_C[chosen_C], self._correct[time][chosen_C], seed=self._outcome.seed)
             yield CalibrationLine(self._protocol(name, chosen_C, seen=seen, time=time), found)
 
-    def _errors(self, chosen_C: NDArray[np.bool_]) -> dict[_System, NDArray[np.float64]]:
+    def _errors(self, chosen_C: NDArray[np.bool_]) -> dict[SystemKey, NDArray[np.float64]]:
         """System → predicted minus given rating, of the chosen cases that have a rating."""
         chosen = chosen_C[self._rated_C]
         return {system: (predicted - self._rating)[chosen] for system, predicted in self._predicted.items()}
@@ -271,11 +282,7 @@ class _Lines:
             objective=config.objective,
             mask_policy=config.mask_policy if config.objective == "masked" else None,
             checkpoint=self._outcome.checkpoint,
+            tuned_users=len(self._fitted.medium_C),
             resamples=self._outcome.resamples,
             seed=self._outcome.seed,
         )
-
-
-def _baselines(systems: dict[_System, NDArray[np.float64]], time: Time) -> list[_System]:
-    """The baselines that may be compared with the model under `time`: those with the same `time` or that use none."""
-    return [(system, told) for system, told in systems if system != MODEL and told in (time, "not used")]

@@ -22,7 +22,7 @@ from streamfeat.store.tables import read_items, read_user_ids
 from train.evaluation.bootstrap import Figure
 from train.evaluation.cases import read_cases
 from train.evaluation.evaluate import evaluate_steps
-from train.evaluation.figures import Evaluation, Protocol, RankingLine
+from train.evaluation.figures import BaselineLine, DifferenceLine, Evaluation, Protocol, RankingLine, Verdict
 from train.inference.queries import History
 from train.inference.scorer import Scorer
 from train.training.loop import train_steps
@@ -186,9 +186,10 @@ def test_every_line_says_under_which_protocol_it_was_reached(done: Done, tiny_ev
     possible = manifest.num_users if manifest.config.split == "last:2" else manifest.splits["validation"].users
     found = done.found.to_json()
     json.dumps(found, allow_nan=False)
-    assert set(found) == {"ranking", "ratings", "differences", "calibration", "horizon"}
+    of_figures = ("verdicts", "ranking", "ratings", "differences", "calibration")
+    assert set(found) == {*of_figures, "advice", "horizon", "baselines", "left_out"}
     assert found["horizon"] == [], "only a split by time has one"
-    for line in (line for lines in found.values() for line in lines):
+    for line in (line for name in of_figures for line in found[name]):
         assert asdict(done.found.ranking[0].protocol).keys() <= line.keys()
         assert line["fingerprint"] == manifest.fingerprint
         assert line["split"] == manifest.config.split
@@ -225,23 +226,32 @@ def numbers(value: Any) -> list[float]:
     return [float(value)] if isinstance(value, int | float) else []
 
 
-def test_baselines_answer_the_same_users_and_the_model_is_compared_with_the_best(done: Done) -> None:
-    """A baseline that needs the target's time is compared only if the model also has it."""
+def test_the_model_is_compared_with_the_best_of_each_family_on_validation(done: Done) -> None:
+    """On the same users. A baseline that needs the target's time is compared only if the model also has it."""
+    on_validation = {line.system: line for line in done.found.baselines}
     for line in done.found.differences:
-        others = [
-            (other.figures["ndcg@10" if line.figure == "ndcg@10" else "rmse"].value, other)
+        others = {
+            other.system: other.figures["ndcg@10" if line.figure == "ndcg@10" else "rmse"].value
             for other in (done.found.ranking if line.figure == "ndcg@10" else done.found.ratings)
             if (other.protocol.medium, other.protocol.seen) == (line.protocol.medium, line.protocol.seen)
             and other.protocol.time in (line.protocol.time, "not used")
-        ]
-        assert {other.protocol.users for _, other in others} == {line.protocol.users}
-        model = next(value for value, other in others if other.system == "model")
-        best = max if line.figure == "ndcg@10" else min
-        baselines = [(value, other.system) for value, other in others if other.system != "model"]
-        value, _ = best(baselines)
-        assert line.baseline in {system for of, system in baselines if of == value}
-        assert line.difference.value == pytest.approx(model - value, abs=1e-12)
+            and other.protocol.users == line.protocol.users
+        }
+        assert line.difference.value == pytest.approx(others["model"] - others[line.baseline], abs=1e-12)
         assert line.difference.low <= line.difference.value <= line.difference.high
+        if line.protocol.medium == "all":
+            reached = {
+                name: value
+                for name, of in on_validation.items()
+                if of.figure == line.figure and (line.is_best or of.family == line.family)
+                for time, value in of.validation.items()
+                if time in (line.protocol.time, "not used")
+            }
+            best = max if line.figure == "ndcg@10" else min
+            assert reached[line.baseline] == best(reached.values())
+    families = [(line.protocol, line.figure, line.family) for line in done.found.differences]
+    assert len({str(key) for key in families}) == len(families)
+    assert sum(line.is_best for line in done.found.differences) == 3 * 2 * 2 + 3 * 2
     assert len({line.system for line in done.found.ranking}) == 10
     assert len({line.system for line in done.found.ratings}) == 4
 
@@ -320,6 +330,6 @@ def test_a_dataset_without_a_target_says_what_to_build(tmp_path: Path) -> None:
 def test_a_line_reads_like_its_figures() -> None:
     """The JSON of a line has the fields of its protocol next to its own: docs/evaluate.md names them all."""
     page = (Path(__file__).parents[3] / "docs" / "evaluate.md").read_text("utf-8")
-    for record in (Protocol, RankingLine, Figure):
+    for record in (Protocol, RankingLine, DifferenceLine, Verdict, BaselineLine, Figure):
         for name in record.__dataclass_fields__:
             assert f"`{name}`" in page, name
