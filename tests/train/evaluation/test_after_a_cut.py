@@ -215,8 +215,9 @@ def test_the_figures_of_several_targets_equal_a_naive_loop(data: Data, run: Path
             targets = {ids[name, item] - low for item in raw}
             seen = {ids[name, e.item] - low for e in later.history if e.medium == name and e.status != 0}
             for time in ("given", "hidden"):
-                states = scorer.states([history], [data.cut - schema.time_origin if time == "given" else None], medium)
-                scores = scorer.log_probs(states, medium, [history], exclude_seen=False)[0].tolist()
+                times = [data.cut - schema.time_origin if time == "given" else None]
+                states = scorer.states([history], times, medium)
+                scores = scorer.log_probs(states, medium, [history], times, exclude_seen=False)[0].tolist()
                 for left_out, what in (("removed", seen), ("kept", set[int]())):
                     values.setdefault((left_out, time), {})[user, name] = naive_ranks(scores, targets, what)
     found = result(evaluate_steps(run, ks=KS, num_bootstrap=20, horizon_days=2, batch_users=5))
@@ -362,7 +363,7 @@ def scores_before_the_cut(data: Data, run: Path) -> dict[tuple[str, int, bool], 
         for is_told in (False, True):
             times = [cut if is_told else None] * len(cases.user)
             states = scorer.states(cases.histories, times, medium)
-            log_probs = scorer.log_probs(states, medium, cases.histories, exclude_seen=False)
+            log_probs = scorer.log_probs(states, medium, cases.histories, times, exclude_seen=False)
             found["model", medium, is_told] = log_probs.cpu().numpy()
             for ranker in rankers:
                 told = np.full(len(cases.user), cut) if is_told and ranker.uses_time else None
