@@ -40,6 +40,7 @@ def follow_training(records: Iterator[TrainingReport], *, show: bool) -> dict[st
                     "validation": _figures(record.last),
                     "best": _figures(record.best),
                     "best_checkpoint": str(record.best_checkpoint or "") or None,
+                    "reason": record.reason,
                 }
     return summary
 
@@ -58,6 +59,8 @@ def follow_dry_run(records: "Iterator[TrainingReport | Estimate]", *, show: bool
 
 def print_training(summary: dict[str, Any]) -> None:
     validation, best = summary["validation"], summary["best"]
+    if "reason" in summary:
+        out.print(f"ended after step {summary['step']:,}: {summary['reason']}", **PLAIN)
     if validation is None:
         return
     table = Table(title=f"{summary['run']}: validation after step {validation['step']:,}", title_justify="left")

@@ -34,6 +34,7 @@ _MODEL, _OPTIMISATION, _LENGTH, _DATA, _LIVE = map(
     Option, ("Model", "Optimisation", "Length of the run", "Data", "Live training")
 )
 _OF_PRESET = Option(default="the preset's")
+_BY_SIZE = Option(default="by the data's size")
 
 
 class ModelConfig(Frozen):
@@ -98,7 +99,7 @@ class TrainConfig(Frozen):
         default="disjoint", description="How the masked objective masks."
     )
     model: ModelConfig = ModelConfig()
-    learning_rate: Annotated[float, _OPTIMISATION, _OF_PRESET] = Field(
+    learning_rate: Annotated[float, _OPTIMISATION, Option(default="the preset's, lower for long runs")] = Field(
         default=4e-3, gt=0, description="Learning rate at its peak."
     )
     batch_tokens: Annotated[int, _OPTIMISATION] = Field(
@@ -134,13 +135,13 @@ class TrainConfig(Frozen):
         lt=1,
         description="Decay of the exponential moving average of the weights, which is validated and used; 0: none.",
     )
-    epochs: Annotated[int, _LENGTH] = Field(
+    epochs: Annotated[int, _LENGTH, _BY_SIZE] = Field(
         default=64, ge=1, le=2**31, description="Passes over the training windows, at most: see --patience."
     )
     steps: Annotated[int, _LENGTH] = Field(
         default=0, ge=0, le=2**48, description="Optimizer updates; 0: as --epochs says."
     )
-    patience: Annotated[int, _LENGTH] = Field(
+    patience: Annotated[int, _LENGTH, _BY_SIZE] = Field(
         default=5, ge=0, description="Validations without a new best before the run ends; 0: never."
     )
     monitor: Annotated[str, _LENGTH] = Field(

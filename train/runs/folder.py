@@ -27,6 +27,7 @@ from streamfeat.store.manifest import Manifest, load_manifest
 from streamfeat.store.marker import document, is_marked, leads_where_it_led, mark
 from train.config import FREE_ON_RESUME, TrainConfig, new_config
 from train.devices.ranks import World
+from train.runs.by_size import by_size, said
 from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path, remove_checkpoints
 from train.runs.metrics import METRICS
 from train.runs.record import RUN_CONFIG, RUN_DATASET, RunRecord, read_items_file, read_record, write_record
@@ -58,6 +59,7 @@ class Run:
     config: TrainConfig
     resumed: bool
     begin: Callable[[], None] = _nothing  # on rank 0: deletes what `--overwrite` replaces and writes `config.json`
+    chosen: str = ""  # on rank 0: the line that says which options follow from the data's size
     trial: bool = False  # a dry run
 
     def checkpoint_path(self, step: int) -> Path:
@@ -83,7 +85,7 @@ def open_run(
     manifest = load_manifest(dataset)
     if not is_recordable(str(dataset.resolve())):
         raise ConfigError(f"{str(dataset)!r}: a path that is not UTF-8 cannot be recorded; rename the folder")
-    new = None if resume else _new_config(given)
+    new = None if resume else _new_config(manifest, given)
     with storage_errors(path):
         _check_ours(path)
     with _made(path), locked(path, "trains"):
@@ -95,11 +97,11 @@ def open_run(
         if resumed and resume:
             record = read_record(path)
             _check_same_data(path, record, dataset, manifest)
-            config = resumed_config(path, record.train, given)
+            config, chosen = resumed_config(path, record.train, given), ""
             _check_live(config, given)
         else:
             resumed = False
-            config = new or _new_config(given)
+            config, chosen = new or _new_config(manifest, given)
         read_items_file(dataset, manifest)
         has_begun = False
 
@@ -112,7 +114,7 @@ def open_run(
             write_record(path, dataset, manifest, config)
 
         try:
-            yield Run(path, dataset, manifest, config, resumed, begin)
+            yield Run(path, dataset, manifest, config, resumed, begin, chosen)
         except StreamfeatError:
             # A run without a step is removed, so that the corrected command can start in the same folder.
             if has_begun and not resumed and not _has_stepped(path):
@@ -232,10 +234,12 @@ def _made(path: Path) -> Iterator[None]:
         yield
 
 
-def _new_config(given: Mapping[str, Any]) -> TrainConfig:
-    config = new_config(given)
+def _new_config(manifest: Manifest, given: Mapping[str, Any]) -> tuple[TrainConfig, str]:
+    """The configuration of a new run, and the line that says what was chosen for it."""
+    chosen = by_size(manifest, given)
+    config = new_config({**given, **chosen})
     _check_live(config, given)
-    return config
+    return config, said(manifest, chosen)
 
 
 def _check_live(config: TrainConfig, given: Mapping[str, Any]) -> None:

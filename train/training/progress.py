@@ -105,6 +105,7 @@ class Finished:
     last: Figures | None  # the last validation; None if the split has no windows
     best: Figures | None  # the validation with the lowest monitored figure
     best_checkpoint: Path | None
+    reason: str  # why it ended
 
 
 TrainingReport = Note | Progress | Started | Stepped | Validated | Saved | Stopped | Finished

@@ -64,7 +64,7 @@ class Session:
         self.schedule = Schedule.of(self.config, steps_per_epoch(num_windows, self.batch_windows))
         self.item_targets = read_items(run.dataset).targets
         check_heads(world.device, self.config.model)
-        self.notes: list[Note] = []  # messages to print before the first step
+        self.notes = [Note(run.chosen)] if run.chosen else []  # messages to print before the first step
         self.terms = terms_of(run, world)
         tables = self.terms.tables if self.terms else None
         memory = check_lasting_needs(self.manifest, self.config, world, tables, resumed=run.resumed, force=force)
@@ -190,7 +190,7 @@ class Session:
         if self.is_finished and not self.validation_is_due:
             best = self.standing.best
             at = self.run.checkpoint_path(best.step) if best else None
-            return Finished(self.step, self.standing.last, best, at)
+            return Finished(self.step, self.standing.last, best, at, self._why_finished())
         error = self._feed.error if self._feed else None
         failed = self.world.any(error is not None)[0]
         if error is not None:
@@ -203,6 +203,14 @@ class Session:
             saved = "; what was learned is saved, continue with --resume" if self.step and not self.run.trial else ""
             raise StorageError(f"step {self.step}: {self._feed.problem}{saved}")
         return Stopped(self.step)
+
+    def _why_finished(self) -> str:
+        standing, patience = self.standing, self.config.patience
+        if standing.best is not None and standing.is_exhausted(patience):
+            return (
+                f"the last {patience} validations were no better than that of step {standing.best.step:,} (--patience)"
+            )
+        return f"all {self.schedule.num_steps:,} steps are done (--{'steps' if self.config.steps else 'epochs'})"
 
     @property
     def is_finished(self) -> bool:

@@ -266,8 +266,8 @@ def test_another_seed_is_another_run(tmp_path: Path, tiny_dataset: Path) -> None
 
 def test_epochs_are_passes_over_the_training_windows(tmp_path: Path, tiny_dataset: Path) -> None:
     """Without --steps, --epochs decides; a batch is tokens over window_len, rounded, at least one window."""
-    started = next(r for r in train_steps(tiny_dataset, tmp_path / "run", {"epochs": 2, "batch_tokens": 111}))
-    assert isinstance(started, Started)
+    records = train_steps(tiny_dataset, tmp_path / "run", {"epochs": 2, "batch_tokens": 111})
+    started = next(record for record in records if isinstance(record, Started))
     windows = load_manifest(tiny_dataset).splits["training"].windows
     assert (started.batch_windows, started.window_len) == (3, 32)
     assert started.num_steps == 2 * started.steps_per_epoch == 2 * -(-windows // 3)
@@ -337,7 +337,7 @@ def test_a_dataset_without_validation_trains(tmp_path: Path) -> None:
     """One user is one to train on: no validation line, and the run ends as finished."""
     dataset = planned_dataset(tmp_path / "planned", num_users=1)
     last = drain(train_steps(dataset, tmp_path / "run", {**GIVEN, "steps": 3}))[-1]
-    assert last == Finished(3, None, None, None)
+    assert last == Finished(3, None, None, None, "all 3 steps are done (--steps)")
     assert [line["kind"] for line in numbers(tmp_path / "run")] == ["train"] * 3
 
 
