@@ -16,7 +16,7 @@ from streamfeat.config import AskedConfig, BuildConfig, Objective, StreamConfig
 from streamfeat.errors import ConfigError
 from streamfeat.events.table_files import event_files
 from streamfeat.export import Exported, export_steps
-from streamfeat.plain_text import PrintedLines
+from streamfeat.plain_text import PrintedLines, date_text
 from streamfeat.progress_bars import events_of
 from streamfeat.records import validated
 from streamfeat.rows import Rows
@@ -193,6 +193,9 @@ class Dataset(PrintedLines):
         yield f"Dataset {str(self.path)!r}"
         yield f"  {facts.num_users:,} users, {facts.num_events:,} events, items: {media}"
         yield f"  windows of {facts.data_schema.window_len:,} tokens: {', '.join(windows.values())}"
+        if facts.time_split is not None:
+            starts = (facts.time_split.validation_start, facts.time_split.test_start)
+            yield "  validation from {}, test from {}".format(*map(date_text, starts))
 
 
 def _problems(title: str, found: list[Problem]) -> Rows:

@@ -29,7 +29,13 @@ OPTIONS = {"window_len": 16, "chunk_windows": 1, "shard_windows": 4, "packings":
         (9, 2, "users:0.01"),
         *(
             pytest.param(*moment, marks=pytest.mark.slow)
-            for moment in ((1, 1, "users:0.01"), (3, 1, "users:0.01"), (12, 1, "users:0.01"), (8, 1, "last:2"))
+            for moment in (
+                (1, 1, "users:0.01"),
+                (3, 1, "users:0.01"),
+                (12, 1, "users:0.01"),
+                (8, 1, "last:2"),
+                (8, 1, "time:0.2"),
+            )
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """A split by time: training before the first cut, validation up to the second, the test after it, for all users."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import reference_build as reference
 from builder.test_last_two import check_windows, digests
 from invented_events import at_the_same_time, invent_events, write_csv
 
+import streamfeat
 from streamfeat import BuildConfig, build_steps, load_manifest
 from streamfeat.builder import plan
 from streamfeat.builder.coordinator import build_shards
-from streamfeat.errors import DataError
+from streamfeat.builder.repair import Repaired, repair_steps
+from streamfeat.errors import ConfigError, DataError
 from streamfeat.live.folder import start_run
 from streamfeat.live.producer import Held, produce
 from streamfeat.split_rule import SplitRule
@@ -229,6 +232,23 @@ def test_a_second_date_that_is_not_later_is_refused(dates: str) -> None:
 
 def test_a_date_without_a_zone_is_utc() -> None:
     assert SplitRule.of("time:2011-03-17 ,2011-03-17T03:00:00.5-01:00").dates == (1_300_320_000, 1_300_334_400)
+
+
+def test_a_lost_shard_of_validation_is_written_again_with_its_bytes(tmp_path: Path, built: Path) -> None:
+    root = shutil.copytree(built, tmp_path / "data")
+    shard = root / "windows.zarr/validation/0/item/c/0/0"
+    content = shard.read_bytes()
+    shard.unlink()
+    assert [step.file for step in repair_steps(root) if isinstance(step, Repaired)] == [str(shard.relative_to(root))]
+    assert shard.read_bytes() == content
+
+
+def test_python_builds_and_shows_the_cuts(tmp_path: Path, csv: str) -> None:
+    data = streamfeat.build(csv, tmp_path / "data", window_len=16, split="time:2011-03-17,2011-03-19", progress=False)
+    last = "  validation from 2011-03-17 00:00:00 UTC, test from 2011-03-19 00:00:00 UTC"
+    assert str(data).splitlines()[-1] == last
+    with pytest.raises(ConfigError, match=r"build: split must be .* time:DATE,DATE, .* got 'time:tomorrow'"):
+        streamfeat.build(csv, tmp_path / "other", split="time:tomorrow")
 
 
 def test_live_packings_are_those_that_are_built_beforehand(
