@@ -15,6 +15,7 @@ from train.model.targets import task_names
 from train.model.transformer import EventTransformer
 from train.terms.popularity import count_popularity
 from train.terms.terms import Terms
+from train.terms.transitions import count_transitions
 from train.terms.watched import Watched
 
 Arrays = dict[str, NDArray[Any]]
@@ -118,7 +119,10 @@ def _terms(arrays: Arrays, schema: Schema) -> Terms | None:
         return None
     item, time = arrays["item"][is_event].astype(np.int64), arrays["time"][is_event]
     events = Watched(np.array([0, len(item)]), item, time, np.full(len(item), np.nan, np.float32))
-    return Terms(count_popularity(lambda: iter([events]), int(time.min()), int(time.max()), schema.num_items))
+    return Terms(
+        count_popularity(lambda: iter([events]), int(time.min()), int(time.max()), schema.num_items),
+        count_transitions(lambda: iter([events]), schema.num_items),
+    )
 
 
 def _padding(schema: Schema, num_windows: int, window_len: int) -> Arrays:

@@ -4,7 +4,7 @@ It needs only the folder of the run. Axes: N histories, D width, V items of a me
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from train.runs.folder import Run, check_checkpoint
 from train.runs.record import RUN_DATASET, read_record
 from train.runs.run_terms import read_terms
 from train.terms.terms import Terms
+from train.terms.transitions import LAST_ITEMS
 
 _STEP = re.compile(r"step-\d{8,}")
 _MOST_POINTER_BYTES = 4096  # size limit of the files `best` and `latest`
@@ -51,13 +52,18 @@ class Scorer:
         items: ItemTable,
         checkpoint: Path,
         terms: Terms | None = None,
+        strengths: Mapping[str, float] | None = None,
     ) -> None:
-        """`model` has its weights and is on the device where it runs; `terms` are the tables that it was made with."""
+        """`model` has its weights and is on the device where it runs; `terms` are the tables that it was made with.
+
+        `strengths` says by medium how strongly their transitions shift the logits (default: not at all).
+        """
         self.manifest, self.config, self.items = manifest, config, items
         self.checkpoint = checkpoint  # the folder of the weights
         self.device = model.inputs.item.weight.device
         self._model = model.eval()
         self._facts = BatchFacts.of(manifest, config, terms).on_device(self.device)
+        self.strengths = dict(strengths or {})
         head = config.model.width // config.model.heads
         self._for_gpu = self.device.type == "cuda" and head <= MOST_CUDA_HEAD
         window_len = manifest.data_schema.window_len
@@ -91,7 +97,9 @@ class Scorer:
                 f"{found.path}: holds the weights of another model ({error}); restore the run's own checkpoints"
             ) from None
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), manifest, record.train, items, found.path, terms)
+        last = found.state.standing.last
+        strengths = {medium: of.strength for medium, of in last.transitions.items()} if last else {}
+        return cls(model.to(device), manifest, record.train, items, found.path, terms, strengths)
 
     @property
     def exclude_seen(self) -> bool:
@@ -132,6 +140,7 @@ class Scorer:
                 self._popularity_rows(histories, times, features) if features else None,
                 features.by_medium if features else (),
             )
+            self._add_transitions(logits, medium, histories)
             if not (self.exclude_seen if exclude_seen is None else exclude_seen):
                 return logits.log_softmax(-1)
             seen = self.seen(histories, medium)
@@ -139,6 +148,19 @@ class Scorer:
             log_probs = logits.log_softmax(-1)
             log_probs[seen] = -torch.inf  # if all items are seen, log_softmax gave NaN
             return log_probs
+
+    def _add_transitions(self, logits_NV: Tensor, medium: int, histories: Sequence[History]) -> None:
+        schema, terms = self._facts.schema, self._facts.terms
+        strength = self.strengths.get(schema.media[medium], 0.0)
+        if terms is None or not strength:
+            return
+        last_NP = np.full((len(histories), LAST_ITEMS), -1, np.int32)
+        for row, history in zip(last_NP, histories, strict=True):
+            items = history.item[history.is_seen()][: -LAST_ITEMS - 1 : -1]
+            row[: len(items)] = items
+        low, high = schema.medium_offsets[medium : medium + 2]
+        lift_NV = torch.from_numpy(terms.transitions.log_lift(last_NP, low, high)).to(self.device)
+        logits_NV.add_(lift_NV, alpha=strength)
 
     def _popularity_rows(
         self, histories: Sequence[History], times: Sequence[int | None], features: PopularityFeatures

@@ -36,8 +36,8 @@ class SeenItems:
     stop_N: Tensor  # int64
     place_L: Tensor  # int64: 0 … L - 1; L is at least the length of the longest range
 
-    def columns(self, rows: slice, item_N1: Tensor) -> Tensor:
-        """(rows, L) int64: the items to leave out; free places hold the target's own item."""
+    def columns(self, rows: slice | Tensor, item_N1: Tensor) -> Tensor:
+        """(rows, L) int64: the items to leave out for the targets `rows`; free places hold the target's own item."""
         index = self.start_N[rows, None] + self.place_L
         item = self.item_E.index_select(0, index.view(-1)).view(index.shape)
         return torch.where(index < self.stop_N[rows, None], item, item_N1)

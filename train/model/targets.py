@@ -88,8 +88,8 @@ def gather_targets(
     always is the same. No target is dropped.
     """
     item = rated_items(arrays).reshape(-1)
-    visible = _visible_events(arrays, causal=causal)
-    bounds = _segment_bounds(arrays["segment"])
+    visible = visible_events(arrays, causal=causal)
+    bounds = segment_bounds(arrays["segment"])
     gathered = {}
     for task, tokens in find_targets(arrays, schema).items():
         medium = schema.media.index(task.rpartition("_")[0])
@@ -138,7 +138,7 @@ def _padded(values: NDArray[Any], padding: int) -> Tensor:
     return torch.from_numpy(np.pad(values, (0, padding)))
 
 
-def _visible_events(arrays: Arrays, *, causal: bool) -> NDArray[np.bool_]:
+def visible_events(arrays: Arrays, *, causal: bool) -> NDArray[np.bool_]:
     """(B * T,) bool: events whose item counts as seen. Planned events do not count. Under the masked objective, events
     whose item is the target do not count either."""
     visible: NDArray[np.bool_] = arrays["status"] != PLANNED
@@ -147,7 +147,7 @@ def _visible_events(arrays: Arrays, *, causal: bool) -> NDArray[np.bool_]:
     return visible.reshape(-1)
 
 
-def _segment_bounds(segment_BT: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def segment_bounds(segment_BT: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(B * T,) each: for every token, the first flat token of its segment and the one after the segment's last."""
     edges = np.append(np.flatnonzero(segment_starts(segment_BT)), segment_BT.size)
     lengths = np.diff(edges)

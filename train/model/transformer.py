@@ -130,9 +130,13 @@ class EventTransformer(nn.Module):
         return sums
 
     @torch.no_grad()
-    def target_losses(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Task → unweighted loss (n,) float32 and user (n,) int32 of each target; on the CPU, without padding."""
-        state_ND = self(batch).flatten(0, 1)
+    def target_losses(self, batch: Batch, state_ND: Tensor | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+        """Task → unweighted loss (n,) float32 and user (n,) int32 of each target; on the CPU, without padding.
+
+        `state_ND` are the states of all tokens, if they are known already.
+        """
+        if state_ND is None:
+            state_ND = self(batch).flatten(0, 1)
         losses = {}
         for task, targets in batch.targets.items():
             medium, watch = self._task(task)

@@ -1,6 +1,16 @@
 """The last validation, the best one, and how many came after it. Saved with each checkpoint."""
 
+from pydantic import Field
+
 from streamfeat.records import Frozen
+
+
+class TransitionStrength(Frozen):
+    """By what the transitions of a medium's items are multiplied, as chosen on validation."""
+
+    strength: float  # 0: the model alone is better, or not clearly worse
+    gain: float  # of the validation loss over strength 0, in nats
+    error: float  # standard error of the gain, over users
 
 
 class Figures(Frozen):
@@ -10,6 +20,7 @@ class Figures(Frozen):
     loss: float | None
     watch: float | None = None  # mean over media of loss / scale; runs of older versions have none
     losses: dict[str, float | None]  # by task
+    transitions: dict[str, TransitionStrength] = Field(default_factory=dict)  # by medium with targets
 
     def value(self, monitor: str) -> float | None:
         """The figure named `monitor`: `watch`, `loss`, or the loss of a task."""

@@ -1,5 +1,6 @@
 """All tables of a run's training events, and their file: `RUN/terms.safetensors`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from streamfeat.errors import DamagedError
+from streamfeat.kernels.neighbours import Neighbours
 from streamfeat.store.histories import HistoryReader, read_held_out
 from streamfeat.store.manifest import Manifest
 from train.terms.popularity import PopularityCounts, count_popularity
-from train.terms.watched import read_training
+from train.terms.transitions import Transitions, count_transitions
+from train.terms.watched import Watched, read_training
 
 TERMS = "terms.safetensors"
 
@@ -21,10 +24,11 @@ class Terms:
     """The tables. They depend on the dataset alone, so every run on it has the same."""
 
     popularity: PopularityCounts
+    transitions: Transitions
 
     def to_bytes(self) -> bytes:
         """The content of the file."""
-        tables = {"popularity": self.popularity.to_arrays()}
+        tables = {"popularity": self.popularity.to_arrays(), "transitions": self.transitions.to_arrays()}
         # safetensors writes the memory of an array as it lies, so it must be in order.
         arrays = {
             f"{table}.{name}": np.ascontiguousarray(array)
@@ -40,7 +44,8 @@ class Terms:
         try:
             arrays = safetensors.numpy.load(content)
             return cls(
-                PopularityCounts(**{name: arrays[f"popularity.{name}"] for name in ("edges", "bin", "item", "sums")})
+                PopularityCounts(**{name: arrays[f"popularity.{name}"] for name in ("edges", "bin", "item", "sums")}),
+                Transitions(Neighbours(*(arrays[f"transitions.{name}"] for name in Neighbours._fields))),
             )
         except (SafetensorError, KeyError) as error:
             raise DamagedError(
@@ -52,8 +57,11 @@ def build_terms(dataset: Path, manifest: Manifest) -> Terms:
     """Reads the training events of a dataset and counts them. Raises the errors of `HistoryReader`."""
     held_out = read_held_out(dataset)
     with HistoryReader(dataset, manifest) as reader:
+
+        def batches() -> Iterator[Watched]:
+            return read_training(reader, held_out)
+
         return Terms(
-            count_popularity(
-                lambda: read_training(reader, held_out), manifest.time_min, manifest.time_max, manifest.num_items
-            )
+            count_popularity(batches, manifest.time_min, manifest.time_max, manifest.num_items),
+            count_transitions(batches, manifest.num_items),
         )

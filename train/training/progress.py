@@ -79,7 +79,12 @@ class Validated:
             for task, loss in self.figures.losses.items()
         )
         best = ", the best so far" if self.is_best else ""
-        return f"step {self.figures.step:,}: validation loss {decimal(self.figures.loss)}{best}: {tasks}"
+        transitions = "".join(
+            f"; transitions of {medium} at {chosen.strength:g} gain {chosen.gain:.4f} nats"
+            for medium, chosen in self.figures.transitions.items()
+            if chosen.strength
+        )
+        return f"step {self.figures.step:,}: validation loss {decimal(self.figures.loss)}{best}: {tasks}{transitions}"
 
 
 @dataclass(frozen=True)

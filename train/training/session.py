@@ -34,6 +34,7 @@ from train.training.rehearsal import check_pass
 from train.training.restore import restore
 from train.training.schedule import Schedule
 from train.training.stopping import check_has_figure, check_monitor
+from train.training.strengths import StrengthTrial
 from train.training.update import Update, Updater, finite_or_none, scaled_sum, scaled_watch_mean
 from train.training.validation import validate, validation_batches
 
@@ -147,13 +148,15 @@ class Session:
         updater, lap = self.updater, Lap()
         with contextlib.closing(lap.timed(self._validation_batches())) as batches:
             model = updater.average_model or updater.model
-            losses = validate(model, batches, updater.facts, updater.micro_windows, self.world, stop=stop)
+            trial = StrengthTrial(updater.facts, self.terms.tables.transitions) if self.terms else None
+            losses = validate(model, batches, updater.facts, updater.micro_windows, self.world, trial=trial, stop=stop)
         if losses is None:
             return
         loss, watch = scaled_sum(losses, updater.scales), scaled_watch_mean(losses, updater.scales)
         totals = finite_or_none({"loss": loss, "watch": watch})
         losses = finite_or_none(losses)
-        figures = Figures(step=self.step, losses=losses, **totals)
+        strengths = trial.result(self.world) if trial else {}
+        figures = Figures(step=self.step, losses=losses, transitions=strengths, **totals)
         is_counted = self.step >= self.schedule.patient_from
         self.standing = self.standing.after(figures, self.config.monitor, is_counted=is_counted)
         speed, wait_share = self._over_all_ranks(lap)

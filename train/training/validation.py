@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from streamfeat.store.manifest import Manifest
@@ -17,6 +18,7 @@ from train.model.batch import BatchFacts, to_batch
 from train.model.targets import Arrays, task_names
 from train.model.transformer import EventTransformer
 from train.training.progress import Losses
+from train.training.strengths import StrengthTrial
 from train.training.update import micro_batches
 
 
@@ -74,10 +76,11 @@ def validate(
     micro_windows: int,
     world: World,
     *,
+    trial: StrengthTrial | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Losses | None:
     """The loss of every task over the `batches` of all ranks. None if `stop` returned True on any rank before the end.
-    Leaves the model in training mode."""
+    Adds the targets to `trial`. Leaves the model in training mode."""
     means = {task: UserMeans() for task in task_names(facts.schema.media)}
     stopped = False
     model.eval()
@@ -87,8 +90,11 @@ def validate(
                 break
             for rows in micro_batches(arrays, micro_windows):
                 batch = to_batch(arrays, rows, facts, world.device, split="validation")
-                with autocast(world.device):
-                    found = model.target_losses(batch)
+                with torch.no_grad(), autocast(world.device):
+                    state_ND = model(batch).flatten(0, 1)
+                    found = model.target_losses(batch, state_ND)
+                if trial is not None:
+                    trial.add(model, state_ND, batch, {name: array[rows] for name, array in arrays.items()})
                 for task, (losses, user) in found.items():
                     means[task].add(losses.numpy(), user.numpy())
     finally:

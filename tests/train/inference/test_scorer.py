@@ -23,6 +23,7 @@ from train.inference.queries import BatchShape, History, Query, query_batches, s
 from train.inference.scorer import Scorer
 from train.model.batch import to_batch
 from train.training.loop import train_steps
+from train.training.strengths import STRENGTHS, StrengthTrial
 
 CPU = torch.device("cpu")
 GIVEN: dict[str, Any] = {"layers": 2, "width": 16, "heads": 2, "batch_tokens": 128, "steps": 12, "checkpoint_every": 6}
@@ -121,6 +122,39 @@ def test_the_next_event_gets_the_loss_that_validation_gives_it_causal(
     wanted = loss_of(last_events, scorer, hidden=hidden, exclude_seen=exclude_seen)
     assert compare(last_events, scorer, wanted, hidden=hidden, exclude_seen=exclude_seen) > 40
     assert max(len(before) for _, before, _ in asked_events(last_events)) > 64
+
+
+@pytest.mark.parametrize("name", ["causal", "disjoint", "seed"])
+def test_strengths_of_transitions_are_tried_on_the_losses_that_scoring_gives(
+    runs: dict[str, Path], last_events: Path, name: str
+) -> None:
+    """Each strength, each medium, each user whose history fits in a window."""
+    scorer = Scorer.of_run(runs[name])
+    facts = scorer._facts
+    trial = StrengthTrial(facts, facts.terms.transitions)
+    batch = to_batch(arrays := validation(last_events, scorer), slice(None), facts, CPU, split="validation")
+    with torch.no_grad():
+        trial.add(scorer._model, scorer._model(batch).flatten(0, 1), batch, arrays)
+    compared = 0
+    for medium, of_medium in enumerate(facts.schema.media):
+        users = np.concatenate(trial._users[of_medium]).tolist()
+        losses = np.concatenate(trial._losses[of_medium]).reshape(-1, len(STRENGTHS))
+        wanted = dict(zip(users, losses, strict=True))
+        low, high = facts.schema.medium_offsets[medium : medium + 2]
+        for user, before, with_target in asked_events(last_events):
+            if user not in wanted or len(before) >= facts.schema.window_len - 1:
+                continue
+            item, time = int(with_target.item[-1]), None if name == "seed" else int(with_target.time[-1])
+            assert low <= item < high
+            states = scorer.states([before], [time], medium)
+            for strength, loss in zip(STRENGTHS, wanted[user], strict=True):
+                scorer.strengths = {of_medium: strength}
+                log_prob = scorer.log_probs(states, medium, [before], [time])[0, item - low].item()
+                if math.isfinite(log_prob):  # a repeat is left out here
+                    assert -log_prob == pytest.approx(loss, abs=1e-4)
+                    compared += strength > 0
+            assert wanted[user].std() > 1e-3 or not len(before)
+    assert compared > 60
 
 
 def test_the_next_event_gets_the_loss_that_validation_gives_it_masked(runs: dict[str, Path], last_events: Path) -> None:

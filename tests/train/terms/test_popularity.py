@@ -1,6 +1,7 @@
 """What is popular at a time comes from training events before it, and is the same however it is counted."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +152,8 @@ def test_with_fixed_weights_later_events_of_others_change_no_logit(invented_batc
         counts = count_popularity(
             lambda: iter([given]), int(time.min()), int(time.max()), invented.facts.schema.num_items
         )
-        facts = invented.with_facts(terms=Terms(counts)).facts.on_device(CPU)
+        terms = replace(invented.facts.terms, popularity=counts)
+        facts = invented.with_facts(terms=terms).facts.on_device(CPU)
         batch = to_batch(invented.arrays, invented.rows, facts, CPU)
         model = invented.model()
         with torch.no_grad():
