@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from streamfeat.kernels.counts import add_cooccurrences
 from train.baselines.choice import Measure, best_of, best_settings
 from train.baselines.pairs import FrequentItems, distinct_items
+from train.baselines.popularity import count_items
 from train.baselines.recency import recent_events
 from train.devices.available import available_bytes
 from train.terms.watched import Batches, Watched
@@ -75,10 +76,13 @@ class Ease:
 def fit_ease(
     batches: Batches, medium_offsets: Sequence[int], measure: Measure[Ease], *, tuned_items: int = _TUNED_ITEMS
 ) -> Ease | str:
-    """The model with the best settings on validation, or why there is none."""
-    num_items = medium_offsets[-1]
+    """The model with the best settings on validation, or why there is none.
+
+    Items with a single training event are ranked by popularity: they would cost most of the time of inverting.
+    """
+    num_items = max(1, int(np.count_nonzero(count_items(batches, medium_offsets[-1]) > 1)))
     if num_items > MAX_ITEMS:
-        return f"the catalogue has {num_items:,} items, more than {MAX_ITEMS:,}"
+        return f"{num_items:,} items were watched more than once, it takes up to {MAX_ITEMS:,}"
     needed, free = _BYTES * num_items**2, available_bytes(torch.device("cpu"))
     if needed > free:
         return f"it needs {needed / 2**30:.1f} GiB of memory for {num_items:,} items, {free / 2**30:.1f} GiB are free"

@@ -6,21 +6,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_baselines import OFFSETS, USERS, Event, decay, in_batches, watched
+from test_baselines import OFFSETS, USERS, Event, counts_of, decay, in_batches, watched
 
 from train.baselines import ease
 from train.baselines.ease import Ease, fit_ease
 
 
 def dense(users: list[list[Event]], damping: float) -> np.ndarray:
+    """(8, 8): B over the items with more than one event, at least one item; 0 for the others."""
+    counts = counts_of(users)
+    kept = sorted(range(8), key=lambda item: (-counts[item], item))[: max(1, sum(n > 1 for n in counts.values()))]
     x = np.zeros((len(users), 8))
     for user, history in enumerate(users):
         for item, _, _ in history:
             x[user, item] = 1
-    p = np.linalg.inv(x.T @ x + damping * np.eye(8))
-    b = np.eye(8) - p / np.diag(p)
-    np.fill_diagonal(b, 0)
-    return b
+    of_kept = x[:, kept]
+    p = np.linalg.inv(of_kept.T @ of_kept + damping * np.eye(len(kept)))
+    found = np.zeros((8, 8))
+    found[np.ix_(kept, kept)] = np.eye(len(kept)) - p / np.diag(p)
+    np.fill_diagonal(found, 0)
+    return found
 
 
 @settings(max_examples=40, deadline=None)
@@ -37,7 +42,7 @@ def test_scores_are_those_of_the_closed_form(
         found = fitted.scores(watched(past), None, medium)
         for history, row in zip(past, found, strict=True):
             num = len(history)
-            weights = [1 / num] * num if math.isinf(half_life) else decay(num, half_life)
+            weights = [1 / max(num, 1)] * num if math.isinf(half_life) else decay(num, half_life)
             last = {item: weight for (item, _, _), weight in zip(history, weights, strict=True)}
             for item, score in enumerate(row, start=OFFSETS[medium]):
                 expected = sum(weight * b[i, item] for i, weight in last.items())
@@ -63,11 +68,11 @@ def test_the_damping_is_chosen_on_the_most_frequent_items_and_all_are_solved_wit
 def test_a_table_that_memory_or_the_limit_does_not_allow_is_left_out_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing is read or computed."""
-
-    def unread() -> None:
-        raise AssertionError("the training events were read")
-
-    monkeypatch.setattr(ease, "available_bytes", lambda device: 1000)
-    assert "are free" in str(fit_ease(unread, OFFSETS, None))  # type: ignore[arg-type]
-    assert "20,000" in str(fit_ease(unread, (0, 20_001), None))  # type: ignore[arg-type]
+    """Bytes for each pair of items that were watched more than once."""
+    users: list[list[Event]] = [[(i, 0, 1.0) for i in range(7)]] * 2 + [[(7, 0, 1.0)]]
+    monkeypatch.setattr(ease, "available_bytes", lambda device: 20 * 7**2)
+    assert isinstance(fit_ease(lambda: in_batches(users), OFFSETS, None), Ease)
+    monkeypatch.setattr(ease, "available_bytes", lambda device: 20 * 7**2 - 1)
+    assert "memory for 7 items" in str(fit_ease(lambda: in_batches(users), OFFSETS, None))
+    monkeypatch.setattr(ease, "MAX_ITEMS", 6)
+    assert "7 items" in str(fit_ease(lambda: in_batches(users), OFFSETS, None))
