@@ -28,6 +28,7 @@ def best_of(candidates: Iterable[S], measure: Measure[S]) -> S:
         figure = measure(candidate)
         if figure > highest:
             best, highest = candidate, figure
+        del candidate  # a table of pairs takes 1 GiB: it must not live on while the next one is made
     return best
 
 

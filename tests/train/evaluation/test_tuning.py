@@ -1,5 +1,6 @@
 """Baselines are tuned on validation events; no test event has any part in it."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,23 @@ def test_users_are_drawn_once_and_for_all(tmp_path: Path, events: list[Event], m
     assert users[0] == users[1]
     assert len(set(users[0])) == len(first.medium) == 40
     assert len(first.parts) > 2
+
+
+def test_two_candidates_are_held_at_a_time() -> None:
+    """Each may hold a table of pairs: the best so far, and the one that is made or measured."""
+    made: list[weakref.ref[Units]] = []
+    held: list[int] = []
+
+    def candidates() -> Iterator[Units]:
+        for number in (1, 0, 3, 2, 5):
+            new = Units(np.full(1, number), np.ones(1))
+            made.append(weakref.ref(new))
+            held.append(sum(reference() is not None for reference in made))
+            yield new
+            del new
+
+    assert best_of(candidates(), lambda of: float(of.mean[0])).mean[0] == 5
+    assert max(held) == 2
 
 
 def test_the_first_of_equal_candidates_is_chosen_and_the_first_without_a_case() -> None:
