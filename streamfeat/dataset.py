@@ -102,10 +102,7 @@ class Dataset(PrintedLines):
 
     def history_table(self, user: str | int) -> pa.Table:
         """The same as `history`, as an Arrow table."""
-        place = pc.index(self._user_ids, pa.scalar(str(user))).as_py()
-        if place < 0:
-            some = ", ".join(repr(name) for name in self._user_ids.slice(0, _NAMED).to_pylist())
-            raise ConfigError(f"{self.path}: no user {str(user)!r}; ids are those of the event files, such as {some}")
+        place = self.dense_user(user)
         with HistoryReader(self.path, self.manifest) as reader:
             found = reader.read(place, place + 1)
         items = self._item_table.take(pa.array(found.item))
@@ -120,6 +117,14 @@ class Dataset(PrintedLines):
                 "completion": pa.array(found.completion, from_pandas=True),
             }
         )
+
+    def dense_user(self, user: str | int) -> int:
+        """The dense id of the user with the raw id `user`. Raises ConfigError if there is none."""
+        place: int = pc.index(self._user_ids, pa.scalar(str(user))).as_py()
+        if place < 0:
+            some = ", ".join(repr(name) for name in self._user_ids.slice(0, _NAMED).to_pylist())
+            raise ConfigError(f"{self.path}: no user {str(user)!r}; ids are those of the event files, such as {some}")
+        return place
 
     @takes_fields_of(StreamConfig)
     def stream(

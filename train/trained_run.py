@@ -20,6 +20,7 @@ from streamfeat.progress_bars import events_of, print_note
 from streamfeat.records import validated
 from streamfeat.rows import Rows
 from streamfeat.signals import stop_on_interrupt
+from streamfeat.store.histories import read_held_out
 from streamfeat.store.manifest import load_manifest
 from train.config import ModelConfig, TrainConfig
 from train.devices.launch import launched
@@ -190,8 +191,12 @@ class TrainedRun(PrintedLines):
             raise ConfigError(
                 "recommend: give one of user= (raw id of a known one) and history= (a path, a table, rows)"
             )
+        dense_user, training_events = -1, 0
         if user is not None:
-            table = self._dataset(dataset).history_table(user)
+            data = self._dataset(dataset)
+            dense_user = data.dense_user(user)
+            training_events = int(read_held_out(data.path, dense_user, dense_user + 1).training_events[0])
+            table = data.history_table(user)
             history = table.append_column("user", pa.array([str(user)] * len(table), pa.string()))
         elif not isinstance(history, str | PathLike):
             history = history_table(history, columns or {})
@@ -209,6 +214,8 @@ class TrainedRun(PrintedLines):
                 seen=seen,
                 checkpoint=checkpoint,
                 reading=reading,
+                user=dense_user,
+                training_events=training_events,
             )
             found = events_of(files.renamed(steps), progress, notes)
         return _recommendation_rows(self.path, found, notes)

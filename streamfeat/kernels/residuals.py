@@ -89,7 +89,8 @@ def residuals(
             for t in range(start, stop):
                 if in_view[r, t] and rating_known[r, t]:
                     i = item[r, t]
-                    out[r, t] -= (sum_V[i] - own_sum[i]) / (num_V[i] - own_num[i] + ITEM_DAMPING)
+                    others = max(num_V[i] - own_num[i], 0.0)  # less than 0 only where arrays are not of the dataset
+                    out[r, t] -= (sum_V[i] - own_sum[i]) / (others + ITEM_DAMPING)
             for t in range(start, stop):
                 if in_view[r, t]:
                     own_sum[item[r, t]], own_num[item[r, t]] = 0.0, 0.0

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from streamfeat.kernels.residuals import RatingTable
 from streamfeat.schema import PLANNED, FloatCode, Schema
 from streamfeat.store.manifest import MediumScales
 from train.config import ModelConfig
@@ -100,9 +101,10 @@ def invent(
     facts = BatchFacts(
         schema=schema, time_min=0, time_max=500 * DAY, rating_mean=6.0, rating_std=2.0, causal=objective == "causal",
         relative=policy != "seed", exclude_seen=exclude_seen, seed=1,
+        ratings=_ratings(offsets[-1], len(items), np.random.default_rng(seed + 1)), validates_last=False,
         target_shares=dict.fromkeys(task_names(schema.media), 0.3 if objective == "causal" else 0.1),
     )  # fmt: skip
-    facts = replace(facts, terms=_terms(arrays, schema)).on_device(torch.device("cpu"))
+    facts = replace(facts, terms=_terms(arrays, schema, facts.ratings)).on_device(torch.device("cpu"))
     _set_targets(arrays, schema, objective, policy, rng)
     scales = tuple(
         MediumScales(medium=name, items=n, events=100, targets=90, ratings=50, watch_entropy=2.0, rating_mean=6.0 + m,
@@ -112,7 +114,7 @@ def invent(
     return Invented(arrays, facts, scales, rng.integers(0, 50, offsets[-1]))
 
 
-def _terms(arrays: Arrays, schema: Schema) -> Terms | None:
+def _terms(arrays: Arrays, schema: Schema, ratings: RatingTable) -> Terms | None:
     """Tables of the events of a batch."""
     is_event = arrays["item"] < schema.num_items
     if not is_event.any():
@@ -122,6 +124,18 @@ def _terms(arrays: Arrays, schema: Schema) -> Terms | None:
     return Terms(
         count_popularity(lambda: iter([events]), int(time.min()), int(time.max()), schema.num_items),
         count_transitions(lambda: iter([events]), schema.num_items),
+        ratings,
+    )
+
+
+def _ratings(num_items: int, num_media: int, rng: np.random.Generator) -> RatingTable:
+    """A table that no ratings were counted for, of up to 1000 users."""
+    return RatingTable(
+        sum_V=rng.normal(0, 5, num_items).astype(np.float32),
+        num_V=rng.integers(20, 40, num_items).astype(np.float32),
+        bias_U=rng.normal(0, 0.5, 1000).astype(np.float32),
+        mean_M=np.full(num_media, 6, np.float32),
+        std_M=np.full(num_media, 2, np.float32),
     )
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from streamfeat.schema import PLANNED
 from streamfeat.store.histories import HeldOut, Histories, HistoryReader
-from train.inference.queries import History
+from train.inference.queries import History, stored_history
 from train.terms.watched import Watched
 
 _READ_USERS = 4096  # histories in memory at a time
@@ -70,7 +70,7 @@ def read_cases(
         for batch in np.split(users, range(batch_users, len(users), batch_users)):
             if len(batch):
                 rows = batch - start
-                yield _cases(stored, start, rows[places[rows] >= 0], places), len(batch)
+                yield _cases(stored, start, rows[places[rows] >= 0], places, held_out.training_events), len(batch)
 
 
 def read_validation_cases(
@@ -92,7 +92,7 @@ def read_validation_cases(
         rows = rows[places[rows] >= 0]
         for batch in np.split(rows, range(batch_users, len(rows), batch_users)):
             if len(batch):
-                yield _cases(stored, read.start, batch, places)
+                yield _cases(stored, read.start, batch, places, held_out.training_events)
 
 
 def last_targets(stored: Histories) -> NDArray[np.int64]:
@@ -125,30 +125,29 @@ def validation_targets(
     return np.where(validation_events > 0, asked, -1)
 
 
-def _cases(stored: Histories, first_user: int, rows: NDArray[np.int64], places: NDArray[np.int64]) -> Cases:
-    """The cases of the users `rows`. `places` (n,) are the places of all users' targets among `stored`."""
+def _cases(
+    stored: Histories,
+    first_user: int,
+    rows: NDArray[np.int64],
+    places: NDArray[np.int64],
+    training_events: NDArray[np.int64],
+) -> Cases:
+    """The cases of the users `rows`. `places` (n,) are the places of all users' targets among `stored`;
+    `training_events` are those of `HeldOut`, of all users of the dataset."""
     starts, stops, place = stored.offsets[rows], stored.offsets[rows + 1], places[rows]
     # For the first and the last event, the missing neighbour gets a time that differs by a second: no tie.
     previous = np.where(place > starts, stored.time[place - 1], stored.time[place] - 1)
     following = np.where(place + 1 < stops, stored.time[np.minimum(place + 1, stops - 1)], stored.time[place] + 1)
     counts = np.zeros(len(stored.offsets) - 1, np.int64)  # events before the target; 0 for users without a case
     counts[rows] = place - starts
+    user = first_user + rows
+    bounds = zip(starts.tolist(), place.tolist(), user.tolist(), training_events[user].tolist(), strict=True)
     return Cases(
-        user=first_user + rows,
+        user=user,
         item=stored.item[place],
         time=stored.time[place],
         rating=stored.rating[place],
         tied=(previous == stored.time[place]) | (following == stored.time[place]),
-        histories=[_history(stored, slice(*bounds)) for bounds in zip(starts.tolist(), place.tolist(), strict=True)],
+        histories=[stored_history(stored, slice(start, stop), of, known) for start, stop, of, known in bounds],
         past=Watched.of(stored, counts).take(rows),
-    )
-
-
-def _history(stored: Histories, events: slice) -> History:
-    return History(
-        stored.item[events],
-        stored.time[events],
-        stored.rating[events],
-        stored.status[events],
-        stored.completion[events],
     )

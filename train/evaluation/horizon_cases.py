@@ -52,13 +52,8 @@ def read_horizon_cases(
                 mine = pairs[np.isin(pairs[:, 0], batch)]
                 yield HorizonCases(
                     first + batch,
-                    [_first(histories[user], int(num_before[user])) for user in batch],
+                    [histories[user].first(int(num_before[user])) for user in batch],
                     past.take(batch),
                     np.searchsorted(batch, mine[:, 0]),
                     mine[:, 1],
                 )
-
-
-def _first(history: History, num: int) -> History:
-    """The first `num` events."""
-    return History(*(getattr(history, name)[:num] for name in History.__dataclass_fields__))

@@ -13,7 +13,7 @@ from streamfeat.errors import ConfigError, storage_errors
 from streamfeat.plain_text import PrintedLines
 from streamfeat.progress import Note, Progress
 from streamfeat.store.files import replaced_durably
-from streamfeat.store.histories import HistoryReader
+from streamfeat.store.histories import HistoryReader, read_held_out
 from streamfeat.store.layout import USERS
 from streamfeat.store.tables import check_table, read_user_columns
 from train.inference.ask_time import AskTime
@@ -81,6 +81,7 @@ def recommend_all_steps(
     check_table(dataset, USERS, manifest.digests_of(USERS))
     ask_time = AskTime.of(at, manifest)
     yield Note(ask_time.text)
+    training_events = read_held_out(dataset).training_events
     rows, num_users, step = 0, manifest.num_users, batch_users(manifest)
     with (
         HistoryReader(dataset, manifest) as reader,
@@ -92,7 +93,8 @@ def recommend_all_steps(
         for first in range(0, num_users, step):
             last = min(first + step, num_users)
             names = read_user_columns(dataset, ["raw_id"], first, last)["raw_id"].combine_chunks()
-            table = _table(scorer, names, stored_histories(reader.read(first, last)), ask_time, k, seen=seen)
+            histories = stored_histories(reader.read(first, last), first, training_events[first:last])
+            table = _table(scorer, names, histories, ask_time, k, seen=seen)
             writer.write_table(table)
             rows += len(table)
             yield Progress("recommending", last, num_users, "users")

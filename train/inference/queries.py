@@ -4,14 +4,15 @@ The arrays equal those of the stream for the same history followed by the predic
 tokens, CLS and the predicted event included.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.schema import PLANNED, Schema
+from streamfeat.schema import EVENT_FIELDS, PLANNED, Schema
 from streamfeat.store.histories import Histories
 from streamfeat.stream.featurize import TOKEN_ARRAYS
 
@@ -27,9 +28,16 @@ class History:
     rating: NDArray[np.float32]  # (n,) NaN if missing
     status: NDArray[np.uint8]  # (n,)
     completion: NDArray[np.float32]  # (n,) NaN if missing
+    user: int = -1  # dense id; -1: none of the dataset
+    training_events: int = 0  # how many of the first events are training events of this user
 
     def __len__(self) -> int:
         return len(self.item)
+
+    def first(self, num: int) -> "History":
+        """The first `num` events."""
+        columns = {name: getattr(self, name)[:num] for name in EVENT_FIELDS}
+        return replace(self, **columns)
 
     def is_seen(self) -> NDArray[np.bool_]:
         """(n,): whether the item counts as seen. Items of planned events do not."""
@@ -37,12 +45,29 @@ class History:
         return seen
 
 
-def stored_histories(stored: Histories) -> list[History]:
-    """The histories that a `HistoryReader` read, one for each user."""
+def stored_histories(
+    stored: Histories, first_user: int = 0, training_events: NDArray[np.int64] | None = None
+) -> list[History]:
+    """The histories that a `HistoryReader` read, one for each user. `training_events` (users,) are those of `HeldOut`,
+    of the users from `first_user` on; without them, the histories are those of strangers."""
+    known = np.zeros(len(stored.offsets) - 1, np.int64) if training_events is None else training_events
     return [
-        History(stored.item[part], stored.time[part], stored.rating[part], stored.status[part], stored.completion[part])
-        for part in map(slice, stored.offsets[:-1].tolist(), stored.offsets[1:].tolist())
+        stored_history(stored, slice(start, stop), -1 if training_events is None else first_user + row, int(known[row]))
+        for row, (start, stop) in enumerate(itertools.pairwise(stored.offsets.tolist()))
     ]
+
+
+def stored_history(stored: Histories, events: slice, user: int, training_events: int) -> History:
+    """The events `events` of `stored`, which are the first ones of `user`."""
+    return History(
+        stored.item[events],
+        stored.time[events],
+        stored.rating[events],
+        stored.status[events],
+        stored.completion[events],
+        user,
+        training_events,
+    )
 
 
 @dataclass(frozen=True)
@@ -106,6 +131,7 @@ def _arrays(
 ) -> tuple[Arrays, NDArray[np.int64]]:
     arrays: Arrays = {name: np.zeros(shape, dtype) for name, dtype in TOKEN_ARRAYS.items()}
     arrays["slot"] = np.zeros(shape[0], np.int64)
+    arrays["in_table"] = np.zeros(shape, np.bool_)
     for name in ("item", "user", "position", "medium", "status"):
         arrays[name][:] = getattr(schema, f"{name}_tokens").pad
     arrays["segment"][:] = -1
@@ -137,6 +163,9 @@ def _write(part: Arrays, query: Query, schema: Schema, causal: bool) -> None:
     part["medium"][events] = np.searchsorted(schema.medium_offsets, part["item"][events], side="right") - 1
     part["position"][events] = np.arange(max(first, 0), len(history)) % schema.window_len
     part["time_known"][events] = True
+    part["in_table"][events] = np.arange(max(first, 0), len(history)) < history.training_events
+    if history.user >= 0:
+        part["user"][:] = history.user
     if causal:
         if query.time is not None:  # the told times of a segment are known or hidden together
             part["told_time"][:-1], part["told_time"][-1] = part["time"][1:], query.time

@@ -61,14 +61,18 @@ def recommend_steps(
     seen: bool = False,
     checkpoint: str = BEST,
     reading: BuildConfig | None = None,
+    user: int = -1,
+    training_events: int = 0,
 ) -> Iterator[Note | Recommendation]:
     """Yields the `k` likeliest items of each medium for each user of the event file `history` (`-`: standard input),
     and notes on what was read, what was left out and which time is used.
 
     `at` is the time of the predicted event (see `AskTime`). `candidates` is a file with the items to rank; no others
     are ranked. `k` is by default 10, with `candidates` all of them. With `seen`, items of the history may be
-    recommended. `reading` gives the format, columns and time unit of the event file. Raises ConfigError, DataError,
-    DamagedError.
+    recommended. `reading` gives the format, columns and time unit of the event file.
+
+    `user` is the dense id if the history is that of a user of the dataset, and `training_events` says how many of its
+    first events the run was trained on. Raises ConfigError, DataError, DamagedError.
     """
     check_k(k)
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
@@ -83,7 +87,7 @@ def recommend_steps(
             warning=True,
         )
     catalogue = Catalogue(scorer.items, schema)
-    known = _Known(found, catalogue.dense(found.items), schema.time_origin)
+    known = _Known(found, catalogue.dense(found.items), schema.time_origin, user, training_events)
     yield from _notes(found, known, catalogue, schema.rating_max, ask_time)
     chosen = None
     if candidates is not None:
@@ -130,6 +134,8 @@ class _Known:
     found: UserHistories
     dense: NDArray[np.int64]  # (items of the file,): the dense id; -1 if the run does not know the item
     time_origin: int
+    dense_user: int  # of the only user, if it is one of the dataset; otherwise -1
+    training_events: int
 
     def _events(self, user: int) -> slice:
         return slice(*self.found.offsets[user : user + 2].tolist())
@@ -145,6 +151,8 @@ class _Known:
             rating=found.rating[events][keep],
             status=found.status[events][keep],
             completion=found.completion[events][keep],
+            user=self.dense_user,
+            training_events=self.training_events,
         )
 
     def last_event(self, user: int) -> int:

@@ -19,8 +19,11 @@ from streamfeat.store.tables import ItemTable, check_table, read_items
 from train.config import TrainConfig
 from train.devices.device import MOST_CUDA_HEAD, autocast
 from train.inference.queries import BatchShape, History, Query, query_batches
-from train.model.batch import BatchFacts, to_batch
+from train.model.batch import BatchFacts, evidence_of, moved, to_batch
+from train.model.heads import NUM_FACTORS
+from train.model.past_ratings import NUM_KNOWN, log_counts
 from train.model.popularity import HIDDEN, TOLD, PopularityFeatures, PopularityRows
+from train.model.targets import past_of, segment_bounds
 from train.model.transformer import EventTransformer
 from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, read_checkpoint
 from train.runs.folder import Run, check_checkpoint
@@ -91,7 +94,7 @@ class Scorer:
         terms = read_terms(run, found.state.terms)
         model = EventTransformer.of(manifest, record.train, items.targets, terms)
         try:
-            model.load_state_dict(found.weights)
+            model.load_state_dict(model.rating.completed(found.weights))
         except RuntimeError as error:
             raise DamagedError(
                 f"{found.path}: holds the weights of another model ({error}); restore the run's own checkpoints"
@@ -192,21 +195,43 @@ class Scorer:
         The prediction for an item does not depend on the other items. Causal objective: it comes from `states`. Masked
         objective: an event with the item follows the history, in a segment of its own; `states` is not used.
         """
-        num_items = items.shape[1]
+        num_items, low = items.shape[1], self._facts.schema.medium_offsets[medium]
         if self._facts.causal:
-            states = states.repeat_interleave(num_items, 0)
+            queries = [Query(history, time, medium) for history, time in zip(histories, times, strict=True)]
+            known, tastes = self._pasts(queries)
+            states, known, tastes = (x.repeat_interleave(num_items, 0) for x in (states, known, tastes))
         else:
-            low = self._facts.schema.medium_offsets[medium]
-            states = self._ask(
-                [
-                    Query(history, time, medium, low + item)
-                    for history, time, row in zip(histories, times, items.tolist(), strict=True)
-                    for item in row
-                ]
-            )
+            queries = [
+                Query(history, time, medium, low + item)
+                for history, time, row in zip(histories, times, items.tolist(), strict=True)
+                for item in row
+            ]
+            states, (known, tastes) = self._ask(queries), self._pasts(queries)
+        item = items.reshape(-1)
+        known[:, 0] = torch.from_numpy(log_counts(self._facts.ratings, item.numpy() + low))
         with torch.no_grad():
-            rating: Tensor = self._model.rating(states, self._model.inputs, medium, items.reshape(-1).to(self.device))
+            rating: Tensor = self._model.rating(
+                states, self._model.inputs, medium, item.to(self.device), known.to(self.device), tastes
+            )
         return rating.view(len(histories), num_items)
+
+    @torch.no_grad()
+    def _pasts(self, queries: Sequence[Query]) -> tuple[Tensor, Tensor]:
+        """(queries, X) on the host and (queries, F): what the rating head gets from the history of each query. The
+        caller fills in the count of the asked item."""
+        facts, head = self._facts, self._model.rating
+        known = [torch.empty(0, NUM_KNOWN)]
+        tastes = [torch.empty(0, NUM_FACTORS, device=self.device)]
+        for arrays, asked in query_batches(queries, facts.schema, self._shape, causal=facts.causal):
+            evidence = evidence_of(arrays, facts, "validation")
+            any_item = np.zeros(len(asked), np.int64)
+            bounds = segment_bounds(arrays["segment"])
+            past = past_of(evidence, any_item, any_item, asked, bounds, causal=facts.causal)
+            shown = (arrays["item"], arrays["status"], evidence.residual_BT)
+            sums = head.running_sums(*(torch.from_numpy(array).to(self.device) for array in shown))
+            known.append(past.known_NX)
+            tastes.append(head.tastes(sums, moved(past, self.device)))
+        return torch.cat(known), torch.cat(tastes)
 
     @torch.no_grad()
     def _ask(self, queries: Sequence[Query]) -> Tensor:

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamfeat.config import MaskPolicy, SplitName
+from streamfeat.kernels.residuals import RatingTable
 from streamfeat.schema import Schema
 from streamfeat.store.manifest import Manifest
 from train.config import TrainConfig
 from train.model.cpu_attention import SegmentLayout, lay_out_segments, segment_starts
 from train.model.dropout import dropout_keys
+from train.model.past_ratings import Evidence
 from train.model.popularity import PopularityFeatures
 from train.model.targets import Arrays, Targets, gather_targets
+from train.terms.ratings import empty_table
 from train.terms.terms import Terms
 
 # Buckets of gaps: 0 for equal times, 1 + floor(log2 seconds), the last for a segment's first event or an unknown time.
@@ -50,6 +53,8 @@ class BatchFacts:
     relative: bool  # True: order and time enter by gaps and attention bias; False: by `position`
     exclude_seen: bool
     seed: int  # of the run; decides dropout
+    ratings: RatingTable  # of the tables of training events; without them, empty
+    validates_last: bool  # in validation, all events of a segment but the last are training events
     target_shares: Mapping[str, float]  # task → approximate share of training tokens that have its target
     terms: Terms | None = None  # the tables of training events; None: of a run of an earlier version, without them
     popularity: PopularityFeatures | None = None  # made of the tables, on the device; see `on_device`
@@ -69,6 +74,8 @@ class BatchFacts:
             relative=config.objective == "causal" or config.mask_policy != "seed",
             exclude_seen=manifest.repeat_share < _FEW_REPEATS,
             seed=config.seed,
+            ratings=terms.ratings if terms else empty_table(manifest),
+            validates_last=manifest.validation_targets == "last",
             target_shares=_target_shares(manifest, config),
             terms=terms,
         )
@@ -104,6 +111,7 @@ class Batch:
     told_gap_BT: Tensor  # int32: bucket of the time until the told time; UNKNOWN_GAP if that is hidden
     time_BT: Tensor  # int64: the event's own time, seconds since time_origin
     time_known_BT: Tensor  # bool
+    residual_BT: Tensor  # float32: of the ratings in view; 0 without one
     targets: dict[str, Targets]  # by task
     features: tuple[Tensor, ...]  # of popularity, by medium: (F, R, V) float16; empty without that term
     layout: SegmentLayout | None  # None: attention runs on the CUDA kernels
@@ -129,6 +137,7 @@ def to_batch(
     for_gpu = device.type == "cuda" if for_gpu is None else for_gpu
     time, known = arrays["time"], arrays["time_known"]
     told, told_known = arrays["told_time"], arrays["told_time_known"]
+    evidence = evidence_of(arrays, facts, split)
     layout = None
     if not for_gpu:
         layout = lay_out_segments(
@@ -141,9 +150,11 @@ def to_batch(
         told_gap_BT=_tensor(gap_buckets(told - time, known & told_known)),
         time_BT=_tensor(time),
         time_known_BT=_tensor(known),
+        residual_BT=_tensor(evidence.residual_BT),
         targets=gather_targets(
             arrays,
             facts.schema,
+            evidence,
             causal=facts.causal,
             exclude_seen=facts.exclude_seen,
             expected=facts.target_shares if for_gpu and split == "training" else None,
@@ -154,7 +165,23 @@ def to_batch(
         dropout_keys=None if for_gpu else dropout_keys(facts.seed, step, arrays["slot"].astype(np.int64)),
     )
     features = facts.popularity.by_medium if facts.popularity else ()
-    return replace(_moved(batch, device), features=features, layout=layout)
+    return replace(moved(batch, device), features=features, layout=layout)
+
+
+def evidence_of(arrays: Arrays, facts: BatchFacts, split: SplitName) -> Evidence:
+    """What the ratings in the arrays of a batch say, each without its own part in the table of training ratings.
+
+    Arrays of questions say themselves which ratings are in the table.
+    """
+    segment = arrays["segment"]
+    in_table = np.full(segment.shape, split == "training")
+    if "in_table" in arrays:
+        in_table = arrays["in_table"]
+    elif split == "validation" and facts.validates_last:
+        in_table[:, :-1] = segment[:, :-1] == segment[:, 1:]
+    if facts.terms is None:
+        in_table = np.zeros_like(in_table)
+    return Evidence.of(arrays, facts.ratings, in_table, facts.schema.status_tokens.mask, causal=facts.causal)
 
 
 def gap_buckets(seconds: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -212,7 +239,7 @@ def _tensor(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def _moved(value: DataT, device: torch.device) -> DataT:
+def moved(value: DataT, device: torch.device) -> DataT:
     """`value` with every tensor in it on `device`.
 
     A copy to CUDA goes through pinned memory of torch, which torch keeps until the copy is done. The stream's own
@@ -222,8 +249,8 @@ def _moved(value: DataT, device: torch.device) -> DataT:
         pinned = value.pin_memory() if device.type == "cuda" else value
         return pinned.to(device, non_blocking=True)  # type: ignore[return-value]
     if isinstance(value, dict):
-        return {key: _moved(part, device) for key, part in value.items()}  # type: ignore[return-value]
+        return {key: moved(part, device) for key, part in value.items()}  # type: ignore[return-value]
     if is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: _moved(getattr(value, field.name), device) for field in fields(value)}
+        parts = {field.name: moved(getattr(value, field.name), device) for field in fields(value)}
         return replace(value, **parts)
     return value

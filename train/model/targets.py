@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamfeat.kernels.residuals import NUM_FIGURES
 from streamfeat.schema import PLANNED, Schema
 from train.model.cpu_attention import segment_starts
 from train.model.loss import SeenItems
+from train.model.past_ratings import Evidence, log_counts
 from train.model.popularity import PopularityFeatures, PopularityRows, target_rows
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -25,6 +27,18 @@ Arrays = Mapping[str, NDArray[Any]]
 # or else to the number of tokens. In nearly all batches this is the same size, so torch compiles one graph.
 _ROOM = (1.2, 2.0)
 _CAPACITY_STEP = 128
+
+_EVENT_DAMPING = 10  # sums over k events are divided by √(k + 10)
+
+
+@dataclass(frozen=True)
+class Past:
+    """The history of each target of a rating task. A running sum of a window has one place more than tokens."""
+
+    known_NX: Tensor  # float32: see past_ratings
+    start_N: Tensor  # int32: its place in the running sums of all windows before its first event
+    stop_N: Tensor  # int32: and after its last
+    scale_N: Tensor  # float32: (events in view + 10)^-1/2
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,7 @@ class Targets:
     rating_N: Tensor  # float32: 0 in a watch task
     weight_N: Tensor  # float32
     seen: SeenItems | None  # watch tasks only: the items that the softmax leaves out
+    past: Past | None  # rating tasks only
     user: NDArray[np.int32]  # (targets without padding,), on the host
     popularity: PopularityRows | None = None  # watch tasks only, if the model knows popularity
 
@@ -76,6 +91,7 @@ def weight_sums(arrays: Arrays, schema: Schema) -> dict[str, float]:
 def gather_targets(
     arrays: Arrays,
     schema: Schema,
+    evidence: Evidence,
     *,
     causal: bool,
     exclude_seen: bool,
@@ -107,19 +123,55 @@ def gather_targets(
             events = np.flatnonzero(visible & (shown >= low) & (shown < high))
             longest = arrays["item"].shape[1] if expected else 0
             seen = _seen_items(events, shown[events] - low, tokens, bounds, causal, padding, longest, item.size)
-        rating = arrays["target_rating"].reshape(-1)[tokens]
+        rating, past = arrays["target_rating"].reshape(-1)[tokens], None
         if task.endswith("_watch"):
             rating = np.zeros_like(rating)
+        else:
+            of_target = np.minimum(tokens + causal, item.size - 1)  # causal: the event of the next token
+            own = evidence.in_table_BT.reshape(-1)[of_target]
+            past = past_of(evidence, item[tokens], own, tokens, bounds, padding, causal=causal)
         gathered[task] = Targets(
             token_N=_padded(tokens, padding),
             item_N=_padded(item[tokens].astype(np.int64) - low, padding),
             rating_N=_padded(rating, padding),
             weight_N=_padded(_weights(arrays, task).reshape(-1)[tokens], padding),
             seen=seen,
+            past=past,
             user=arrays["user"].reshape(-1)[tokens],
             popularity=rows,
         )
     return gathered
+
+
+def past_of(
+    evidence: Evidence,
+    item_N: NDArray[np.integer],
+    own_N: NDArray[Any],
+    token_N: NDArray[np.int64],
+    bounds: tuple[NDArray[np.int64], NDArray[np.int64]],
+    padding: int = 0,
+    *,
+    causal: bool,
+) -> Past:
+    """The history of targets about the items `item_N` (dense ids), asked at the flat tokens `token_N`.
+
+    `own_N` is the number of a target's own ratings in the table, 0 or 1; they are not counted. `bounds` are those of
+    `segment_bounds`.
+    """
+    start = bounds[0][token_N]
+    stop = token_N + 1 if causal else bounds[1][token_N]
+    window = token_N // evidence.in_view_BT.shape[1]
+    num_events = np.append(0, np.cumsum(evidence.in_view_BT))
+    scale = (num_events[stop] - num_events[start] + _EVENT_DAMPING) ** -0.5
+    known = np.column_stack(
+        (log_counts(evidence.table, item_N, own_N), evidence.figures_BTF.reshape(-1, NUM_FIGURES)[token_N])
+    )
+    return Past(
+        known_NX=torch.from_numpy(np.pad(known, ((0, padding), (0, 0)))),
+        start_N=_padded((start + window).astype(np.int32), padding),
+        stop_N=_padded((stop + window).astype(np.int32), padding),
+        scale_N=_padded(scale.astype(np.float32), padding),
+    )
 
 
 def _weights(arrays: Arrays, task: str) -> NDArray[np.float32]:

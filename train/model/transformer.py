@@ -93,7 +93,7 @@ class EventTransformer(nn.Module):
         self.norm = nn.RMSNorm(config.width)
         self.output_dropout = Dropout(config.dropout, 1 + 3 * config.layers)
         self.watch = WatchHead(facts.schema, item_targets, config.width, knows_popularity=facts.knows_popularity)
-        self.rating = RatingHead(facts.schema, scales, config.width)
+        self.rating = RatingHead(facts.schema, scales, facts.ratings, config.width)
         _draw_weights(self, seed, config.layers)
 
     @classmethod
@@ -118,6 +118,7 @@ class EventTransformer(nn.Module):
         """Task → Σ weight · loss over its targets, () float32, differentiable. The loss of a watch task is in nats, the
         loss of a rating task in squared rating units."""
         state_ND = self(batch).flatten(0, 1)
+        of_history = self.rating.running_sums(batch.item_BT, batch.status_BT, batch.residual_BT)
         sums = {}
         for task, targets in batch.targets.items():
             medium, watch = self._task(task)
@@ -125,7 +126,7 @@ class EventTransformer(nn.Module):
             if watch:
                 sums[task] = self.watch.loss_sum(state, self.inputs, medium, targets, batch.features)
             else:
-                errors = self.rating.losses(state, self.inputs, medium, targets)
+                errors = self.rating.losses(state, self.inputs, medium, targets, of_history)
                 sums[task] = (errors * targets.weight_N).sum()
         return sums
 
@@ -137,6 +138,7 @@ class EventTransformer(nn.Module):
         """
         if state_ND is None:
             state_ND = self(batch).flatten(0, 1)
+        of_history = self.rating.running_sums(batch.item_BT, batch.status_BT, batch.residual_BT)
         losses = {}
         for task, targets in batch.targets.items():
             medium, watch = self._task(task)
@@ -144,7 +146,7 @@ class EventTransformer(nn.Module):
             if watch:
                 loss = self.watch.losses(state, self.inputs, medium, targets, batch.features)
             else:
-                loss = self.rating.losses(state, self.inputs, medium, targets)
+                loss = self.rating.losses(state, self.inputs, medium, targets, of_history)
             losses[task] = loss[: len(targets.user)].cpu(), torch.from_numpy(targets.user)
         return losses
 
@@ -157,10 +159,14 @@ class EventTransformer(nn.Module):
 @torch.no_grad()
 def _draw_weights(model: EventTransformer, seed: int, layers: int) -> None:
     """Draws all embeddings and matrices, each with a generator of its own, so that torch's global generator does not
-    matter. The output matrices of blocks get smaller weights, because 2 * layers outputs add up."""
+    matter. The output matrices of blocks get smaller weights, because 2 * layers outputs add up. What starts at zero
+    stays zero."""
     modules = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Embedding)]
     into_stream = {m.to_out for m in model.modules() if isinstance(m, SelfAttention | FeedForward)}
+    at_zero = model.rating.starts_at_zero
     for module, key in zip(modules, draws(seed, INITIAL_WEIGHTS, num=len(modules)), strict=True):
+        if module in at_zero:
+            continue
         generator = torch.Generator().manual_seed(int(key >> np.uint64(1)))
         if isinstance(module, nn.Embedding):
             module.weight.normal_(std=_EMBEDDING_STD, generator=generator)

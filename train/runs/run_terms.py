@@ -1,7 +1,9 @@
 """The tables of a run's training events: built before the first step, kept in the run, the same on every rank."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from streamfeat.errors import DamagedError
 from streamfeat.store.files import read_below
@@ -39,10 +41,14 @@ def terms_of(run: Run, world: World) -> RunTerms | None:
 
     def made() -> bytes:
         if run.resumed:
-            version = _newest_version(run.path)
-            if version is not None and version < _FIRST_WITH_TERMS:
+            state = _newest_state(run.path)
+            version, digest = state.get("format_version"), state.get("terms")
+            if isinstance(version, int) and version < _FIRST_WITH_TERMS:
                 return b""
             if saved := _read(run.path):
+                # Checked before anything uses the tables: numbers of a damaged file may be out of range.
+                if digest is not None and hashlib.sha256(saved).hexdigest() != digest:
+                    raise _damaged(run.path)
                 return saved
         return build_terms(run.dataset, run.manifest).to_bytes()
 
@@ -53,10 +59,7 @@ def terms_of(run: Run, world: World) -> RunTerms | None:
 def check_terms(run: Path, terms: RunTerms | None, digest: str) -> None:
     """Raises DamagedError if the tables are not those with the SHA-256 `digest`, which the model was trained with."""
     if (terms.digest if terms else "") != digest:
-        raise DamagedError(
-            f"{run / TERMS}: is not the file that the model was trained with; restore it, or remove it and run "
-            "`train --resume`, which writes it again"
-        )
+        raise _damaged(run)
 
 
 def read_terms(run: Path, digest: str) -> Terms | None:
@@ -65,9 +68,16 @@ def read_terms(run: Path, digest: str) -> Terms | None:
     if not digest:
         return None
     content = _read(run)
-    terms = RunTerms(content, run / TERMS) if content else None
-    check_terms(run, terms, digest)
-    return terms.tables if terms else None
+    if content is None or hashlib.sha256(content).hexdigest() != digest:
+        raise _damaged(run)
+    return RunTerms(content, run / TERMS).tables
+
+
+def _damaged(run: Path) -> DamagedError:
+    return DamagedError(
+        f"{run / TERMS}: is not the file that the model was trained with; restore it, or remove it and run "
+        "`train --resume`, which writes it again"
+    )
 
 
 def _read(run: Path) -> bytes | None:
@@ -77,10 +87,9 @@ def _read(run: Path) -> bytes | None:
         return None
 
 
-def _newest_version(run: Path) -> int | None:
-    """The version of the newest checkpoint of a run; None if there is none, or if its state cannot be read."""
+def _newest_state(run: Path) -> Mapping[str, Any]:
+    """The state of the newest checkpoint of a run that can be read; empty if there is none."""
     for step in reversed(saved_steps(run)):
-        version = document(checkpoint_path(run, step), STATE).get("format_version")
-        if isinstance(version, int):
-            return version
-    return None
+        if state := document(checkpoint_path(run, step), STATE):
+            return state
+    return {}

@@ -10,9 +10,11 @@ from safetensors import SafetensorError
 
 from streamfeat.errors import DamagedError
 from streamfeat.kernels.neighbours import Neighbours
+from streamfeat.kernels.residuals import RatingTable
 from streamfeat.store.histories import HistoryReader, read_held_out
 from streamfeat.store.manifest import Manifest
 from train.terms.popularity import PopularityCounts, count_popularity
+from train.terms.ratings import rating_table
 from train.terms.transitions import Transitions, count_transitions
 from train.terms.watched import Watched, read_training
 
@@ -25,10 +27,15 @@ class Terms:
 
     popularity: PopularityCounts
     transitions: Transitions
+    ratings: RatingTable
 
     def to_bytes(self) -> bytes:
         """The content of the file."""
-        tables = {"popularity": self.popularity.to_arrays(), "transitions": self.transitions.to_arrays()}
+        tables = {
+            "popularity": self.popularity.to_arrays(),
+            "transitions": self.transitions.to_arrays(),
+            "ratings": self.ratings._asdict(),
+        }
         # safetensors writes the memory of an array as it lies, so it must be in order.
         arrays = {
             f"{table}.{name}": np.ascontiguousarray(array)
@@ -46,6 +53,7 @@ class Terms:
             return cls(
                 PopularityCounts(**{name: arrays[f"popularity.{name}"] for name in ("edges", "bin", "item", "sums")}),
                 Transitions(Neighbours(*(arrays[f"transitions.{name}"] for name in Neighbours._fields))),
+                RatingTable(*(arrays[f"ratings.{name}"] for name in RatingTable._fields)),
             )
         except (SafetensorError, KeyError) as error:
             raise DamagedError(
@@ -64,4 +72,5 @@ def build_terms(dataset: Path, manifest: Manifest) -> Terms:
         return Terms(
             count_popularity(batches, manifest.time_min, manifest.time_max, manifest.num_items),
             count_transitions(batches, manifest.num_items),
+            rating_table(batches, manifest),
         )

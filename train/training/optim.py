@@ -4,19 +4,26 @@ import torch
 from torch import Tensor, nn
 
 from train.config import TrainConfig
+from train.model.heads import FactorTable
+
+_MOST_SHRINKING = 0.04  # of the factors of ratings in one step: few ratings, or a high rate, must not turn their sign
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay only for the matrices of linear layers, not for embeddings, norms and biases.
+    """AdamW with weight decay only for the matrices of linear layers and, with a decay of their own, for the factors of
+    ratings; not for embeddings, norms and biases.
 
     The type of the module that owns a parameter decides, not the parameter's name: wrappers add a prefix to names.
     """
     matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
-    decayed = {id(parameter) for parameter in matrices}
+    factors = [module for module in model.modules() if isinstance(module, FactorTable)]
+    decayed = {id(parameter) for parameter in [*matrices, *(table.weight for table in factors)]}
     others = [parameter for parameter in model.parameters() if id(parameter) not in decayed]
+    most = _MOST_SHRINKING / config.learning_rate
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
+        *({"params": [table.weight], "weight_decay": min(table.decay, most)} for table in factors),
     ]
     betas = (config.beta_1, config.beta_2)
     fused = matrices[0].device.type in ("cpu", "cuda")

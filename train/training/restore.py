@@ -4,7 +4,7 @@ from typing import Any
 
 from streamfeat.progress import Note
 from train.devices.ranks import World
-from train.runs.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
+from train.runs.checkpoint import CHECKPOINT_VERSION, Checkpoint, Checkpoints, TrainState, read_checkpoint
 from train.runs.folder import Run, check_checkpoint
 from train.training.update import Updater
 
@@ -37,6 +37,7 @@ def restore(
         notes.append(Note(f"{run.path}: has no checkpoint yet; starting from step 0"))
         return None, checkpoints
     checkpoint = newest[0] if newest else read_checkpoint(facts["path"])
-    checkpoint.restore(updater.model, updater.optimizer, updater.average_model)
+    if checkpoint.state.format_version == CHECKPOINT_VERSION:  # an older run is finished, or refused
+        checkpoint.restore(updater.model, updater.optimizer, updater.average_model)
     notes.append(Note(f"resuming from {checkpoint.path}"))
     return checkpoint.state, checkpoints

@@ -80,9 +80,10 @@ class Session:
         self._saved = (self.step, self.standing)  # what the newest checkpoint holds
         self._stream_state = state.stream if state else None
         self._feed: Feed | None = None  # the batches; None if the run is finished
+        if state and not (self.is_finished and not self.validation_is_due):
+            _refuse_older(state, run.checkpoint_path(state.step))
         if not self.is_finished:
             if state:
-                _refuse_older(state, run.checkpoint_path(state.step))
                 check_terms(run.path, self.terms, state.terms)
             feed = open_feed(run, world, self.schedule.num_steps, self._stream_state, self.updater.prepare)
             self._feed = opened.enter_context(feed)
@@ -319,7 +320,7 @@ def open_session(
 
 
 def _refuse_older(state: TrainState, checkpoint: Path) -> None:
-    """Older versions trained by other rules, and saved no average of the weights to continue with."""
+    """Older versions trained by other rules, and had neither an average of the weights nor ratings beside the trunk."""
     if state.format_version < CHECKPOINT_VERSION:
         raise FormatVersionError(
             f"{checkpoint}: was saved by an older version of streamfeat, and a run cannot continue with this one; "

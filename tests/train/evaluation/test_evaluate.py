@@ -16,7 +16,7 @@ from reference_build import Event
 from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.progress import Progress
-from streamfeat.store.histories import HistoryReader
+from streamfeat.store.histories import HistoryReader, read_held_out
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items, read_user_ids
 from train.evaluation.bootstrap import Figure
@@ -121,6 +121,7 @@ def naive_answers(done: Done, events: list[Event]) -> Naive:
     scorer = Scorer.of_run(done.run)
     schema, items = scorer.manifest.data_schema, scorer.items
     ids = {(medium, raw): number for number, (medium, raw) in enumerate(zip(items.medium, items.raw_id, strict=True))}
+    users, training_events = read_user_ids(done.dataset), read_held_out(done.dataset).training_events
     rank, error = {}, {}
     for user, asked in last_targets(events, done.dataset).items():
         history = History(
@@ -129,6 +130,8 @@ def naive_answers(done: Done, events: list[Event]) -> Naive:
             np.array([math.nan if e.rating is None else e.rating for e in asked.history], np.float32),
             np.array([e.status for e in asked.history], np.uint8),
             np.array([e.completion for e in asked.history], np.float32),
+            users.index(user),
+            int(training_events[users.index(user)]),
         )
         name = asked.target.medium
         medium = schema.media.index(name)
@@ -269,8 +272,6 @@ def test_baselines_see_training_events_only(done: Done) -> None:
     """Popularity gives the ranks of the training counts in items.parquet, which contain no held-out event."""
     manifest, items = load_manifest(done.dataset), read_items(done.dataset)
     with HistoryReader(done.dataset, manifest) as reader:
-        from streamfeat.store.histories import read_held_out
-
         cases = [cases for cases, _ in read_cases(reader, read_held_out(done.dataset), 7)]
     hits = []
     offsets = manifest.data_schema.medium_offsets

@@ -65,17 +65,13 @@ def validation(dataset: Path, scorer: Scorer) -> dict[str, np.ndarray[Any, Any]]
 
 def asked_events(dataset: Path) -> Iterator[tuple[int, History, History]]:
     """User, history before the validation target, and history with it, of each user that has one."""
-    manifest = load_manifest(dataset)
-    ends = read_held_out(dataset).validation_events
+    manifest, held_out = load_manifest(dataset), read_held_out(dataset)
+    ends = held_out.validation_events
     with HistoryReader(dataset, manifest) as reader:
-        histories = stored_histories(reader.read(0, manifest.num_users))
+        histories = stored_histories(reader.read(0, manifest.num_users), 0, held_out.training_events)
     for user, (history, end) in enumerate(zip(histories, ends.tolist(), strict=True)):
         if end:
-            yield user, first(history, end - 1), first(history, end)
-
-
-def first(history: History, num: int) -> History:
-    return History(*(getattr(history, name)[:num] for name in ("item", "time", "rating", "status", "completion")))
+            yield user, history.first(end - 1), history.first(end)
 
 
 def loss_of(dataset: Path, scorer: Scorer, *, hidden: bool = False, exclude_seen: bool = False) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 
 from streamfeat.schema import PLANNED
 from train.model.batch import UNKNOWN_GAP, _pooled_ratings, gap_buckets, to_batch
+from train.model.past_ratings import Evidence
 from train.model.targets import find_targets, gather_targets, task_names, weight_sums
 
 CPU = torch.device("cpu")
@@ -111,9 +112,11 @@ def test_no_target_is_dropped_whatever_its_number(invented_batch, num):
     if num == 1000:
         invented = invented.changed(lambda arrays: arrays["item"].__setitem__(..., 3))
     arrays = invented.changed(ask).arrays
+    evidence = Evidence.of(arrays, invented.facts.ratings, np.zeros(arrays["item"].shape, np.bool_), 99, causal=False)
     targets = gather_targets(
         arrays,
         invented.facts.schema,
+        evidence,
         causal=False,
         exclude_seen=True,
         expected=dict.fromkeys(task_names(("medium_0",)), 0.1),
@@ -132,9 +135,11 @@ def test_padded_targets_give_the_same_losses(invented_batch, objective, policy):
     model = invented.model().eval()
     batch = batch_of(invented)
     facts = invented.facts
+    in_table = np.ones(invented.arrays["item"].shape, np.bool_)
     padded = gather_targets(
         invented.arrays,
         facts.schema,
+        Evidence.of(invented.arrays, facts.ratings, in_table, facts.schema.status_tokens.mask, causal=facts.causal),
         causal=facts.causal,
         exclude_seen=True,
         expected=facts.target_shares,

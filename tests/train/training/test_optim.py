@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from train.config import TrainConfig
+from train.model.heads import FactorTable
 from train.training.optim import clip_gradients, make_optimizer, set_learning_rate
 
 
@@ -18,15 +19,20 @@ class Wrapped(nn.Module):
 
 @pytest.mark.parametrize("wrap", [False, True])
 def test_only_weights_of_linear_layers_decay_whatever_their_names(invented_batch, wrap):
-    """Trap 1: embeddings, norms, biases and the attention bias never decay; no parameter is in two groups or none."""
+    """Trap 1: embeddings, norms, biases and the attention bias never decay, the factors of ratings by a decay of their
+    own; no parameter is in two groups or none."""
     model = invented_batch().model()
     linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
     assert any(isinstance(m, nn.Embedding) for m in model.modules())
     groups = make_optimizer(Wrapped(model) if wrap else model, TrainConfig(weight_decay=0.25)).param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(decay) == len(list(model.parameters()))
+    of_ratings = {
+        id(m.weight): 0.04 / TrainConfig().learning_rate for m in model.modules() if isinstance(m, FactorTable)
+    }
+    assert len(of_ratings) == 3, "few ratings: decayed as much as is safe"
     for parameter in model.parameters():
-        assert decay[id(parameter)] == (0.25 if id(parameter) in linear else 0)
+        assert decay[id(parameter)] == of_ratings.get(id(parameter), 0.25 if id(parameter) in linear else 0)
 
 
 def test_an_update_without_gradient_shrinks_matrices_and_leaves_embeddings(invented_batch):
@@ -42,10 +48,10 @@ def test_an_update_without_gradient_shrinks_matrices_and_leaves_embeddings(inven
 
 
 def test_setting_the_rate_reaches_every_group(invented_batch):
-    """The matrices' and the others'."""
+    """The matrices', the factors' and the others'."""
     optimizer = make_optimizer(invented_batch().model(), TrainConfig())
     set_learning_rate(optimizer, 1.5)
-    assert [group["lr"] for group in optimizer.param_groups] == [1.5, 1.5]
+    assert [group["lr"] for group in optimizer.param_groups] == [1.5] * 5
 
 
 def test_clipping_scales_down_to_the_norm_and_tells_it():
