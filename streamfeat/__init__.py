@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from train.evaluation.evaluate import evaluate_steps
     from train.inference.every_user import recommend_all_steps
     from train.inference.recommend import recommend_steps
+    from train.inference.refresh import refresh_steps
     from train.trained_run import TrainedRun, open_run, train
     from train.training.loop import train_steps
 
@@ -57,6 +58,7 @@ _HOMES = {
     "open_run": ("train.trained_run", "open_run"),
     "recommend_all_steps": ("train.inference.every_user", "recommend_all_steps"),
     "recommend_steps": ("train.inference.recommend", "recommend_steps"),
+    "refresh_steps": ("train.inference.refresh", "refresh_steps"),
     "repair_steps": ("streamfeat.builder.repair", "repair_steps"),
     "testing": ("streamfeat.testing", ""),
     "torch": ("streamfeat.torch", ""),
@@ -82,6 +84,7 @@ __all__ = [
     "open_run",
     "recommend_all_steps",
     "recommend_steps",
+    "refresh_steps",
     "repair_steps",
     "train",
     "train_steps",

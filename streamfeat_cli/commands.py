@@ -18,6 +18,7 @@ from streamfeat_cli.inspect import inspect
 from streamfeat_cli.invent import invent
 from streamfeat_cli.print_config import print_config, register_all
 from streamfeat_cli.recommend import recommend
+from streamfeat_cli.refresh import refresh
 from streamfeat_cli.signals import whole_process
 from streamfeat_cli.train import train
 from streamfeat_cli.verify import verify
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (build_shards, inspect, train, evaluate, recommend, verify, export_features, invent):
+for command in (build_shards, inspect, train, evaluate, recommend, refresh, verify, export_features, invent):
     command.register(app)
 register_all()
 app.add_typer(print_config, name="print-config")

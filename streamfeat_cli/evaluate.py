@@ -171,6 +171,7 @@ def _print_protocol(found: "Evaluation") -> None:
         + ("kept as input" if protocol.keep_planned else "left out"),
         f"{protocol.objective}{f' ({protocol.mask_policy})' if protocol.mask_policy else ''}, windows of "
         f"{protocol.window_len:,} tokens, checkpoint {protocol.checkpoint}",
+        "the model knows popularity and transitions of training events alone, whatever refresh has counted",
         f"baselines: fitted on training events; settings, and the best one, by the validation events of "
         f"{protocol.tuned_users:,} users",
         f"intervals: 95%, {protocol.resamples:,} resamples of users, seed {protocol.seed}",

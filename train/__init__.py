@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from train.evaluation.evaluate import evaluate_steps
     from train.inference.every_user import recommend_all_steps
     from train.inference.recommend import recommend_steps
+    from train.inference.refresh import refresh_steps
     from train.inference.scorer import Scorer
     from train.model.transformer import EventTransformer
     from train.runs.checkpoint import read_checkpoint
@@ -23,6 +24,7 @@ _HOMES = {
     "read_metrics": "train.runs.metrics",
     "recommend_all_steps": "train.inference.every_user",
     "recommend_steps": "train.inference.recommend",
+    "refresh_steps": "train.inference.refresh",
     "train_steps": "train.training.loop",
 }
 
@@ -36,6 +38,7 @@ __all__ = [
     "read_metrics",
     "recommend_all_steps",
     "recommend_steps",
+    "refresh_steps",
     "train_steps",
 ]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamfeat.call_options import given_path, takes_fields_of
-from streamfeat.config import BuildConfig
+from streamfeat.config import BuildConfig, ReadingConfig
 from streamfeat.dataset import Dataset
 from streamfeat.errors import ConfigError
 from streamfeat.events.table_files import event_files, history_table
@@ -28,6 +28,7 @@ from train.evaluation.evaluate import evaluate_steps
 from train.evaluation.rows import EvaluationRows, evaluation_rows
 from train.inference.every_user import RECOMMENDATIONS_SCHEMA, Written, recommend_all_steps
 from train.inference.recommend import DEFAULT_K, Recommendation, recommend_steps
+from train.inference.refresh import Refreshed, refresh_steps
 from train.runs.checkpoint import BEST
 from train.runs.metrics import Line, read_metrics
 from train.runs.record import RUN_DATASET, RunRecord, dataset_of, read_record
@@ -246,6 +247,22 @@ class TrainedRun(PrintedLines):
         )
         (written,) = events_of(steps, progress)
         return written
+
+    def refresh(
+        self, events: Any, *, columns: Mapping[str, str] | None = None, progress: bool | None = None
+    ) -> Refreshed:
+        """Count newer events into what the run knows of popularity and of items that follow each other.
+
+        events: paths or tables, one or several. columns: role → column, if not as in the run's dataset. Nothing is
+        trained; `recommend` uses the new counts, `evaluate` does not. Errors are those of `refresh_steps`.
+        """
+        given = {} if columns is None else {"columns": dict(columns)}
+        reading = validated(ReadingConfig, given, "refresh")
+        known = load_manifest(self.path / RUN_DATASET).config.columns
+        with event_files(events, reading.columns or known) as files:
+            steps = refresh_steps(self.path, files.paths, reading=reading)
+            (done,) = events_of(files.renamed(steps), progress)
+        return done
 
     def _dataset(self, given: Dataset | str | PathLike[str] | None) -> Dataset:
         path, _ = dataset_of(self.path, _path_of(given))

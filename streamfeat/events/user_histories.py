@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class UserHistories:
     rating: NDArray[np.float32]  # (events,) NaN if missing
     status: NDArray[np.uint8]  # (events,) index into schema.STATUSES
     completion: NDArray[np.float32]  # (events,)
-    recognised: str  # one line for the user: the format of the file
+    recognised: str  # one line for the user: the formats of the files
     num_rows: int
     duplicates: int
     rejected: list[Rejected]  # rows that are not events
@@ -52,13 +53,19 @@ def read_histories(path: str | Path, config: BuildConfig, *, medium: str | None)
     """
     with scratch_folder() as folder:
         if str(path) != STDIN:
-            return _read(str(path), folder, config, medium)
+            return _read([str(path)], folder, config, medium)
         file = folder / "input"
         _copy_stdin(file)
         try:
-            return _read(str(file), folder, config, medium)
+            return _read([str(file)], folder, config, medium)
         except StreamfeatError as error:
             raise type(error)(str(error).replace(str(file), "standard input")) from None
+
+
+def read_several(paths: Sequence[str], config: BuildConfig, *, medium: str | None) -> UserHistories:
+    """All histories in several event files, as `read_histories` reads one. A user's events may lie in any of them."""
+    with scratch_folder() as folder:
+        return _read(paths, folder, config, medium)
 
 
 def _copy_stdin(file: Path) -> None:
@@ -73,7 +80,18 @@ def _copy_stdin(file: Path) -> None:
         ) from None
 
 
-def _read(path: str, scratch: Path, config: BuildConfig, medium: str | None) -> UserHistories:
+def _read(paths: Sequence[str], scratch: Path, config: BuildConfig, medium: str | None) -> UserHistories:
+    sources = [_source(path, config, medium) for path in paths]
+    batches = [batch for split in plan_splits(sources) for batch in read_batches(split, scratch, medium or "")]
+    rejected = [reject for batch in batches for reject in batch.rejected]
+    num_rows = sum(batch.num_rows for batch in batches)
+    if len(rejected) == num_rows:
+        found = f"the first is row {rejected[0].row}: {rejected[0].reason}" if rejected else "it has no rows"
+        raise DataError(f"{', '.join(paths)}: no row of {num_rows} is an event ({found}); correct the file")
+    return _by_user(sources, config, batches, rejected, num_rows)
+
+
+def _source(path: str, config: BuildConfig, medium: str | None) -> Source:
     try:
         source = recognise(path, config)
     except ConfigError as error:
@@ -87,17 +105,15 @@ def _read(path: str, scratch: Path, config: BuildConfig, medium: str | None) -> 
             f"{path}: no column for medium; found {', '.join(source.column_names)}; "
             "add one, or name it with --columns medium=NAME"
         )
-    batches = [batch for split in plan_splits([source]) for batch in read_batches(split, scratch, medium or "")]
-    rejected = [reject for batch in batches for reject in batch.rejected]
-    num_rows = sum(batch.num_rows for batch in batches)
-    if len(rejected) == num_rows:
-        found = f"the first is row {rejected[0].row}: {rejected[0].reason}" if rejected else "it has no rows"
-        raise DataError(f"{path}: no row of {num_rows} is an event ({found}); correct the file")
-    return _by_user(path, source, config, batches, rejected, num_rows)
+    return source
 
 
 def _by_user(
-    path: str, source: Source, config: BuildConfig, batches: list[EventBatch], rejected: list[Rejected], num_rows: int
+    sources: Sequence[Source],
+    config: BuildConfig,
+    batches: list[EventBatch],
+    rejected: list[Rejected],
+    num_rows: int,
 ) -> UserHistories:
     users = pa.concat_arrays([_texts(batch.user) for batch in batches]).dictionary_encode()
     items = pa.concat_arrays([_item_keys(batch) for batch in batches])
@@ -115,9 +131,10 @@ def _by_user(
     starts = np.zeros(len(users.dictionary) + 1, np.int64)
     order = np.empty(len(time), np.int64)
     if failed := sort_histories(user, time, starts, order):
+        paths = ", ".join(source.path for source in sources)
         raise DataError(
-            f"{path}: user {users.dictionary[failed - 1]}: has too many events over too long a time to be sorted; sort "
-            "the rows by time, or leave that user out"
+            f"{paths}: user {users.dictionary[failed - 1]}: has too many events over too long a time to be sorted; "
+            "sort the rows by time, or leave that user out"
         )
     keep = np.empty(len(order), np.uint8)
     mark_duplicates(item[order], time[order], starts, keep)
@@ -131,7 +148,7 @@ def _by_user(
         items=[(medium, raw_id) for medium, _, raw_id in keys],
         item=item[order].astype(np.int64),
         **{name: values[order] for name, values in columns.items()},
-        recognised=source.note,
+        recognised="; ".join(dict.fromkeys(source.note for source in sources)),
         num_rows=num_rows,
         duplicates=len(keep) - len(order),
         rejected=rejected,

@@ -6,7 +6,7 @@ Axes: E events, V items, K neighbours of an item at most, N histories, P places 
 from typing import NamedTuple
 
 import numpy as np
-from numba import float32, float64, int32, int64, njit, types, void
+from numba import boolean, float32, float64, int32, int64, njit, types, void
 from numpy.typing import NDArray
 
 
@@ -16,6 +16,7 @@ class EventIndex(NamedTuple):
     item_E: NDArray[np.int32]  # oldest first; -1 after the last event of each history
     start_V: NDArray[np.int64]  # (V + 1,): item i lies at the places place[start[i]:start[i+1]]
     place: NDArray[np.int32]  # ascending for each item
+    is_new_E: NDArray[np.bool_]  # whether pairs of this event and an earlier one count
 
 
 class Neighbours(NamedTuple):
@@ -28,7 +29,7 @@ class Neighbours(NamedTuple):
     num_V: NDArray[np.int64]  # events of each item
 
 
-_INDEX = types.BaseTuple.from_types([int32[::1], int64[::1], int32[::1]], EventIndex)
+_INDEX = types.BaseTuple.from_types([int32[::1], int64[::1], int32[::1], boolean[::1]], EventIndex)
 _NEIGHBOURS = types.BaseTuple.from_types([int64[::1], int32[::1], float32[::1], float64[::1], int64[::1]], Neighbours)
 
 
@@ -64,12 +65,13 @@ def place_items(next_V: NDArray[np.int64], item_E: NDArray[np.int32], place: NDA
 
 
 @njit(
-    void(_INDEX, int64, int64, float64[::1], int32[::1], int32[:, ::1], float32[:, ::1], float64[::1]),
+    void(_INDEX, _NEIGHBOURS, int64, int64, float64[::1], int32[::1], int32[:, ::1], float32[:, ::1], float64[::1]),
     cache=True,
     nogil=True,
 )
 def heaviest_neighbours(
     events: EventIndex,
+    before: Neighbours,
     first: int,
     window: int,
     sums_V: NDArray[np.float64],
@@ -80,11 +82,16 @@ def heaviest_neighbours(
 ) -> None:
     """Row r: the K heaviest neighbours of item first + r; -1 where it has fewer. total_R: the weight of all neighbours.
 
-    Two events of a history that are at most `window` events apart weigh 1 / lag, in both directions. Of equal weights
-    the lower item is kept. `sums_V` and `met_V` are scratch memory; `sums_V` is 0 before and after.
+    Two events of a history that are at most `window` events apart weigh 1 / lag, in both directions. This is added to
+    `before`, which knows only the neighbours that it has kept. Of equal weights the lower item is kept. `sums_V` and
+    `met_V` are scratch memory; `sums_V` is 0 before and after.
     """
     for r in range(item_RK.shape[0]):
-        num_met = 0
+        num_met, total = 0, before.total_V[first + r]
+        for at in range(before.start_V[first + r], before.start_V[first + r + 1]):
+            met_V[num_met] = before.item[at]
+            sums_V[before.item[at]] = before.weight[at]
+            num_met += 1
         for at in range(events.start_V[first + r], events.start_V[first + r + 1]):
             place = events.place[at]
             for side in (-1, 1):
@@ -92,15 +99,17 @@ def heaviest_neighbours(
                     other = place + side * lag
                     if other < 0 or events.item_E[other] < 0:
                         break
+                    if not events.is_new_E[max(place, other)]:
+                        continue
                     item = events.item_E[other]
                     if sums_V[item] == 0.0:
                         met_V[num_met] = item
                         num_met += 1
                     sums_V[item] += 1.0 / lag
-        total, kept = 0.0, 0
+                    total += 1.0 / lag
+        kept = 0
         for m in range(num_met):
             item, weight = met_V[m], np.float32(sums_V[met_V[m]])
-            total += sums_V[item]
             sums_V[item] = 0.0
             if kept < item_RK.shape[1]:
                 item_RK[r, kept], weight_RK[r, kept] = item, weight

@@ -22,36 +22,54 @@ NUM_ITEMS, WINDOW = 9, 3
 histories = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), max_size=12), max_size=6)
 
 
-def index_of(given_histories: list[list[int]]) -> EventIndex:
+def index_of(given_histories: list[list[int]], new_from: int) -> EventIndex:
     item = np.array([i for history in given_histories for i in [*history, -1]] + [-1], np.int32)
+    place_of = [place for history in given_histories for place in range(len(history) + 1)] + [0]
     start = np.append(0, np.cumsum(np.bincount(item[item >= 0], minlength=NUM_ITEMS)))
     place, position = np.empty(start[-1], np.int32), start[:-1].copy()
     place_items(position, item, place)
     np.testing.assert_array_equal(position, start[1:])
-    return EventIndex(item, start, place)
+    return EventIndex(item, start, place, np.array(place_of) >= new_from)
 
 
-def weights_of(given_histories: list[list[int]]) -> Counter[tuple[int, int]]:
-    """(i, j) → Σ 1 / lag over pairs at most WINDOW events apart, both ways."""
+def weights_of(given_histories: list[list[int]], new_from: int) -> Counter[tuple[int, int]]:
+    """(i, j) → Σ 1 / lag over pairs at most WINDOW events apart, both ways, whose later event is new."""
     weights: Counter[tuple[int, int]] = Counter()
     for history in given_histories:
-        for later in range(len(history)):
+        for later in range(new_from, len(history)):
             for earlier in range(max(0, later - WINDOW), later):
                 weights[history[earlier], history[later]] += 1 / (later - earlier)
                 weights[history[later], history[earlier]] += 1 / (later - earlier)
     return weights
 
 
+def neighbours_of(known: dict[tuple[int, int], float]) -> Neighbours:
+    """A table that holds the weights of pairs."""
+    pairs = sorted(known)
+    start = np.searchsorted([i for i, _ in pairs], np.arange(NUM_ITEMS + 1)).astype(np.int64)
+    total = np.array([sum(known[pair] for pair in pairs if pair[0] == i) + i for i in range(NUM_ITEMS)], float)
+    weight = np.array([known[pair] for pair in pairs], np.float32)
+    return Neighbours(start, np.array([j for _, j in pairs], np.int32), weight, total, np.zeros(NUM_ITEMS, np.int64))
+
+
 @settings(deadline=None, max_examples=60)
-@given(histories, st.integers(1, 5))
-def test_the_heaviest_neighbours_are_kept_whatever_the_order(given_histories: list[list[int]], most: int) -> None:
-    """Of equal weights the lower item; the total holds all of them; scratch memory is left as it was."""
-    index, wanted = index_of(given_histories), weights_of(given_histories)
+@given(
+    histories,
+    st.integers(0, 4),
+    st.dictionaries(st.tuples(*[st.integers(0, NUM_ITEMS - 1)] * 2), st.integers(1, 9).map(lambda n: n / 4)),
+    st.integers(1, 5),
+)
+def test_the_heaviest_neighbours_are_kept_whatever_the_order(
+    given_histories: list[list[int]], new_from: int, known: dict[tuple[int, int], float], most: int
+) -> None:
+    """Of equal weights the lower item; what was known counts; scratch memory is left as it was."""
+    index, wanted, before = index_of(given_histories, new_from), Counter(known), neighbours_of(known)
+    wanted.update(weights_of(given_histories, new_from))
     sums, met = np.zeros(NUM_ITEMS), np.empty(NUM_ITEMS, np.int32)
     for first, num in ((0, NUM_ITEMS), (4, 3)):
         item, weight = np.full((num, most), -9, np.int32), np.zeros((num, most), np.float32)
         total = np.empty(num)
-        heaviest_neighbours(index, first, WINDOW, sums, met, item, weight, total)
+        heaviest_neighbours(index, before, first, WINDOW, sums, met, item, weight, total)
         assert not sums.any()
         for r in range(num):
             of_item = {j: np.float32(w) for (i, j), w in wanted.items() if i == first + r}
@@ -60,7 +78,8 @@ def test_the_heaviest_neighbours_are_kept_whatever_the_order(given_histories: li
             assert dict(zip(item[r][kept].tolist(), weight[r][kept].tolist(), strict=True)) == {
                 j: pytest.approx(of_item[j]) for j in best
             }
-            assert total[r] == pytest.approx(sum(w for (i, _), w in wanted.items() if i == first + r))
+            left_out = first + r  # by neighbours_of
+            assert total[r] == pytest.approx(sum(w for (i, _), w in wanted.items() if i == first + r) + left_out)
 
 
 @settings(deadline=None, max_examples=60)

@@ -76,10 +76,10 @@ def recommend_all_steps(
             raise ConfigError(f"{out}: exists already; give another file, or --overwrite")
         if not out.parent.is_dir():
             raise ConfigError(f"{out}: its folder does not exist; make the folder, or give another file")
-    scorer = Scorer.of_run(run, checkpoint=checkpoint)
+    scorer = Scorer.of_run(run, checkpoint=checkpoint, refreshed=True)
     dataset, manifest = dataset_of(run, dataset)
     check_table(dataset, USERS, manifest.digests_of(USERS))
-    ask_time = AskTime.of(at, manifest)
+    ask_time = AskTime.of(at, scorer.last_counted)
     yield Note(ask_time.text)
     training_events = read_held_out(dataset).training_events
     rows, num_users, step = 0, manifest.num_users, batch_users(manifest)

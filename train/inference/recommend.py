@@ -75,9 +75,9 @@ def recommend_steps(
     first events the run was trained on. Raises ConfigError, DataError, DamagedError.
     """
     check_k(k)
-    scorer = Scorer.of_run(run, checkpoint=checkpoint)
+    scorer = Scorer.of_run(run, checkpoint=checkpoint, refreshed=True)
     manifest, schema = scorer.manifest, scorer.manifest.data_schema
-    ask_time = AskTime.of(at, manifest)
+    ask_time = AskTime.of(at, scorer.last_counted)
     config = (reading or BuildConfig()).model_copy(update={"keep_planned": manifest.config.keep_planned})
     found = read_histories(history, config, medium=schema.media[0] if len(schema.media) == 1 else None)
     yield Note(f"{history}: {found.recognised}")

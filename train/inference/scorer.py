@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from streamfeat.errors import ConfigError, DamagedError
-from streamfeat.store.files import read_below, refuse_link
-from streamfeat.store.layout import ITEMS, MANIFEST
-from streamfeat.store.manifest import Manifest, load_manifest
-from streamfeat.store.tables import ItemTable, check_table, read_items
+from streamfeat.store.files import read_below
+from streamfeat.store.manifest import Manifest
+from streamfeat.store.tables import ItemTable
 from train.config import TrainConfig
 from train.devices.device import MOST_CUDA_HEAD, autocast
 from train.inference.queries import BatchShape, History, Query, query_batches
@@ -27,7 +26,8 @@ from train.model.targets import past_of, segment_bounds
 from train.model.transformer import EventTransformer
 from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, read_checkpoint
 from train.runs.folder import Run, check_checkpoint
-from train.runs.record import RUN_DATASET, read_record
+from train.runs.record import described, read_record
+from train.runs.refreshed import read_refreshed
 from train.runs.run_terms import read_terms
 from train.terms.terms import Terms
 from train.terms.transitions import LAST_ITEMS
@@ -76,22 +76,21 @@ class Scorer:
             self._shape = BatchShape(1, max(_CPU_TOKENS, window_len), fixed=False)
 
     @classmethod
-    def of_run(cls, run: str | Path, *, checkpoint: str = "best") -> "Scorer":
+    def of_run(cls, run: str | Path, *, checkpoint: str = "best", refreshed: bool = False) -> "Scorer":
         """The model of the run folder `run`. The dataset that it was trained on is not needed.
 
         `checkpoint` is `best` (the latest if the run had no validation), `latest` or the name of a step's folder.
+        With `refreshed`, it uses the tables that `refresh` wrote, if there are any, instead of those of training.
         Raises ConfigError if there is no run or no such checkpoint, DamagedError if a file is damaged.
         """
         run = Path(run)
         record = read_record(run)
-        manifest, items = _described(run / RUN_DATASET, record.items_sha256)
-        if manifest.fingerprint != record.fingerprint or len(items.raw_id) != manifest.num_items:
-            raise DamagedError(
-                f"{run / RUN_DATASET}: belongs to another dataset than {run}/config.json; restore the run's own files"
-            )
+        manifest, items = described(run, record)
         found = read_checkpoint(_checkpoint_folder(run, checkpoint))
         check_checkpoint(Run(run, Path(record.dataset), manifest, record.train, resumed=True), found)
         terms = read_terms(run, found.state.terms)
+        if refreshed and terms is not None:
+            terms = read_refreshed(run, found.state.terms) or terms
         model = EventTransformer.of(manifest, record.train, items.targets, terms)
         try:
             model.load_state_dict(model.rating.completed(found.weights))
@@ -103,6 +102,14 @@ class Scorer:
         last = found.state.standing.last
         strengths = {medium: of.strength for medium, of in last.transitions.items()} if last else {}
         return cls(model.to(device), manifest, record.train, items, found.path, terms, strengths)
+
+    @property
+    def last_counted(self) -> int:
+        """Unix seconds of the last event in the tables that it uses."""
+        terms, manifest = self._facts.terms, self.manifest
+        if terms is None:
+            return manifest.time_last
+        return manifest.data_schema.time_origin + terms.popularity.last_time
 
     @property
     def exclude_seen(self) -> bool:
@@ -244,21 +251,6 @@ class Scorer:
                 state_ND = self._model(batch).flatten(0, 1)
             found.append(state_ND.index_select(0, torch.from_numpy(asked).to(self.device)).float())
         return torch.cat(found)
-
-
-def _described(dataset: Path, items_sha256: str) -> tuple[Manifest, ItemTable]:
-    """The manifest and the items of a run's dataset, from the run's own copies."""
-    refuse_link(dataset)
-    try:
-        manifest = load_manifest(dataset)
-        if items_sha256:
-            check_table(dataset, ITEMS, {items_sha256}, "it is a run's own copy")
-        return manifest, read_items(dataset)
-    except (ConfigError, DamagedError) as error:
-        found = str(error) if isinstance(error, DamagedError) else f"{dataset}: {MANIFEST} is missing"
-        raise DamagedError(
-            f"{found}; restore the run's own files, or run `train --resume`, which writes them again"
-        ) from None
 
 
 def _checkpoint_folder(run: Path, name: str) -> Path:

@@ -5,6 +5,7 @@ RUN/
   config.json      see record.py; written before the first step
   dataset/         dataset.json (without receipts) and items.parquet: with a checkpoint, all that the model needs
   terms.safetensors    see run_terms.py
+  refreshed.safetensors    see refreshed.py; only after `refresh`
   metrics.jsonl    see metrics.py
   checkpoints/ latest best    see checkpoint.py
   bad-steps.jsonl  see training/bad_steps.py; only if there was a bad step
@@ -31,13 +32,14 @@ from train.runs.by_size import by_size, said
 from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path, remove_checkpoints
 from train.runs.metrics import METRICS
 from train.runs.record import RUN_CONFIG, RUN_DATASET, RunRecord, read_items_file, read_record, write_record
+from train.runs.refreshed import REFRESHED
 from train.terms.terms import TERMS
 
 TENSORBOARD = "tensorboard"
 BAD_STEPS = "bad-steps.jsonl"
 
 # Beside checkpoints and the folders of _OUR_FOLDERS, in the order in which --overwrite deletes them.
-_OUR_FILES = (LATEST, BEST, TERMS, METRICS, BAD_STEPS, RUN_CONFIG)
+_OUR_FILES = (LATEST, BEST, REFRESHED, TERMS, METRICS, BAD_STEPS, RUN_CONFIG)
 _OUR_FOLDERS = {
     TENSORBOARD: re.compile(r"events\.out\.tfevents\..+"),  # SummaryWriter's names
     RUN_DATASET: re.compile("|".join(map(re.escape, (MANIFEST, ITEMS)))),

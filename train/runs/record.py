@@ -6,9 +6,10 @@ from pathlib import Path
 
 from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.records import Frozen, read_back
-from streamfeat.store.files import read_below, read_in_folder
+from streamfeat.store.files import read_below, read_in_folder, refuse_link
 from streamfeat.store.layout import ITEMS, MANIFEST
 from streamfeat.store.manifest import Manifest, load_manifest, manifest_json
+from streamfeat.store.tables import ItemTable, check_table, read_items
 from streamfeat.store.writer import write_whole
 from train.config import TrainConfig
 
@@ -45,6 +46,28 @@ def read_record(path: str | Path) -> RunRecord:
             f"{path}: no run here ({error}); give the folder of a run: train DATA RUN makes one"
         ) from None
     return read_back(RunRecord, data, file, "restore it, or start anew with --overwrite")
+
+
+def described(run: Path, record: RunRecord) -> tuple[Manifest, ItemTable]:
+    """The manifest and the items of a run's dataset, from the run's own copies. Raises DamagedError if they are damaged
+    or not those of `record`."""
+    dataset = run / RUN_DATASET
+    refuse_link(dataset)
+    try:
+        manifest = load_manifest(dataset)
+        if record.items_sha256:
+            check_table(dataset, ITEMS, {record.items_sha256}, "it is a run's own copy")
+        items = read_items(dataset)
+    except (ConfigError, DamagedError) as error:
+        found = str(error) if isinstance(error, DamagedError) else f"{dataset}: {MANIFEST} is missing"
+        raise DamagedError(
+            f"{found}; restore the run's own files, or run `train --resume`, which writes them again"
+        ) from None
+    if manifest.fingerprint != record.fingerprint or len(items.raw_id) != manifest.num_items:
+        raise DamagedError(
+            f"{dataset}: belongs to another dataset than {run}/{RUN_CONFIG}; restore the run's own files"
+        )
+    return manifest, items
 
 
 def dataset_of(run: str | Path, dataset: str | Path | None) -> tuple[Path, Manifest]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamfeat.errors import DamagedError
+from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.store.files import read_below
 from streamfeat.store.marker import document
 from streamfeat.store.writer import write_whole
@@ -78,6 +78,25 @@ def _damaged(run: Path) -> DamagedError:
         f"{run / TERMS}: is not the file that the model was trained with; restore it, or remove it and run "
         "`train --resume`, which writes it again"
     )
+
+
+def newest_terms(run: Path) -> tuple[Terms, str]:
+    """The tables that the newest checkpoint of a run was trained with, and their SHA-256.
+
+    Raises ConfigError if the run has no checkpoint or an earlier version trained it, and the errors of `read_terms`.
+    """
+    states = (document(checkpoint_path(run, step), STATE) for step in reversed(saved_steps(run)))
+    state = next(filter(None, states), None)
+    if state is None:
+        raise ConfigError(f"{run}: has no checkpoint yet; wait until the run has saved one")
+    digest = state.get("terms")
+    terms = read_terms(run, digest) if isinstance(digest, str) else None
+    if terms is None or not isinstance(digest, str):
+        raise ConfigError(
+            f"{run}: was trained by an earlier version, whose model does not know what is popular at a time; "
+            "train again to refresh it"
+        )
+    return terms, digest
 
 
 def _read(run: Path) -> bytes | None:

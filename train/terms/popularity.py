@@ -36,6 +36,11 @@ class PopularityCounts:
     item: NDArray[np.int32]  # (n,) dense id
     sums: NDArray[np.float32]  # (n, H): Σ 2^(-(edge after the bin - time) / half-life)
 
+    @property
+    def last_time(self) -> int:
+        """The time of the last counted event, seconds since time_origin."""
+        return int(self.edges[-1]) - 1
+
     def row_of(self, time: NDArray[np.int64]) -> NDArray[np.int64]:
         """The number of the last edge that is not after each time. Times before the first edge get 0, whose counts
         are all 0, like those of the first edge."""
@@ -60,20 +65,64 @@ class PopularityCounts:
         return {"edges": self.edges, "bin": self.bin, "item": self.item, "sums": self.sums}
 
 
+def add_popularity(
+    known: PopularityCounts, time: NDArray[np.int64], item: NDArray[np.int32], num_items: int
+) -> PopularityCounts:
+    """`known` with later events: their times (n,), from the last edge of `known` on, and items (n,); n >= 1.
+
+    Each new bin holds about as many events as the old ones do. If there are too many bins, pairs of the oldest are
+    joined. Memory is bounded as in `count_popularity`.
+    """
+    most = _most_bins(num_items)
+    num_old = len(known.edges) - 1
+    events_of_bin = max(1.0, float(known.sums[:, -1].sum(dtype=np.float64)) / num_old)
+    num_new = int(min(max(1, len(time) // events_of_bin), most))
+    ascending = np.sort(time)
+    starts = np.unique(ascending[len(time) * np.arange(1, num_new) // num_new])
+    edges = np.concatenate((known.edges[-1:], starts[starts > known.edges[-1]], [ascending[-1] + 1]))
+    sums = np.zeros((len(edges) - 1, num_items, len(HALF_LIVES)), np.float32)
+    add_decayed(time, item, edges, np.array(HALF_LIVES), sums)
+    bin_n, item_n = np.nonzero(sums[:, :, -1])
+    found = PopularityCounts(
+        np.append(known.edges, edges[1:]),
+        np.append(known.bin, bin_n + num_old),
+        np.append(known.item, item_n.astype(np.int32)),
+        np.concatenate((known.sums, sums[bin_n, item_n])),
+    )
+    while (excess := len(found.edges) - 1 - most) > 0:
+        found = _joined(found, excess, num_items)
+    return found
+
+
+def _joined(counts: PopularityCounts, num: int, num_items: int) -> PopularityCounts:
+    """`counts` without the edges 1, 3, 5 …, at most `num` of them."""
+    dropped = np.arange(1, len(counts.edges) - 1, 2)[:num]
+    kept = np.delete(np.arange(len(counts.edges)), dropped)
+    bin_n = np.searchsorted(kept, counts.bin + 1) - 1
+    later = counts.edges[kept[bin_n + 1]] - counts.edges[counts.bin + 1]
+    decayed = counts.sums * np.exp2(-later[:, None] / np.array(HALF_LIVES))
+    pairs, index = np.unique(bin_n * num_items + counts.item, return_inverse=True)
+    sums = np.stack([np.bincount(index, of_half_life, len(pairs)) for of_half_life in decayed.T], 1)
+    bins, items = np.divmod(pairs, num_items)
+    return PopularityCounts(counts.edges[kept], bins, items.astype(np.int32), sums.astype(np.float32))
+
+
 def count_popularity(batches: Batches, time_min: int, time_max: int, num_items: int) -> PopularityCounts:
     """Counts the events of `batches`, whose times lie in time_min … time_max. Reads them twice.
 
     The edges divide the events into at most 768 equal parts; fewer if many items would make the features too large.
     Memory: at most 2 GiB while it runs.
     """
-    edges = _quantiles(
-        batches, time_min, time_max, max(2, min(_MOST_EDGES, _MOST_FEATURES // NUM_FEATURES // num_items))
-    )
+    edges = _quantiles(batches, time_min, time_max, _most_bins(num_items))
     sums = np.zeros((len(edges) - 1, num_items, len(HALF_LIVES)), np.float32)
     for batch in batches():
         add_decayed(batch.time, batch.item.astype(np.int32), edges, np.array(HALF_LIVES), sums)
     bin_n, item_n = np.nonzero(sums[:, :, -1])
     return PopularityCounts(edges, bin_n, item_n.astype(np.int32), sums[bin_n, item_n])
+
+
+def _most_bins(num_items: int) -> int:
+    return max(2, min(_MOST_EDGES, _MOST_FEATURES // NUM_FEATURES // num_items))
 
 
 def _quantiles(batches: Batches, time_min: int, time_max: int, num: int) -> NDArray[np.int64]:

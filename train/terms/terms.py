@@ -1,7 +1,7 @@
 """All tables of a run's training events, and their file: `RUN/terms.safetensors`."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,14 @@ from streamfeat.kernels.neighbours import Neighbours
 from streamfeat.kernels.residuals import RatingTable
 from streamfeat.store.histories import HistoryReader, read_held_out
 from streamfeat.store.manifest import Manifest
-from train.terms.popularity import PopularityCounts, count_popularity
+from train.terms.popularity import PopularityCounts, add_popularity, count_popularity
 from train.terms.ratings import rating_table
-from train.terms.transitions import Transitions, count_transitions
+from train.terms.transitions import Transitions, add_transitions, count_transitions
 from train.terms.watched import Watched, read_training
 
 TERMS = "terms.safetensors"
+
+_REMEDY = "run `train --resume`, which writes it again"
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Terms:
     transitions: Transitions
     ratings: RatingTable
 
-    def to_bytes(self) -> bytes:
-        """The content of the file."""
+    def to_bytes(self, facts: Mapping[str, str] | None = None) -> bytes:
+        """The content of a file; `facts` are texts beside the tables."""
         tables = {
             "popularity": self.popularity.to_arrays(),
             "transitions": self.transitions.to_arrays(),
@@ -42,11 +44,11 @@ class Terms:
             for table, arrays in tables.items()
             for name, array in arrays.items()
         }
-        content: bytes = safetensors.numpy.save(arrays)
+        content: bytes = safetensors.numpy.save(arrays, metadata=dict(facts) if facts else None)
         return content
 
     @classmethod
-    def from_bytes(cls, content: bytes, where: Path) -> "Terms":
+    def from_bytes(cls, content: bytes, where: Path, remedy: str = _REMEDY) -> "Terms":
         """The tables in the content of a file. Raises DamagedError if it is damaged."""
         try:
             arrays = safetensors.numpy.load(content)
@@ -56,9 +58,21 @@ class Terms:
                 RatingTable(*(arrays[f"ratings.{name}"] for name in RatingTable._fields)),
             )
         except (SafetensorError, KeyError) as error:
-            raise DamagedError(
-                f"{where}: cannot be read ({error}); run `train --resume`, which writes it again"
-            ) from None
+            raise DamagedError(f"{where}: cannot be read ({error}); {remedy}") from None
+
+    def with_later(self, watched: Watched) -> "Terms":
+        """The tables with the events of `watched` after the last counted one. Events before that only show what the
+        later ones follow."""
+        is_later = watched.time > self.popularity.last_time
+        if not is_later.any():
+            return self
+        time, item = watched.time[is_later], watched.item[is_later].astype(np.int32)
+        num_items = len(self.transitions.neighbours.num_V)
+        return replace(
+            self,
+            popularity=add_popularity(self.popularity, time, item, num_items),
+            transitions=add_transitions(self.transitions, watched, self.popularity.last_time),
+        )
 
 
 def build_terms(dataset: Path, manifest: Manifest) -> Terms:

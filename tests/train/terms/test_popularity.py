@@ -12,7 +12,7 @@ from streamfeat.store.manifest import load_manifest
 from train.model.batch import to_batch
 from train.model.popularity import HIDDEN, TOLD
 from train.terms import popularity
-from train.terms.popularity import HALF_LIVES, SMALLEST, count_popularity
+from train.terms.popularity import HALF_LIVES, SMALLEST, PopularityCounts, add_popularity, count_popularity
 from train.terms.terms import TERMS, Terms, build_terms
 from train.terms.watched import Watched
 
@@ -67,6 +67,56 @@ def test_events_of_one_second_leave_nothing_to_count() -> None:
     first, last = (features.copy() for features in counts.features(2))
     assert first[-1].tolist() == [1, 1]
     assert last[-1].tolist() == [0, 0]
+
+
+def halves() -> tuple[Watched, Watched]:
+    """The events before and after the middle."""
+    given = events()
+    cut = int(np.median(given.time))
+    return tuple(  # type: ignore[return-value]
+        Watched(np.array([0, part.sum()]), given.item[part], given.time[part], given.rating[part])
+        for part in (given.time <= cut, given.time > cut)
+    )
+
+
+def counted(of: Watched) -> PopularityCounts:
+    return count_popularity(lambda: iter([of]), 0, int(of.time.max()), 9)
+
+
+def check_every_edge(counts: PopularityCounts, given: Watched) -> None:
+    """The counts at each edge are those of all events before it."""
+    for edge, features in zip(counts.edges, counts.features(9), strict=True):
+        age = edge - given.time
+        for half_life, found in zip(HALF_LIVES, features, strict=False):
+            weight = np.where(age > 0, np.exp2(-np.maximum(age, 0) / half_life), 0)
+            wanted = np.log1p(np.bincount(given.item, weight, 9) / SMALLEST)
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_later_events_are_counted_as_if_they_had_been_there() -> None:
+    """The old edges stay, and there is a new one for as many events as the old bins hold."""
+    before, later = halves()
+    known = counted(before)
+    found = add_popularity(known, later.time, later.item.astype(np.int32), 9)
+    np.testing.assert_array_equal(found.edges[: len(known.edges)], known.edges)
+    assert found.last_time == later.time.max()
+    assert len(found.edges) > 1.5 * len(known.edges)
+    check_every_edge(found, events())
+
+
+def test_edges_stay_bounded_and_the_oldest_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often events are added; the counts at the edges that stay are what they were."""
+    before, later = halves()
+    found = counted(before)
+    monkeypatch.setattr(popularity, "_MOST_EDGES", 12)
+    for part in np.array_split(np.argsort(later.time, kind="stable"), 30):
+        fresh = part[later.time[part] > found.last_time]
+        found = add_popularity(found, later.time[fresh], later.item[fresh].astype(np.int32), 9)
+        assert len(found.edges) <= 13
+    assert found.last_time == later.time.max()
+    steps = np.diff(found.edges)
+    assert steps[:4].mean() > 2 * steps[-4:].mean()
+    check_every_edge(found, events())
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7])

@@ -1,6 +1,7 @@
 """The transitions of training histories: the same however they are read, with bounded memory."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from streamfeat.store.manifest import load_manifest
 from train.terms import transitions
 from train.terms.terms import TERMS, Terms, build_terms
-from train.terms.transitions import LAST_ITEMS, count_transitions
+from train.terms.transitions import LAST_ITEMS, add_transitions, count_transitions
 from train.terms.watched import Watched
 
 NUM_ITEMS = 30
@@ -46,6 +47,27 @@ def test_of_too_many_events_every_kth_user_counts(monkeypatch: pytest.MonkeyPatc
     chosen = given.take(np.arange(0, given.num_users, 3))
     for name, array in count_transitions(lambda: iter([chosen]), NUM_ITEMS).to_arrays().items():
         np.testing.assert_array_equal(array, found[name])
+
+
+def test_later_events_are_added_with_what_they_follow() -> None:
+    """Histories that are given whole end up as if all of their events had been counted at once."""
+    given = histories()
+    rng = np.random.default_rng(1)
+    time = np.concatenate([np.sort(rng.integers(0, 100, n)) for n in np.diff(given.offsets)])
+    given = replace(given, time=time)
+    lengths = np.diff(given.offsets)
+    early = time <= 40
+    cut = Watched(np.append(0, np.cumsum(early))[given.offsets], given.item[early], time[early], given.rating[early])
+    assert (lengths > np.diff(cut.offsets)).any()
+    found = add_transitions(count_transitions(lambda: iter([cut]), NUM_ITEMS), given, 40)
+    wanted = count_transitions(lambda: iter([given]), NUM_ITEMS)
+    np.testing.assert_array_equal(found.neighbours.num_V, wanted.neighbours.num_V)
+    np.testing.assert_allclose(found.neighbours.total_V, wanted.neighbours.total_V)
+    last = np.full((NUM_ITEMS, LAST_ITEMS), -1, np.int32)
+    last[:, 0] = np.arange(NUM_ITEMS)
+    np.testing.assert_allclose(
+        found.log_lift(last, 0, NUM_ITEMS), wanted.log_lift(last, 0, NUM_ITEMS), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_items_that_follow_each_other_get_a_higher_term_than_popular_ones() -> None:
