@@ -96,8 +96,7 @@ def summary(report: dict[str, Any], trained: dict[str, Any], cpu_s: float) -> di
         if line["medium"] == "all":
             error = line["calibration"]["error"] - line["calibration"]["error_if_calibrated"]
             found[f"calibration above chance {line['time']}"] = round(error, 4)
-    if "verdict" in report:
-        found["verdict"] = report["verdict"]
+    found["verdicts"] = [verdict["text"] for verdict in report["verdicts"]]
     return found
 
 
