@@ -15,6 +15,8 @@ from streamfeat.progress import Progress
 from streamfeat.store.histories import HistoryReader, read_held_out
 from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_user_columns
+from train.baselines import all as all_baselines
+from train.baselines import ease
 from train.baselines.choice import best_of, best_settings
 from train.baselines.ratings import MeanRating
 from train.evaluation import tuning
@@ -136,6 +138,20 @@ def test_users_are_drawn_once_and_for_all(tmp_path: Path, events: list[Event], m
     assert users[0] == users[1]
     assert len(set(users[0])) == len(first.medium) == 40
     assert len(first.parts) > 2
+
+
+def test_baselines_that_need_more_memory_than_is_free_are_left_out_and_named(
+    tmp_path: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are fitted, tuned and in the table as ever."""
+    for module in (all_baselines, ease):
+        monkeypatch.setattr(module, "available_bytes", lambda device: 1000)
+    found = fitted_on(build(tmp_path / "one", events, "last:2"))
+    assert [left.system for left in found.left_out] == ["popularity with half-lives", "ease"]
+    assert all("are free" in left.reason for left in found.left_out)
+    names = [ranker.name for ranker in found.rankers]
+    assert names == ["popularity", "popularity_30_days", "markov_chain", "item_knn"]
+    assert {name for name, _ in found.gains} == set(names)
 
 
 def test_two_candidates_are_held_at_a_time() -> None:
