@@ -72,7 +72,10 @@ def _about_data(verdicts: Sequence[Verdict], facts: RunFacts) -> Iterator[str]:
             "with --split last:2, which trains on every user and asks each"
         )
     if any(of.baseline.startswith("popularity_") and of.standing != "better" for of in verdicts):
-        yield "what was watched in the last days predicts best: train on events up to the present"
+        yield (
+            "what was watched in the last days predicts best: train on events up to the present, and count newer ones "
+            "with `refresh RUN EVENTS` before recommending"
+        )
     if facts.mean_events > facts.window_len:
         yield (
             f"users have {facts.mean_events:.0f} training events on average and the model reads {facts.window_len}: "

@@ -118,7 +118,7 @@ IMPROVING = ((40, 1.2), (100, 1.0))
         (replace(FACTS, is_split_by_users=True), LEVEL, "--split last:2"),
         (replace(FACTS, mean_events=100.0), LEVEL, "larger --window-len"),
         (replace(FACTS, mean_events=4.0), LEVEL, "4.0 training events"),
-        (FACTS, replace(LEVEL, baseline="popularity_half_life_1d"), "last days"),
+        (FACTS, replace(LEVEL, baseline="popularity_half_life_1d"), "`refresh RUN EVENTS`"),
         (FACTS, LEVEL, "another --preset"),
     ],
 )
