@@ -34,6 +34,12 @@ def train(
         typer.Argument(metavar="RUN", help="Folder of the run; may be left out with --dry-run.", show_default=False),
     ] = None,
     run_folder: Annotated[Path | None, typer.Option("--run", "--run-folder", hidden=True)] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN", help="Start with the weights of another run's best checkpoint, and its options."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there.")] = False,
     dry_run: Annotated[
@@ -56,7 +62,7 @@ def train(
         if dry_run:
             from train.training.dry_run import dry_run_steps
 
-            outline = dry_run_steps(dataset, given, force=force, stop=lambda: bool(received))
+            outline = dry_run_steps(dataset, given, start_from=start_from, force=force, stop=lambda: bool(received))
             estimate = follow_dry_run(outline, show=is_first)
             if estimate is None:
                 raise typer.Exit(_exit_code(received))
@@ -71,6 +77,7 @@ def train(
             dataset,
             run,
             given,
+            start_from=start_from,
             resume=resume,
             overwrite=overwrite,
             force=force,

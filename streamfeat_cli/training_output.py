@@ -8,7 +8,17 @@ from rich.table import Table
 
 from streamfeat.progress_bars import shown
 from streamfeat_cli.console import PLAIN, out
-from train.training.progress import Finished, Saved, Started, Stopped, TrainingReport, Validated, baseline_of, decimal
+from train.training.progress import (
+    Carried,
+    Finished,
+    Saved,
+    Started,
+    Stopped,
+    TrainingReport,
+    Validated,
+    baseline_of,
+    decimal,
+)
 
 if TYPE_CHECKING:
     from train.runs.standing import Figures
@@ -27,6 +37,8 @@ def follow_training(records: Iterator[TrainingReport], *, show: bool) -> dict[st
                     "baselines": record.baselines,
                     "validation_users": record.validation_users,
                 }
+            case Carried():
+                summary["started_from"] = record.model_dump(mode="json")
             case Validated():
                 summary["validation"] = _figures(record.figures)
             case Saved():

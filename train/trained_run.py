@@ -1,7 +1,6 @@
 """Runs in Python: `train` makes one, `open_run` opens one, `TrainedRun` gives access to its results and its model."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -26,8 +25,9 @@ from train.config import ModelConfig, TrainConfig
 from train.devices.launch import launched
 from train.evaluation.evaluate import evaluate_steps
 from train.evaluation.rows import EvaluationRows, evaluation_rows
-from train.inference.every_user import RECOMMENDATIONS_SCHEMA, Written, recommend_all_steps
-from train.inference.recommend import DEFAULT_K, Recommendation, recommend_steps
+from train.inference.every_user import Written, recommend_all_steps
+from train.inference.recommend import DEFAULT_K, recommend_steps
+from train.inference.recommendation_rows import recommendation_rows
 from train.inference.refresh import Refreshed, refresh_steps
 from train.runs.checkpoint import BEST
 from train.runs.metrics import Line, read_metrics
@@ -42,6 +42,7 @@ def train(
     data: Dataset | str | PathLike[str],
     run: str | PathLike[str],
     *,
+    start_from: "TrainedRun | str | PathLike[str] | None" = None,
     resume: bool = False,
     overwrite: bool = False,
     force: bool = False,
@@ -54,6 +55,7 @@ def train(
         run = streamfeat.train("data", "run", preset="tiny", epochs=20)
 
     Ctrl-C, or a notebook's stop button, finishes the step, saves and returns the run. `resume=True` continues it.
+    start_from: another run; this one starts with the weights of its best checkpoint, item by raw id, and its options.
     resume: continue from the last checkpoint, if there is one. overwrite: delete the existing run.
     force: start even if the estimated memory is more than there is. tensorboard: also write `run/tensorboard`.
     progress: True shows bars, False only warnings, None bars in a terminal or notebook.
@@ -71,6 +73,7 @@ def train(
             path,
             run,
             options,
+            start_from=_path_of(start_from, "start_from"),
             resume=resume,
             overwrite=overwrite,
             force=force,
@@ -219,7 +222,7 @@ class TrainedRun(PrintedLines):
                 training_events=training_events,
             )
             found = events_of(files.renamed(steps), progress, notes)
-        return _recommendation_rows(self.path, found, notes)
+        return recommendation_rows(self.path, found, notes)
 
     def recommend_all(
         self,
@@ -299,32 +302,11 @@ class TrainedRun(PrintedLines):
             yield f"  best validation ({self.config.monitor}): {value:.4f} after step {best.step:,}"
 
 
-def _path_of(dataset: Dataset | str | PathLike[str] | None) -> Path | None:
-    if dataset is None:
+def _path_of(given: Dataset | TrainedRun | str | PathLike[str] | None, name: str = "dataset") -> Path | None:
+    if given is None:
         return None
-    return dataset.path if isinstance(dataset, Dataset) else given_path("dataset", dataset)
+    return given.path if isinstance(given, Dataset | TrainedRun) else given_path(name, given)
 
 
 def _below(prefix: str, line: Mapping[str, Any]) -> dict[str, float | None]:
     return {name.removeprefix(prefix): value for name, value in line.items() if name.startswith(prefix)}
-
-
-def _recommendation_rows(run: Path, found: Sequence[Recommendation], notes: Sequence[Note]) -> Rows:
-    rows = [
-        {"user": one.user, "at": one.at, "medium": medium, **asdict(item)}
-        for one in found
-        for medium, items in one.media.items()
-        for item in items
-    ]
-    whose = f"user {found[0].user}, {found[0].events:,} events" if len(found) == 1 else f"{len(found):,} users"
-    values = {
-        "notes": [asdict(note) for note in notes],
-        "recommendations": [asdict(one) for one in found],
-    }
-    table = pa.Table.from_pylist(
-        rows,
-        schema=pa.schema(
-            [pa.field("at", pa.int64()) if field.name == "at" else field for field in RECOMMENDATIONS_SCHEMA]
-        ),
-    )
-    return Rows(f"{run}: {whose}", table.cast(RECOMMENDATIONS_SCHEMA), json=values)

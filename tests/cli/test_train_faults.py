@@ -54,10 +54,12 @@ streamfeat_cli.main()
 """
 
 
-def killed(dataset: Path, run: Path, where: str, number: int, when: str) -> subprocess.CompletedProcess[str]:
+def killed(
+    dataset: Path, run: Path, where: str, number: int, when: str, *more: str
+) -> subprocess.CompletedProcess[str]:
     """Runs `train --resume` and kills it at the `number`-th call of the function at `where`; `when`:
     before-SIGKILL, …"""
-    words = ["train", str(dataset), str(run), *OPTIONS, "--resume"]
+    words = ["train", str(dataset), str(run), *OPTIONS, "--resume", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", KILLER, where, str(number), when, *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
@@ -122,6 +124,13 @@ VALIDATING = [
 ]
 
 
+BEFORE_THE_FIRST_STEP = [
+    ("train.runs.folder:write_record", 1, "after-SIGKILL"),  # config.json names the run whose weights it needs again
+    ("train.runs.checkpoint:Checkpoints._publish", 1, "before-SIGKILL"),  # the first checkpoint has no name yet
+    ("train.model.transformer:EventTransformer.target_losses", 1, "before-SIGKILL"),  # now the run needs no other
+]
+
+
 def hurt_and_resumed(dataset: Path, run: Path, moment: tuple[str, int, str, int]) -> None:
     where, number, when, step = moment
     done = killed(dataset, run, where, number, when)
@@ -168,6 +177,20 @@ def test_a_run_killed_while_it_validates_goes_on_to_the_bit(
     hurt_and_resumed(tiny_dataset, tmp_path / "run", moment)
     list(train_steps(tiny_dataset, tmp_path / "run", resume=True))
     assert_same(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", BEFORE_THE_FIRST_STEP)
+def test_a_run_killed_before_the_first_step_from_carried_weights_goes_on_to_the_bit(
+    tmp_path: Path, tiny_dataset: Path, undisturbed: Path, moment: tuple[str, int, str]
+) -> None:
+    """The other run is read again only if there is no checkpoint yet."""
+    where, number, when = moment
+    done = killed(tiny_dataset, tmp_path / "run", where, number, when, "--from", str(undisturbed))
+    assert done.returncode == -signal.SIGKILL, (done.returncode, done.stderr)
+    list(train_steps(tiny_dataset, tmp_path / "run", resume=True))
+    list(train_steps(tiny_dataset, tmp_path / "whole", start_from=undisturbed))
+    assert_same(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.slow

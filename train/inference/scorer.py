@@ -3,7 +3,6 @@
 It needs only the folder of the run. Axes: N histories, D width, V items of a medium, K items to rate.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamfeat.errors import ConfigError, DamagedError
-from streamfeat.store.files import read_below
+from streamfeat.errors import DamagedError
 from streamfeat.store.manifest import Manifest
 from streamfeat.store.tables import ItemTable
 from train.config import TrainConfig
@@ -24,16 +22,14 @@ from train.model.past_ratings import NUM_KNOWN, log_counts
 from train.model.popularity import HIDDEN, TOLD, PopularityFeatures, PopularityRows
 from train.model.targets import past_of, segment_bounds
 from train.model.transformer import EventTransformer
-from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, read_checkpoint
+from train.runs.checkpoint import read_checkpoint
 from train.runs.folder import Run, check_checkpoint
 from train.runs.record import described, read_record
 from train.runs.refreshed import read_refreshed
 from train.runs.run_terms import read_terms
+from train.runs.trained import checkpoint_folder
 from train.terms.terms import Terms
 from train.terms.transitions import LAST_ITEMS
-
-_STEP = re.compile(r"step-\d{8,}")
-_MOST_POINTER_BYTES = 4096  # size limit of the files `best` and `latest`
 
 # Tokens of one forward pass. Without CUDA, attention holds all pairs of a segment: 8 windows of 1024 take about 300 MB.
 _CPU_TOKENS = 8192
@@ -86,7 +82,7 @@ class Scorer:
         run = Path(run)
         record = read_record(run)
         manifest, items = described(run, record)
-        found = read_checkpoint(_checkpoint_folder(run, checkpoint))
+        found = read_checkpoint(checkpoint_folder(run, checkpoint))
         check_checkpoint(Run(run, Path(record.dataset), manifest, record.train, resumed=True), found)
         terms = read_terms(run, found.state.terms)
         if refreshed and terms is not None:
@@ -251,23 +247,3 @@ class Scorer:
                 state_ND = self._model(batch).flatten(0, 1)
             found.append(state_ND.index_select(0, torch.from_numpy(asked).to(self.device)).float())
         return torch.cat(found)
-
-
-def _checkpoint_folder(run: Path, name: str) -> Path:
-    if _STEP.fullmatch(name):
-        folder = run / CHECKPOINTS / name
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: no such checkpoint; give an existing one, {BEST} or {LATEST}")
-        return folder
-    if name not in (BEST, LATEST):
-        raise ConfigError(f"checkpoint {name!r}: is neither {BEST} nor {LATEST} nor a folder such as step-00000500")
-    for pointer in (BEST, LATEST) if name == BEST else (LATEST,):
-        try:
-            named = read_below(run, pointer, _MOST_POINTER_BYTES).decode("utf-8", "replace")
-        except FileNotFoundError:
-            continue
-        parent, _, step = named.strip().rpartition("/")
-        if parent != CHECKPOINTS or not _STEP.fullmatch(step):
-            raise DamagedError(f"{run / pointer}: does not name a checkpoint; write {CHECKPOINTS}/step-… into it")
-        return run / CHECKPOINTS / step
-    raise ConfigError(f"{run}: has no checkpoint yet; wait until the run has saved one")

@@ -38,6 +38,8 @@ class WatchHead(nn.Module):
     With `knows_popularity`, a term says what is popular at the target's time (`train/model/popularity.py`).
     """
 
+    by_item = ("bias_V",)  # see carry.py
+
     def __init__(self, schema: Schema, item_targets: NDArray[np.int64], width: int, *, knows_popularity: bool) -> None:
         super().__init__()
         self.medium_offsets = schema.medium_offsets
@@ -78,6 +80,8 @@ class WatchHead(nn.Module):
 class FactorTable(nn.Embedding):
     """Factors of items, with a weight decay of their own."""
 
+    by_item = ("weight",)  # see carry.py
+
     def __init__(self, num_items: int, decay: float) -> None:
         super().__init__(num_items, NUM_FACTORS)
         self.decay = decay
@@ -91,6 +95,8 @@ class RatingHead(nn.Module):
     Koren, Factorization meets the neighborhood, 2008), and a gated layer on state, item and these numbers. No gradient
     leaves the head: ratings that shape states and embeddings cost ranking more than they gain (docs/design.md).
     """
+
+    by_item = ("bias_V",)  # see carry.py
 
     def __init__(self, schema: Schema, scales: Sequence[MediumScales], ratings: RatingTable, width: int) -> None:
         super().__init__()

@@ -19,6 +19,9 @@ class TokenInputs(nn.Module):
     A missing or masked number has the flag 0; no special number stands for it.
     """
 
+    by_item = ("item.weight",)  # see carry.py
+    by_medium = ("medium.weight",)
+
     def __init__(self, schema: Schema, width: int, num_values: int, *, relative: bool, causal: bool) -> None:
         super().__init__()
         self.relative = relative

@@ -109,6 +109,8 @@ def _last_known(segment: NDArray[np.int32], known: NDArray[np.bool_]) -> NDArray
 class PopularityTerm(nn.Module):
     """The coefficients of the features: a part for each medium and for told or hidden times, and one from the state."""
 
+    by_medium = ("bias_M2F",)  # see carry.py
+
     def __init__(self, schema: Schema, width: int) -> None:
         super().__init__()
         start = torch.zeros(len(schema.media), 2, NUM_FEATURES)

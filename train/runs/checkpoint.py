@@ -54,8 +54,8 @@ CHECKPOINT_VERSION = 2
 
 _REMEDY = "restore it, or take another checkpoint"
 _NAME = re.compile(r"step-(\d{8,})")
-_MODEL, _TRAINED, _OPTIMIZER = "model.safetensors", "trained.safetensors", "optimizer.safetensors"
-STATE, _MANIFEST = "state.json", "manifest.json"
+MODEL, STATE, _MANIFEST = "model.safetensors", "state.json", "manifest.json"
+_TRAINED, _OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
 
 
 class TrainState(Frozen):
@@ -269,7 +269,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     content = _read_verified(path)
     state = read_back(TrainState, content[STATE], path / STATE, _REMEDY)
     try:
-        weights = safetensors.torch.load(content[_MODEL])
+        weights = safetensors.torch.load(content[MODEL])
         return Checkpoint(
             path=path,
             state=state,
@@ -290,7 +290,7 @@ def _write(
     folder: Path, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None
 ) -> None:
     files = [
-        write_whole(folder, _MODEL, _tensor_bytes((average or model).state_dict())),
+        write_whole(folder, MODEL, _tensor_bytes((average or model).state_dict())),
         write_whole(folder, _OPTIMIZER, _tensor_bytes(optimizer_tensors(model, optimizer))),
         write_whole(folder, STATE, state.model_dump_json(indent=1).encode()),
     ]
@@ -304,7 +304,7 @@ def _read_verified(path: Path) -> dict[str, bytes]:
     with storage_errors(path):
         manifest = read_back(_Manifest, _read(path, _MANIFEST), path / _MANIFEST, _REMEDY)
         expected = {record.path: (record.size, record.sha256) for record in manifest.files}
-        names = (_MODEL, _OPTIMIZER, STATE, *([_TRAINED] if _TRAINED in expected else []))
+        names = (MODEL, _OPTIMIZER, STATE, *([_TRAINED] if _TRAINED in expected else []))
         content = {name: _read(path, name) for name in names}
     for name, data in content.items():
         if expected.get(name) != (len(data), hashlib.sha256(data).hexdigest()):

@@ -26,12 +26,21 @@ from streamfeat.store.layout import ITEMS, MANIFEST, MARKER
 from streamfeat.store.locks import locked, made_folder
 from streamfeat.store.manifest import Manifest, load_manifest
 from streamfeat.store.marker import document, is_marked, leads_where_it_led, mark
-from train.config import FREE_ON_RESUME, TrainConfig, new_config
+from train.config import FREE_ON_RESUME, TrainConfig
 from train.devices.ranks import World
-from train.runs.by_size import by_size, said
 from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path, remove_checkpoints
 from train.runs.metrics import METRICS
-from train.runs.record import RUN_CONFIG, RUN_DATASET, RunRecord, read_items_file, read_record, write_record
+from train.runs.options import check_live, continued_config, flat, new_options, option, resumed_config
+from train.runs.origin import check_same_origin, origin_of
+from train.runs.record import (
+    RUN_CONFIG,
+    RUN_DATASET,
+    Origin,
+    RunRecord,
+    read_items_file,
+    read_record,
+    write_record,
+)
 from train.runs.refreshed import REFRESHED
 from train.terms.terms import TERMS
 
@@ -60,6 +69,7 @@ class Run:
     manifest: Manifest
     config: TrainConfig
     resumed: bool
+    origin: Origin | None = None  # of the initial weights; None: they are drawn
     begin: Callable[[], None] = _nothing  # on rank 0: deletes what `--overwrite` replaces and writes `config.json`
     chosen: str = ""  # on rank 0: the line that says which options follow from the data's size
     trial: bool = False  # a dry run
@@ -71,12 +81,19 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(
-    dataset: str | Path, path: str | Path, given: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
+    dataset: str | Path,
+    path: str | Path,
+    given: Mapping[str, Any],
+    *,
+    start_from: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
 ) -> Iterator[Run]:
     """Creates the run `path` on `dataset`, or opens an existing one to resume it, and holds its lock.
 
     Nothing in the folder changes before `Run.begin` is called, so a run that cannot start changes nothing. `given` are
-    the options that the user gave: fields of `TrainConfig` and `ModelConfig` by name.
+    the options that the user gave: fields of `TrainConfig` and `ModelConfig` by name. `start_from` is the folder of the
+    run whose weights a new run starts with.
 
     Raises ConfigError if `path` holds a run and neither `resume` nor `overwrite` is set, if it holds something else, or
     if a resumed run has other options or other data. Raises LockedError if another process trains there.
@@ -87,7 +104,16 @@ def open_run(
     manifest = load_manifest(dataset)
     if not is_recordable(str(dataset.resolve())):
         raise ConfigError(f"{str(dataset)!r}: a path that is not UTF-8 cannot be recorded; rename the folder")
-    new = None if resume else _new_config(manifest, given)
+    start_from = None if start_from is None else Path(start_from)
+
+    def made() -> tuple[TrainConfig, Origin | None, str]:
+        if start_from is None:
+            config, chosen = new_options(manifest, given)
+            return config, None, chosen
+        origin, saved = origin_of(start_from, path, manifest)
+        return continued_config(start_from, saved, given), origin, ""
+
+    new = None if resume else made()
     with storage_errors(path):
         _check_ours(path)
     with _made(path), locked(path, "trains"):
@@ -99,11 +125,13 @@ def open_run(
         if resumed and resume:
             record = read_record(path)
             _check_same_data(path, record, dataset, manifest)
-            config, chosen = resumed_config(path, record.train, given), ""
-            _check_live(config, given)
+            config, origin, chosen = resumed_config(path, record.train, given), record.started_from, ""
+            check_live(config, given)
+            if start_from is not None:
+                check_same_origin(path, origin, start_from)
         else:
             resumed = False
-            config, chosen = new or _new_config(manifest, given)
+            config, origin, chosen = new or made()
         read_items_file(dataset, manifest)
         has_begun = False
 
@@ -113,10 +141,10 @@ def open_run(
             mark(path, "run")
             if not resumed:
                 _clear(path)
-            write_record(path, dataset, manifest, config)
+            write_record(path, dataset, manifest, config, origin)
 
         try:
-            yield Run(path, dataset, manifest, config, resumed, begin, chosen)
+            yield Run(path, dataset, manifest, config, resumed, origin, begin, chosen)
         except StreamfeatError:
             # A run without a step is removed, so that the corrected command can start in the same folder.
             if has_begun and not resumed and not _has_stepped(path):
@@ -134,6 +162,7 @@ def open_run_together(
     path: str | Path,
     given: Mapping[str, Any],
     *,
+    start_from: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Iterator[Run]:
@@ -142,11 +171,13 @@ def open_run_together(
         mine: list[Run] = []  # rank 0's
 
         def opened() -> dict[str, Any]:
-            run = held.enter_context(open_run(dataset, path, given, resume=resume, overwrite=overwrite))
+            opening = open_run(dataset, path, given, start_from=start_from, resume=resume, overwrite=overwrite)
+            run = held.enter_context(opening)
             mine.append(run)
             return {
                 "config": run.config.model_dump(mode="json"),
                 "resumed": run.resumed,
+                "origin": run.origin.model_dump(mode="json") if run.origin else None,
                 "data": _identity(run.manifest),
             }
 
@@ -156,7 +187,8 @@ def open_run_together(
         else:
             config = validated(TrainConfig, facts["config"], "train")
             manifest = _same_manifest(dataset, facts["data"])
-            yield Run(Path(path), Path(dataset), manifest, config, facts["resumed"])
+            origin = Origin.model_validate(facts["origin"]) if facts["origin"] else None
+            yield Run(Path(path), Path(dataset), manifest, config, facts["resumed"], origin)
 
 
 def _identity(manifest: Manifest) -> str:
@@ -177,35 +209,12 @@ def _same_manifest(dataset: str | Path, identity: str) -> Manifest:
     return manifest
 
 
-def resumed_config(path: Path, saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
-    """The saved configuration, with the `given` options of `FREE_ON_RESUME`.
-
-    Raises ConfigError, with both values, for any other given option that differs.
-    """
-    flat = _flat(saved)
-    if saved.steps and "epochs" in given:
-        raise ConfigError(
-            f"{path}: the run was started with --steps {saved.steps}; to continue it, leave out --epochs (also in the "
-            "file of --config)"
-        )
-    differing = [name for name, value in given.items() if name not in FREE_ON_RESUME and value != flat[name]]
-    if differing:
-        lines = [f"  {_option(name)}: saved {flat[name]}, given {given[name]}" for name in differing]
-        raise ConfigError(
-            f"{path}: the run was started with other options:\n"
-            + "\n".join(lines)
-            + "\nleave them out to continue with the saved ones, or start anew (--overwrite, or another folder)"
-        )
-    free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
-    return validated(TrainConfig, {**saved.model_dump(), **free}, "train")
-
-
 def check_checkpoint(run: Run, checkpoint: Checkpoint) -> None:
     """Raises ConfigError, with a table of differences, if a checkpoint has other options or data than its run."""
     state = checkpoint.state
-    here, there = _flat(run.config), _flat(state.config)
+    here, there = flat(run.config), flat(state.config)
     lines = [
-        f"  {_option(name)}: config.json {value}, checkpoint {there[name]}"
+        f"  {option(name)}: config.json {value}, checkpoint {there[name]}"
         for name, value in here.items()
         if name not in FREE_ON_RESUME and value != there[name]
     ]
@@ -234,20 +243,6 @@ def _made(path: Path) -> Iterator[None]:
             except (FileNotFoundError, NotADirectoryError, FileExistsError):
                 raise ConfigError(f"{path}: cannot make this folder; give another one for the run") from None
         yield
-
-
-def _new_config(manifest: Manifest, given: Mapping[str, Any]) -> tuple[TrainConfig, str]:
-    """The configuration of a new run, and the line that says what was chosen for it."""
-    chosen = by_size(manifest, given)
-    config = new_config({**given, **chosen})
-    _check_live(config, given)
-    return config, said(manifest, chosen)
-
-
-def _check_live(config: TrainConfig, given: Mapping[str, Any]) -> None:
-    """Raises ConfigError for options of live training without `live`: the user may have forgotten --live."""
-    if not config.live and (names := sorted(name for name in given if name.startswith("live_"))):
-        raise ConfigError(f"{', '.join(map(_option, names))}: belongs to live training; add --live, or leave it out")
 
 
 def _check_ours(path: Path) -> None:
@@ -316,13 +311,3 @@ def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         leaves |= _leaves(value, f"{prefix}{key}.")
     return leaves
-
-
-def _flat(config: TrainConfig) -> dict[str, Any]:
-    values = config.model_dump()
-    model = values.pop("model")
-    return {**values, **model}
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -4,6 +4,8 @@ import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pydantic import Field
+
 from streamfeat.errors import ConfigError, DamagedError
 from streamfeat.records import Frozen, read_back
 from streamfeat.store.files import read_below, read_in_folder, refuse_link
@@ -19,6 +21,15 @@ RUN_VERSION = 1
 _MOST_CONFIG_BYTES = 2**24
 
 
+class Origin(Frozen):
+    """The weights that a run of `train --from` started with."""
+
+    run: str  # path of the folder of the run that they come from
+    fingerprint: str  # of its dataset
+    step: int = Field(ge=0, le=2**48)  # of its checkpoint, the best one at that time
+    weights_sha256: str  # of the checkpoint's model.safetensors
+
+
 class RunRecord(Frozen):
     """The content of `config.json`."""
 
@@ -29,6 +40,7 @@ class RunRecord(Frozen):
     fingerprint: str  # of the dataset
     items_sha256: str = ""  # of the copy of items.parquet; "" in runs of earlier versions
     train: TrainConfig
+    started_from: Origin | None = None  # None: from drawn weights
     versions: dict[str, str]
 
 
@@ -109,7 +121,9 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def write_record(path: Path, dataset: Path, manifest: Manifest, config: TrainConfig) -> None:
+def write_record(
+    path: Path, dataset: Path, manifest: Manifest, config: TrainConfig, origin: Origin | None = None
+) -> None:
     """Writes the copy of the dataset, then config.json: a folder is a run from the moment it has config.json."""
     items = read_items_file(dataset, manifest)
     facts = manifest_json(manifest.model_copy(update={"receipts": ()})).encode()
@@ -122,6 +136,7 @@ def write_record(path: Path, dataset: Path, manifest: Manifest, config: TrainCon
         fingerprint=manifest.fingerprint,
         items_sha256=hashlib.sha256(items).hexdigest(),
         train=config,
+        started_from=origin,
         versions=versions(),
     )
     write_whole(path, RUN_CONFIG, (record.model_dump_json(indent=1) + "\n").encode())

@@ -67,6 +67,7 @@ def dry_run_steps(
     dataset: str | Path,
     given: Mapping[str, Any] | None = None,
     *,
+    start_from: str | Path | None = None,
     force: bool = False,
     stop: Callable[[], bool] = never,
 ) -> Iterator[TrainingReport | Estimate]:
@@ -76,7 +77,9 @@ def dry_run_steps(
         exact_arithmetic(),
         joined() as world,
         _scratch() as folder,
-        open_run_together(world, dataset, world.from_first(lambda: f"{folder}/run"), given or {}) as opened,
+        open_run_together(
+            world, dataset, world.from_first(lambda: f"{folder}/run"), given or {}, start_from=start_from
+        ) as opened,
         told_what_to_lower(opened.config, opened.manifest.data_schema.window_len, world),
         open_session(replace(opened, trial=True), world, stop=stop, force=force) as session,
     ):

@@ -24,6 +24,7 @@ def train_steps(
     run: str | Path,
     given: Mapping[str, Any] | None = None,
     *,
+    start_from: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     force: bool = False,
@@ -33,16 +34,20 @@ def train_steps(
     """Trains a model on `dataset` in the folder `run`; yields progress and, last, `Finished` or `Stopped`.
 
     `given` are options by name: fields of `TrainConfig` and `ModelConfig`. Other options come from the preset or, with
-    `resume`, from the saved run. `force` starts a run even if its estimated memory is more than there is. After `stop`
-    returns True, the current step is finished and saved. Under torchrun every rank calls this with the same arguments;
-    all ranks yield the same, except that only rank 0 saves. Raises the errors of `streamfeat.errors`.
+    `resume`, from the saved run. With `start_from`, the folder of another run, a new run starts with the weights of
+    that run's best checkpoint, and other options come from that run. `force` starts a run even if its estimated memory
+    is more than there is. After `stop` returns True, the current step is finished and saved. Under torchrun every rank
+    calls this with the same arguments; all ranks yield the same, except that only rank 0 saves. Raises the errors of
+    `streamfeat.errors`.
     """
     if tensorboard:
         require_extra("tensorboard", "tensorboard", "--tensorboard")
     with (
         exact_arithmetic(),
         joined() as world,
-        open_run_together(world, dataset, run, given or {}, resume=resume, overwrite=overwrite) as opened,
+        open_run_together(
+            world, dataset, run, given or {}, start_from=start_from, resume=resume, overwrite=overwrite
+        ) as opened,
         told_what_to_lower(opened.config, opened.manifest.data_schema.window_len, world),
         open_session(opened, world, stop=stop, tensorboard=tensorboard, force=force) as session,
     ):
@@ -54,6 +59,10 @@ def train_steps(
             return
         yield session.started
         yield Note(str(session.started))
+        if session.carried is not None:
+            yield session.carried
+            yield Note(str(session.carried))
+            yield from session.save()  # from now on the run can be resumed without the other one
         yield Progress("training", session.step, session.schedule.num_steps, "steps")
         while True:
             if session.validation_is_due:  # also after a resume, if the run was stopped before or during validation

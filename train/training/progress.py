@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamfeat.progress import Note, Progress
+from streamfeat.records import Frozen
+from train.model.carry import MediumCounts
 from train.runs.standing import Figures
 
 Losses = dict[str, float | None]  # by task; None: no target, or not finite
@@ -45,6 +47,25 @@ class Started:
             + (f" in passes of {micro:,}" if micro < tokens // self.world_size else "")
             + f"; {self.num_steps:,} steps, {self.steps_per_epoch:,} an epoch"
         )
+
+
+class Carried(Frozen):
+    """Yielded before the first step of a run that starts with the weights of another."""
+
+    run: str  # that other run
+    step: int  # of its checkpoint
+    media: tuple[MediumCounts, ...]
+    figures: Figures | None  # its validation of these weights, on its own dataset; None: it had none
+
+    def __str__(self) -> str:
+        items = "; ".join(
+            f"{of.medium}: {of.carried:,} items carried, {of.new:,} new, {of.dropped:,} dropped" for of in self.media
+        )
+        figures = ""
+        if self.figures is not None:
+            losses = ", ".join(f"{task} {decimal(loss)}" for task, loss in self.figures.losses.items())
+            figures = f"; its own validation: loss {decimal(self.figures.loss)}: {losses}"
+        return f"starting with the weights of {self.run} after step {self.step:,}; {items}{figures}"
 
 
 @dataclass(frozen=True)
@@ -113,4 +134,4 @@ class Finished:
     reason: str  # why it ended
 
 
-TrainingReport = Note | Progress | Started | Stepped | Validated | Saved | Stopped | Finished
+TrainingReport = Note | Progress | Carried | Started | Stepped | Validated | Saved | Stopped | Finished

@@ -1,7 +1,9 @@
 """Restores the newest checkpoint of a run, the same one on every rank."""
 
+from pathlib import Path
 from typing import Any
 
+from streamfeat.errors import FormatVersionError
 from streamfeat.progress import Note
 from train.devices.ranks import World
 from train.runs.checkpoint import CHECKPOINT_VERSION, Checkpoint, Checkpoints, TrainState, read_checkpoint
@@ -41,3 +43,12 @@ def restore(
         checkpoint.restore(updater.model, updater.optimizer, updater.average_model)
     notes.append(Note(f"resuming from {checkpoint.path}"))
     return checkpoint.state, checkpoints
+
+
+def refuse_older(state: TrainState, checkpoint: Path) -> None:
+    """Older versions trained by other rules, and had neither an average of the weights nor ratings beside the trunk."""
+    if state.format_version < CHECKPOINT_VERSION:
+        raise FormatVersionError(
+            f"{checkpoint}: was saved by an older version of streamfeat, and a run cannot continue with this one; "
+            "continue with that version, or start anew with --overwrite (evaluate and recommend work as they are)"
+        )

@@ -2,13 +2,12 @@
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.errors import DataError, DivergedError, FormatVersionError, RankError, StorageError
+from streamfeat.errors import DataError, DivergedError, RankError, StorageError
 from streamfeat.progress import Note
 from streamfeat.store.tables import read_items
 from streamfeat.stream.order import lanes_of_rank, steps_per_epoch
@@ -18,7 +17,7 @@ from train.devices.memory import check_lasting_needs, shortage
 from train.devices.ranks import World
 from train.model.targets import Arrays, task_names
 from train.model.transformer import EventTransformer
-from train.runs.checkpoint import CHECKPOINT_VERSION, Checkpoints, TrainState
+from train.runs.checkpoint import Checkpoints, TrainState
 from train.runs.folder import BAD_STEPS, TENSORBOARD, Run
 from train.runs.metrics import Kind, MetricsLog
 from train.runs.record import versions
@@ -31,8 +30,9 @@ from train.training.feed import Feed, open_feed
 from train.training.lap import Lap
 from train.training.progress import Finished, Losses, Saved, Started, Stepped, Stopped, TrainingReport, Validated
 from train.training.rehearsal import check_pass
-from train.training.restore import restore
+from train.training.restore import refuse_older, restore
 from train.training.schedule import Schedule
+from train.training.start import carry_weights
 from train.training.stopping import check_has_figure, check_monitor
 from train.training.strengths import StrengthTrial
 from train.training.update import Update, Updater, finite_or_none, scaled_sum, scaled_watch_mean
@@ -75,13 +75,14 @@ class Session:
         if not self.memory.fits:
             self.notes.append(Note(f"{shortage(self.memory, world)}; continuing because of --force", warning=True))
         state, checkpoints = restore(run, world, self.updater, self.notes) if run.resumed else (None, None)
+        self.carried = None if state else carry_weights(run, world, self.updater)
         self.step, self.bad_steps = (state.step, state.bad_steps) if state else (0, 0)
         self.standing = state.standing if state else Standing()
         self._saved = (self.step, self.standing)  # what the newest checkpoint holds
         self._stream_state = state.stream if state else None
         self._feed: Feed | None = None  # the batches; None if the run is finished
         if state and not (self.is_finished and not self.validation_is_due):
-            _refuse_older(state, run.checkpoint_path(state.step))
+            refuse_older(state, run.checkpoint_path(state.step))
         if not self.is_finished:
             if state:
                 check_terms(run.path, self.terms, state.terms)
@@ -240,7 +241,8 @@ class Session:
         return has_split and not done and self._is_due(self.schedule.validate_every)
 
     def _is_due(self, every: int) -> bool:
-        return self.step > 0 and (self.step % every == 0 or self.step >= self.schedule.num_steps)
+        has_learned = self.step > 0 or self.run.origin is not None
+        return has_learned and (self.step % every == 0 or self.step >= self.schedule.num_steps)
 
     def _started(self, stop: Callable[[], bool]) -> Started | None:
         """The report before the first step. Scores the baselines for it. None if `stop` returned True meanwhile.
@@ -280,7 +282,7 @@ class Session:
         if self.run.trial:
             return ""
         step, _ = self._saved
-        last = self.run.checkpoint_path(step) if step else "none was saved yet"
+        last = self.run.checkpoint_path(step) if step or self.run.origin else "none was saved yet"
         return f" (their batches: {self.run.path / BAD_STEPS}); last checkpoint: {last}"
 
     def _record_bad_step(self, update: Update, window: NDArray[np.int64], stream: dict[str, Any]) -> Note:
@@ -317,12 +319,3 @@ def open_session(
     """
     with contextlib.ExitStack() as opened:
         yield Session(run, world, opened, stop=stop, tensorboard=tensorboard, force=force)
-
-
-def _refuse_older(state: TrainState, checkpoint: Path) -> None:
-    """Older versions trained by other rules, and had neither an average of the weights nor ratings beside the trunk."""
-    if state.format_version < CHECKPOINT_VERSION:
-        raise FormatVersionError(
-            f"{checkpoint}: was saved by an older version of streamfeat, and a run cannot continue with this one; "
-            "continue with that version, or start anew with --overwrite (evaluate and recommend work as they are)"
-        )

@@ -127,6 +127,20 @@ def test_four_ranks_learn_what_one_does(tmp_path: Path, tiny_dataset: Path, run_
     assert_agree(run_of_one, tmp_path / "run")
 
 
+@pytest.mark.slow
+def test_two_ranks_start_with_the_weights_of_another_run_as_one_does(
+    tmp_path: Path, tiny_dataset: Path, run_of_one: Path
+) -> None:
+    """Rank 0 alone reads them. The first checkpoints are equal to the bit, the rest to float tolerance."""
+    for ranks in (1, 2):
+        done = call(ranks, tiny_dataset, tmp_path / str(ranks), "--from", run_of_one)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("starting with the weights of") == 1
+    first = "checkpoints/step-00000000/model.safetensors"
+    assert (tmp_path / "1" / first).read_bytes() == (tmp_path / "2" / first).read_bytes()
+    assert_agree(tmp_path / "1", tmp_path / "2")
+
+
 def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
     metrics, deadline = run / "metrics.jsonl", time.monotonic() + 120
     while not metrics.exists() or metrics.read_text().count('"train"') < step:

@@ -16,7 +16,8 @@ from streamfeat.store.manifest import load_manifest
 from streamfeat.store.tables import read_items
 from train.config import FREE_ON_RESUME, PRESETS, ModelConfig, TrainConfig, new_config
 from train.inference.scorer import Scorer
-from train.runs.folder import open_run, resumed_config
+from train.runs.folder import open_run
+from train.runs.options import resumed_config
 from train.runs.record import dataset_of, read_record
 from train.training.loop import train_steps
 
