@@ -13,7 +13,8 @@ PRODUCT = {
     for path in HOUSE.joinpath(package).rglob("*.py")
 }
 
-# All that the model may use. Of the store it may know what a manifest says, not how one is read.
+# All that the model may use. Of the store it may know what a manifest says, of the tables of training events what they
+# hold, not how either is read.
 MODEL_MAY_USE = [
     "collections.abc",
     "dataclasses",
@@ -30,6 +31,10 @@ MODEL_MAY_USE = [
     "streamfeat.store.manifest.MediumScales",
     "train.config",
     "train.model",
+    "train.terms.popularity",
+    "train.terms.ratings",
+    "train.terms.terms.Terms",
+    "train.terms.transitions",
 ]
 # What of numpy and torch goes to files, processes and other ranks.
 FILES_OF_NUMPY = ("ctypeslib", "fromfile", "genfromtxt", "lib", "load", "loadtxt", "memmap", "save", "savetxt", "savez")
