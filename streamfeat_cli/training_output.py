@@ -85,6 +85,9 @@ def print_training(summary: dict[str, Any]) -> None:
     out.print(table)
     if best:
         out.print(f"best: step {best['step']:,}, {summary['best_checkpoint']}", **PLAIN)
+        for medium, chosen in best["transitions"].items():
+            gain = f"gain {chosen['gain']:.4f} ± {chosen['error']:.4f} nats" if chosen["strength"] else "no clear gain"
+            out.print(f"transitions of {medium}: strength {chosen['strength']:g}, {gain} on validation", **PLAIN)
 
 
 def print_estimate(estimate: dict[str, Any]) -> None:
