@@ -13,7 +13,7 @@ PRODUCT = {
     for path in HOUSE.joinpath(package).rglob("*.py")
 }
 
-# All that the model may use. Of the store it may know what a manifest says, of the tables of training events what they
+# All that the model may use. Of the store it may know what manifest and items say, of the tables of training events what they
 # hold, not how either is read.
 MODEL_MAY_USE = [
     "collections.abc",
@@ -26,9 +26,11 @@ MODEL_MAY_USE = [
     "triton",
     "streamfeat.config",
     "streamfeat.kernels",
+    "streamfeat.records.Frozen",
     "streamfeat.schema",
     "streamfeat.store.manifest.Manifest",
     "streamfeat.store.manifest.MediumScales",
+    "streamfeat.store.tables.ItemTable",
     "train.config",
     "train.model",
     "train.terms.popularity",
