@@ -13,8 +13,8 @@ PRODUCT = {
     for path in HOUSE.joinpath(package).rglob("*.py")
 }
 
-# All that the model may use. Of the store it may know what manifest and items say, of the tables of training events what they
-# hold, not how either is read.
+# All that the model may use. Of the store it may know what manifest and items say, of the tables of training events
+# what they hold, not how either is read.
 MODEL_MAY_USE = [
     "collections.abc",
     "dataclasses",
