@@ -56,6 +56,7 @@ class Carried(Frozen):
     step: int  # of its checkpoint
     media: tuple[MediumCounts, ...]
     figures: Figures | None  # its validation of these weights, on its own dataset; None: it had none
+    may_know_users: bool  # whether it may have learned from users that are for validation now
 
     def __str__(self) -> str:
         items = "; ".join(
@@ -65,7 +66,13 @@ class Carried(Frozen):
         if self.figures is not None:
             losses = ", ".join(f"{task} {decimal(loss)}" for task, loss in self.figures.losses.items())
             figures = f"; its own validation: loss {decimal(self.figures.loss)}: {losses}"
-        return f"starting with the weights of {self.run} after step {self.step:,}; {items}{figures}"
+        known = ""
+        if self.may_know_users:
+            known = (
+                "; --split users drew other users for validation, and these weights may have learned from them: the "
+                "first validations may be too good"
+            )
+        return f"starting with the weights of {self.run} after step {self.step:,}; {items}{figures}{known}"
 
 
 @dataclass(frozen=True)

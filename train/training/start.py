@@ -80,6 +80,11 @@ def _mapped(run: Run, origin: Origin, updater: Updater) -> tuple[dict[str, Tenso
             f"{folder}: was saved by another version of streamfeat, whose model had other parts ({error}); train "
             "without --from"
         ) from None
-    best = checkpoint.state.standing.best
-    carried = Carried(run=str(old), step=origin.step, media=tuple(numbering.counts()), figures=best)
-    return weights, carried
+    return weights, Carried(
+        run=str(old),
+        step=origin.step,
+        media=tuple(numbering.counts()),
+        figures=checkpoint.state.standing.best,
+        may_know_users=run.manifest.config.split_rule.kind == "users"
+        and record.fingerprint != run.manifest.fingerprint,
+    )

@@ -12,6 +12,7 @@ import torch
 from invented_events import invent_events, write_csv
 from reference_build import Event
 
+import streamfeat
 from streamfeat.builder.coordinator import build_shards
 from streamfeat.errors import ConfigError
 from streamfeat.progress import Note
@@ -181,6 +182,18 @@ def test_validation_comes_before_the_first_step_and_is_the_best_until_it_is_beat
     assert "step 0: validation loss" in shown
 
 
+def test_a_run_says_when_it_may_have_learned_from_users_of_the_validation(
+    tmp_path: Path, tiny_dataset: Path, grown_dataset: Path, old: Path
+) -> None:
+    """`users:F` draws other users from a grown dataset; `last:2` draws none."""
+    last = build(tmp_path / "last", invent_events(seed=9, num_users=30, media={"anime": 45}), split="last:2")
+    for number, (data, expected) in enumerate(((grown_dataset, True), (tiny_dataset, False), (last, False))):
+        records = until(Saved, train_steps(data, tmp_path / f"run{number}", start_from=old))
+        shown = "\n".join(record.text for record in records if isinstance(record, Note))
+        assert found(Carried, records).may_know_users == expected
+        assert ("may have learned from them" in shown) == expected
+
+
 def test_options_that_are_not_given_are_those_of_the_old_run(tmp_path: Path, tiny_dataset: Path, old: Path) -> None:
     """Given ones win; steps and epochs replace each other; where it started is in config.json."""
     until(Saved, train_steps(tiny_dataset, tmp_path / "run", {"learning_rate": 0.5, "epochs": 3}, start_from=old))
@@ -191,6 +204,16 @@ def test_options_that_are_not_given_are_those_of_the_old_run(tmp_path: Path, tin
     assert record.started_from is not None
     assert record.started_from.run == str(old.resolve())
     assert f"step-{record.started_from.step:08d}" in (old / "best").read_text()
+
+
+def test_python_starts_from_a_run_or_its_folder(tmp_path: Path, tiny_dataset: Path, old: Path) -> None:
+    """`start_from`, since `from` is a word of the language."""
+    for number, source in enumerate((old, str(old), streamfeat.open_run(old))):
+        run = streamfeat.train(tiny_dataset, tmp_path / f"run{number}", start_from=source, steps=1, progress=False)
+        assert run.record.started_from is not None
+        assert run.metrics[0]["step"] == 0
+    with pytest.raises(ConfigError, match="start_from: an empty path"):
+        streamfeat.train(tiny_dataset, tmp_path / "run", start_from="")
 
 
 @pytest.mark.parametrize(
