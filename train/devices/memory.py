@@ -87,7 +87,7 @@ def lasting_needs(manifest: Manifest, config: TrainConfig, world: World, terms: 
         average=weights if config.ema else 0,
         gradients=weights * (1 if world.size == 1 else 2),
         optimizer=2 * weights,
-        tables=table_bytes(terms, manifest.num_items),
+        tables=table_bytes(terms, manifest.num_items, world.device),
         batches=0 if on_gpu else _batch_bytes(manifest, config, world),
         producers=0 if on_gpu or not config.live else _producer_bytes(manifest, config),
         saving=0 if on_gpu else 4 * weights,  # the optimizer's state, as a copy and as the bytes of a file

@@ -113,7 +113,7 @@ class Batch:
     time_known_BT: Tensor  # bool
     residual_BT: Tensor  # float32: of the ratings in view; 0 without one
     targets: dict[str, Targets]  # by task
-    features: tuple[Tensor, ...]  # of popularity, by medium: (F, R, V) float16; empty without that term
+    features: tuple[Tensor, ...]  # of popularity, by medium: (F, R, V); empty without that term
     layout: SegmentLayout | None  # None: attention runs on the CUDA kernels
     dropout_keys: NDArray[np.uint64] | None  # (B,), on the host; None: torch's own dropout
 

@@ -23,7 +23,7 @@ NUM_FEATURES = len(HALF_LIVES) + 1
 SMALLEST = 0.3  # events: the features grow with the logarithm of counts above it
 
 _MOST_EDGES = 768
-_MOST_FEATURES = 2**29  # numbers in all features: 1 GiB as float16. With more items there are fewer edges.
+_MOST_FEATURES = 2**29  # numbers in all features: 1 GiB on a GPU, 2 on a CPU. With more items there are fewer edges.
 _HISTOGRAM = 2**20  # parts of the training time; edges lie between two of them
 
 
