@@ -28,7 +28,7 @@ from streamfeat.stream.featurize import TOKEN_ARRAYS, Featurizer, allocate_buffe
 from streamfeat.stream.order import EpochOrder, steps_per_epoch
 from train.config import ModelConfig, TrainConfig
 from train.model.batch import Batch, BatchFacts, to_batch
-from train.model.rating_attention import FactorTable
+from train.model.heads import FactorTable
 from train.model.targets import find_targets, weight_sums
 from train.model.transformer import EventTransformer
 from train.runs.checkpoint import Checkpoint, Checkpoints

@@ -18,7 +18,7 @@ from train.devices.device import MOST_CUDA_HEAD, autocast
 from train.inference.queries import BatchShape, History, Query, query_batches
 from train.model.batch import BatchFacts, evidence_of, moved, to_batch
 from train.model.heads import NUM_FACTORS
-from train.model.past_ratings import NUM_KNOWN, log_counts, rated_events
+from train.model.past_ratings import NUM_KNOWN, log_counts
 from train.model.popularity import HIDDEN, TOLD, PopularityFeatures, PopularityRows
 from train.model.targets import past_of, segment_bounds
 from train.model.transformer import EventTransformer
@@ -201,7 +201,7 @@ class Scorer:
         num_items, low = items.shape[1], self._facts.schema.medium_offsets[medium]
         if self._facts.causal:
             queries = [Query(history, time, medium) for history, time in zip(histories, times, strict=True)]
-            known, tastes, told = self._pasts(queries, items + low)
+            known, tastes = self._pasts(queries)
             states, known, tastes = (x.repeat_interleave(num_items, 0) for x in (states, known, tastes))
         else:
             queries = [
@@ -209,24 +209,22 @@ class Scorer:
                 for history, time, row in zip(histories, times, items.tolist(), strict=True)
                 for item in row
             ]
-            states, (known, tastes, told) = self._ask(queries), self._pasts(queries, items.reshape(-1, 1) + low)
+            states, (known, tastes) = self._ask(queries), self._pasts(queries)
         item = items.reshape(-1)
         known[:, 0] = torch.from_numpy(log_counts(self._facts.ratings, item.numpy() + low))
-        item, known = item.to(self.device), known.to(self.device)
         with torch.no_grad():
-            head = self._model.rating
-            rating: Tensor = head(states, self._model.inputs, medium, item, known, tastes, told.flatten())
+            rating: Tensor = self._model.rating(
+                states, self._model.inputs, medium, item.to(self.device), known.to(self.device), tastes
+            )
         return rating.view(len(histories), num_items)
 
     @torch.no_grad()
-    def _pasts(self, queries: Sequence[Query], item_NK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the rating head gets from the history of each query: (N, X) on the host, without the count of the asked
-        item, (N, F), and (N, K) of the items `item_NK`, dense ids."""
+    def _pasts(self, queries: Sequence[Query]) -> tuple[Tensor, Tensor]:
+        """(queries, X) on the host and (queries, F): what the rating head gets from the history of each query. The
+        caller fills in the count of the asked item."""
         facts, head = self._facts, self._model.rating
         known = [torch.empty(0, NUM_KNOWN)]
         tastes = [torch.empty(0, NUM_FACTORS, device=self.device)]
-        told = [torch.empty(0, item_NK.shape[1], device=self.device)]
-        first = 0
         for arrays, asked in query_batches(queries, facts.schema, self._shape, causal=facts.causal):
             evidence = evidence_of(arrays, facts, "validation")
             any_item = np.zeros(len(asked), np.int64)
@@ -236,13 +234,7 @@ class Scorer:
             sums = head.running_sums(*(torch.from_numpy(array).to(self.device) for array in shown))
             known.append(past.known_NX)
             tastes.append(head.tastes(sums, moved(past, self.device)))
-            events = (
-                torch.from_numpy(array).to(self.device) for array in rated_events(arrays, evidence, asked, bounds)
-            )
-            of_batch = item_NK[first : first + len(asked)].to(self.device)
-            told.append(head.attention.of_items(of_batch, *events))
-            first += len(asked)
-        return torch.cat(known), torch.cat(tastes), torch.cat(told)
+        return torch.cat(known), torch.cat(tastes)
 
     @torch.no_grad()
     def _ask(self, queries: Sequence[Query]) -> Tensor:

@@ -6,7 +6,6 @@ B windows, T tokens, F factors, X numbers known of an item and a history.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,20 +15,19 @@ from torch import Tensor, nn
 from streamfeat.kernels.residuals import ITEM_DAMPING, RatingTable
 from streamfeat.schema import Schema
 from streamfeat.store.manifest import MediumScales
-from train.model.attention import attention_plan
-from train.model.batch import Batch
 from train.model.inputs import TokenInputs
 from train.model.loss import WatchLogits, watch_logits, watch_loss_sum, watch_losses
 from train.model.past_ratings import NUM_KNOWN, is_in_view
 from train.model.popularity import PopularityRows, PopularityTerm, TermOfTargets
-from train.model.rating_attention import FactorTable, RatingAttention
 from train.model.targets import Past, Targets
 
 NUM_FACTORS = 32
 
 # The decay of factors is this divided by the number of ratings: like a prior, it counts for less the more ratings there
 # are. Chosen on the validation of MovieLens-100K, where 3 to 5 were best, and of -1M, 0.4 to 0.8 (docs/design.md).
-_DECAY_OF_ONE_RATING = 6e5
+_DECAY_OF_ONE_RATING = 4e5
+
+_START_OF_MEAN_RESIDUAL = 0.7
 
 Features = tuple[Tensor, ...]  # of popularity, by medium: (F, R, V) each; empty if the model has no such term
 
@@ -79,45 +77,45 @@ class WatchHead(nn.Module):
         return WatchLogits(state_ND, table, bias, TermOfTargets(coefficients, rows.row_N, features[medium], rows.row))
 
 
-class OfHistory(NamedTuple):
-    """What the head makes of the histories in a batch."""
+class FactorTable(nn.Embedding):
+    """Factors of items, with a weight decay of their own."""
 
-    sums: Tensor  # (B · (T + 1), F): the sum over a window's first t tokens, t = 0 … T, of the factors of events
-    told_N: Tensor  # (B · T,): what the history of each token tells of the item that is asked there
+    by_item = ("weight",)  # see carry.py
+
+    def __init__(self, num_items: int, decay: float) -> None:
+        super().__init__(num_items, NUM_FACTORS)
+        self.decay = decay
 
 
 class RatingHead(nn.Module):
     """Predicts the rating that a user gives an item, beside the trunk.
 
-    It learns the deviation from the medium's mean, in units of the medium's standard deviation. It is a sum: the item's
-    bias, the numbers known of item and history with a weight each, what the history's ratings of like items say, the
-    product of factors of item and history (asymmetric SVD: Koren, Factorization meets the neighborhood, 2008), and a
-    gated layer on state, item and those numbers. No gradient leaves the head: ratings that shape states and embeddings
-    cost ranking more than they gain (docs/design.md).
+    It learns the deviation from the medium's mean, in units of the medium's standard deviation: the item's bias, a
+    weighted sum of the numbers known of item and history, the product of factors of item and history (asymmetric SVD:
+    Koren, Factorization meets the neighborhood, 2008), and a gated layer on state, item and these numbers. No gradient
+    leaves the head: ratings that shape states and embeddings cost ranking more than they gain (docs/design.md).
     """
 
     by_item = ("bias_V",)  # see carry.py
 
-    def __init__(
-        self, schema: Schema, scales: Sequence[MediumScales], ratings: RatingTable, width: int, num_terms: int
-    ) -> None:
+    def __init__(self, schema: Schema, scales: Sequence[MediumScales], ratings: RatingTable, width: int) -> None:
         super().__init__()
         self.medium_offsets = schema.medium_offsets
-        self.num_terms = num_terms  # of the bias of attention
         self.status_mask = schema.status_tokens.mask
         self.means = [scale.rating_mean for scale in scales]
         self.stds = [scale.rating_variance**0.5 or 1.0 for scale in scales]
         decay = _DECAY_OF_ONE_RATING / max(1, sum(scale.ratings for scale in scales))
         self.hidden = nn.Linear(2 * width + NUM_KNOWN, 2 * width, bias=False)
         self.out = nn.Linear(width, 1, bias=False)
-        self.asked = FactorTable(schema.num_items, NUM_FACTORS, decay)
-        self.rated = FactorTable(schema.num_items, NUM_FACTORS, decay)  # of an event of the history, times its residual
-        self.seen = FactorTable(schema.num_items, NUM_FACTORS, decay)  # of an event of the history
-        self.attention = RatingAttention(schema.num_items, decay)
+        self.asked = FactorTable(schema.num_items, decay)
+        self.rated = FactorTable(schema.num_items, decay)  # of an event of the history, times its residual
+        self.seen = FactorTable(schema.num_items, decay)  # of an event of the history
         self.known = nn.Parameter(torch.zeros(NUM_KNOWN))
         self.bias_V = nn.Parameter(torch.from_numpy(ratings.sum_V / (ratings.num_V + np.float32(ITEM_DAMPING))))
         for module in self.starts_at_zero:
             nn.init.zeros_(module.weight)
+        with torch.no_grad():
+            self.known[1] = _START_OF_MEAN_RESIDUAL
 
     @property
     def starts_at_zero(self) -> tuple[nn.Linear | nn.Embedding, ...]:
@@ -134,26 +132,6 @@ class RatingHead(nn.Module):
         missing["rating.hidden.weight"] = nn.functional.pad(old, (0, NUM_KNOWN))
         return {**missing, **{name: weight for name, weight in weights.items() if name != "rating.hidden.weight"}}
 
-    def of_history(self, batch: Batch, *, causal: bool) -> OfHistory:
-        """What the head needs of the histories of a batch."""
-        last = self.asked.num_embeddings - 1
-        item_BT = batch.item_BT.clamp_max(last)
-        # Causal: the asked item is that of the segment's next token.
-        asked_BT = item_BT.roll(-1, 1) if causal else item_BT
-        rated_BT = batch.value_BTC[..., batch.value_BTC.shape[-1] // 2] > 0
-        in_view_BT = is_in_view(batch.item_BT, batch.status_BT, last + 1, self.status_mask)
-        before_BT = nn.functional.pad(batch.segment_BT[:, :-1], (1, 0), value=-2)
-        told_BT = self.attention(
-            asked_BT,
-            item_BT,
-            batch.residual_BT,
-            rated_BT & in_view_BT,
-            batch.segment_BT != before_BT,
-            attention_plan(batch, 1, causal=causal),
-            self.num_terms,
-        )
-        return OfHistory(self.running_sums(batch.item_BT, batch.status_BT, batch.residual_BT), told_BT.flatten())
-
     def running_sums(self, item_BT: Tensor, status_BT: Tensor, residual_BT: Tensor) -> Tensor:
         """(B · (T + 1), F) float32: the sum over a window's first t tokens, t = 0 … T, of their factors. The arguments
         are those of a `Batch`."""
@@ -169,32 +147,21 @@ class RatingHead(nn.Module):
         return of_events_NF * past.scale_N[:, None]
 
     def forward(
-        self,
-        state_ND: Tensor,
-        inputs: TokenInputs,
-        medium: int,
-        item_N: Tensor,
-        known_NX: Tensor,
-        taste_NF: Tensor,
-        told_N: Tensor,
+        self, state_ND: Tensor, inputs: TokenInputs, medium: int, item_N: Tensor, known_NX: Tensor, taste_NF: Tensor
     ) -> Tensor:
         """(N,) float32: predicted ratings of the items `item_N`, given as ids inside the medium."""
         item_N = item_N + self.medium_offsets[medium]
         from_trunk = torch.cat((state_ND, inputs.embed_items(item_N)), -1).detach()
         gate, value = self.hidden(torch.cat((from_trunk, known_NX), -1)).chunk(2, -1)
         deviation: Tensor = self.out(nn.functional.silu(gate) * value)[:, 0].float()
-        deviation = deviation + known_NX @ self.known + self.bias_V[item_N]
-        deviation = deviation + (taste_NF * self.asked(item_N)).sum(-1) + told_N
+        deviation = deviation + known_NX @ self.known + (taste_NF * self.asked(item_N)).sum(-1) + self.bias_V[item_N]
         return self.means[medium] + self.stds[medium] * deviation
 
-    def losses(
-        self, state_ND: Tensor, inputs: TokenInputs, medium: int, targets: Targets, of_history: OfHistory
-    ) -> Tensor:
-        """(N,) float32: squared errors. `of_history` is of the targets' batch."""
-        past = targets.past
-        assert past is not None, "targets of a watch task"
-        taste_NF, told_N = self.tastes(of_history.sums, past), of_history.told_N.index_select(0, targets.token_N)
-        predicted_N: Tensor = self(state_ND, inputs, medium, targets.item_N, past.known_NX, taste_NF, told_N)
+    def losses(self, state_ND: Tensor, inputs: TokenInputs, medium: int, targets: Targets, sums: Tensor) -> Tensor:
+        """(N,) float32: squared errors. `sums` are `running_sums` of the targets' batch."""
+        assert targets.past is not None, "targets of a watch task"
+        taste_NF = self.tastes(sums, targets.past)
+        predicted_N: Tensor = self(state_ND, inputs, medium, targets.item_N, targets.past.known_NX, taste_NF)
         return (predicted_N - targets.rating_N).square()
 
 

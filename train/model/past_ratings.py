@@ -66,21 +66,3 @@ def log_counts(table: RatingTable, item_N: NDArray[np.integer], own_N: NDArray[A
         3
     )
     return counts
-
-
-def rated_events(
-    arrays: Mapping[str, NDArray[Any]],
-    evidence: Evidence,
-    asked: NDArray[np.int64],
-    bounds: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> tuple[NDArray[Any], ...]:
-    """(N, L) each: item, residual, whether it is rated, whether it is the first of its segment, and whether it belongs
-    to the history, for the tokens of the segments in which the flat tokens `asked` are the last ones."""
-    first_N1, stop_N1 = bounds[0][asked][:, None], asked[:, None] + 1
-    token_NL = first_N1 + np.arange(int((stop_N1 - first_N1).max(initial=1)))
-    inside_NL = token_NL < stop_N1
-    token_NL = np.where(inside_NL, token_NL, first_N1)
-    rated = evidence.in_view_BT & arrays["rating_known"]
-    item = np.minimum(arrays["item"], len(evidence.table.num_V) - 1)
-    of_token = (array.reshape(-1)[token_NL] for array in (item, evidence.residual_BT, rated))
-    return (*of_token, token_NL == first_N1, inside_NL)

@@ -93,7 +93,7 @@ class EventTransformer(nn.Module):
         self.norm = nn.RMSNorm(config.width)
         self.output_dropout = Dropout(config.dropout, 1 + 3 * config.layers)
         self.watch = WatchHead(facts.schema, item_targets, config.width, knows_popularity=facts.knows_popularity)
-        self.rating = RatingHead(facts.schema, scales, facts.ratings, config.width, 3 if relative else 0)
+        self.rating = RatingHead(facts.schema, scales, facts.ratings, config.width)
         _draw_weights(self, seed, config.layers)
 
     @classmethod
@@ -118,7 +118,7 @@ class EventTransformer(nn.Module):
         """Task → Σ weight · loss over its targets, () float32, differentiable. The loss of a watch task is in nats, the
         loss of a rating task in squared rating units."""
         state_ND = self(batch).flatten(0, 1)
-        of_history = self.rating.of_history(batch, causal=self.causal)
+        of_history = self.rating.running_sums(batch.item_BT, batch.status_BT, batch.residual_BT)
         sums = {}
         for task, targets in batch.targets.items():
             medium, watch = self._task(task)
@@ -138,7 +138,7 @@ class EventTransformer(nn.Module):
         """
         if state_ND is None:
             state_ND = self(batch).flatten(0, 1)
-        of_history = self.rating.of_history(batch, causal=self.causal)
+        of_history = self.rating.running_sums(batch.item_BT, batch.status_BT, batch.residual_BT)
         losses = {}
         for task, targets in batch.targets.items():
             medium, watch = self._task(task)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from train.config import TrainConfig
-from train.model.rating_attention import FactorTable
+from train.model.heads import FactorTable
 
 _MOST_SHRINKING = 0.04  # of the factors of ratings in one step: few ratings, or a high rate, must not turn their sign
 

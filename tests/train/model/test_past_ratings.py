@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from streamfeat import WindowStream
@@ -16,7 +15,7 @@ from streamfeat.schema import PLANNED
 from streamfeat.store.histories import HistoryReader, read_held_out
 from streamfeat.store.manifest import load_manifest
 from train.config import new_config
-from train.model.batch import BatchFacts, evidence_of, to_batch
+from train.model.batch import BatchFacts, evidence_of
 from train.terms.ratings import Units
 from train.terms.terms import build_terms
 
@@ -83,43 +82,3 @@ def test_no_target_of_a_masked_objective_is_in_view(dataset: Path, policy: Any, 
         assert is_target.any()
         is_event = (arrays["item"] < facts.schema.num_items) & (arrays["status"] != PLANNED)
         np.testing.assert_array_equal(evidence_of(arrays, facts, split).in_view_BT, is_event & ~is_target)
-
-
-@pytest.mark.parametrize("objective", ["causal", "masked"])
-def test_neither_a_target_nor_a_later_rating_reaches_the_factors_of_a_history(
-    invented_batch: Any, objective: str
-) -> None:
-    """Causal: what follows a token changes nothing of what its history says. Masked: no target does, anywhere."""
-    invented = invented_batch(objective=objective)
-    causal, model = objective == "causal", invented.model()
-    with torch.no_grad():
-        for table in (
-            model.rating.rated,
-            model.rating.seen,
-            model.rating.attention.asked,
-            model.rating.attention.rated,
-        ):
-            table.weight.normal_(std=0.3)
-
-    def said(changed: Any) -> torch.Tensor:
-        batch = to_batch(changed.arrays, changed.rows, changed.facts, torch.device("cpu"), split="validation")
-        found = model.rating.of_history(batch, causal=causal)
-        sums = found.sums.view(*changed.arrays["item"].shape[:1], -1, found.sums.shape[-1])
-        return torch.cat((sums[:, 1:].flatten(0, 1), found.told_N[:, None]), 1)
-
-    before = said(invented)
-    for window, start, stop in invented.segments():
-        cut = (start + stop) // 2
-        first = window * invented.arrays["item"].shape[1]
-
-        def change(arrays: Any, row: int = window, later: slice = slice(cut, stop)) -> None:
-            if causal:
-                arrays["rating"][row, later] += 3
-            arrays["target_rating"][row] += 3
-
-        after = said(invented.changed(change))
-        np.testing.assert_allclose(
-            after[first + start : first + cut].detach(), before[first + start : first + cut].detach(), atol=1e-6
-        )
-        if causal and (invented.arrays["rating_known"][window, cut:stop]).any():
-            assert not torch.equal(after, before)

@@ -100,8 +100,7 @@ def test_items_keep_their_rows_by_medium_and_raw_id(
     carried = [number for number, key in enumerate(now) if key in place]
     assert [place[now[number]] for number in carried] != carried  # otherwise this test proves nothing
     rows = [place[now[number]] for number in carried]
-    tables = ("asked", "rated", "seen", "attention.asked", "attention.rated")
-    factors = [f"rating.{name}.weight" for name in tables]
+    factors = [f"rating.{name}.weight" for name in ("asked", "rated", "seen")]
     of_items = ["inputs.item.weight", "watch.bias_V", "rating.bias_V", *factors]
     for name in of_items:
         assert torch.equal(after[name][carried], before[name][rows]), name

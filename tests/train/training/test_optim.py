@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from train.config import TrainConfig
-from train.model.rating_attention import FactorTable
+from train.model.heads import FactorTable
 from train.training.optim import clip_gradients, make_optimizer, set_learning_rate
 
 
@@ -30,7 +30,7 @@ def test_only_weights_of_linear_layers_decay_whatever_their_names(invented_batch
     of_ratings = {
         id(m.weight): 0.04 / TrainConfig().learning_rate for m in model.modules() if isinstance(m, FactorTable)
     }
-    assert len(of_ratings) == 5, "few ratings: decayed as much as is safe"
+    assert len(of_ratings) == 3, "few ratings: decayed as much as is safe"
     for parameter in model.parameters():
         assert decay[id(parameter)] == of_ratings.get(id(parameter), 0.25 if id(parameter) in linear else 0)
 
@@ -51,7 +51,7 @@ def test_setting_the_rate_reaches_every_group(invented_batch):
     """The matrices', the factors' and the others'."""
     optimizer = make_optimizer(invented_batch().model(), TrainConfig())
     set_learning_rate(optimizer, 1.5)
-    assert [group["lr"] for group in optimizer.param_groups] == [1.5] * 7
+    assert [group["lr"] for group in optimizer.param_groups] == [1.5] * 5
 
 
 def test_clipping_scales_down_to_the_norm_and_tells_it():
