@@ -50,6 +50,7 @@ class Study:
 
 STUDIES = {
     "ml-100k": Study("--split last:2", "", Bars(0.140, 0.136, 0.95, 120)),
+    "ml-100k-masked": Study("--split last:2", "--objective masked", Bars(0.105, 0.09)),
     "ml-1m": Study("--split last:2", "", Bars(0.215, 0.185, 0.90, 2400)),
     "movietweetings": Study("--split last:2 --window-len 128", "", Bars(0.165)),
     "movietweetings-time": Study("--split time:0.1 --window-len 128", "", Bars()),

@@ -42,6 +42,12 @@ def test_a_larger_set_gets_fewer_epochs_less_patience_and_a_lower_rate(
     assert chosen["learning_rate"] == pytest.approx(rate, rel=0.01)
 
 
+def test_the_masked_objective_gets_more_epochs_and_more_patience(tiny_dataset: Path) -> None:
+    """An epoch of it has a tenth of the targets."""
+    chosen = by_size(of_tokens(tiny_dataset, 100_000), {"objective": "masked"})
+    assert (chosen["epochs"], chosen["patience"]) == (250, 10)
+
+
 def test_what_is_typed_wins_and_steps_leave_no_epochs_to_choose(tiny_dataset: Path) -> None:
     """Each option by itself."""
     manifest = of_tokens(tiny_dataset, 10**6)
