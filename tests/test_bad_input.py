@@ -270,7 +270,7 @@ OPTIONS: dict[str, tuple[str, int, str]] = {
     "train at no rate": ("train {data} {tmp}/r --learning-rate nan", 2, r"finite number"),
     "train wider than memory": ("train {data} {tmp}/r --feed-forward 1e300", 2, r"--feed-forward.*64"),
     "train more tokens than there are": (f"train {{data}} {{tmp}}/r --batch-tokens {HUGE}", 2, r"--batch-tokens"),
-    "train watching nothing": ("train {data} {tmp}/r --monitor x --steps 1", 2, r"known: loss, anime_watch"),
+    "train watching nothing": ("train {data} {tmp}/r --monitor x --steps 1", 2, r"known: watch, loss, anime_watch"),
     "train live things that are not": ("train {data} {tmp}/r --live-disk 5GB", 2, r"add --live"),
     "train in no unit": ("train {data} {tmp}/r --live --live-disk 20", 2, r"for instance 20GB"),
     "train below a device": ("train {data} /dev/null/x", 2, r"cannot make this folder"),

@@ -15,18 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from streamfeat.records import Frozen
 from streamfeat.schema import Schema
 from streamfeat.store.tables import ItemTable
-
-
-class MediumCounts(Frozen):
-    """What becomes of the items of one medium."""
-
-    medium: str
-    carried: int
-    new: int
-    dropped: int  # unknown to the new dataset
+from train.model.carried import MediumCounts
 
 
 @dataclass(frozen=True)

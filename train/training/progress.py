@@ -5,7 +5,7 @@ from pathlib import Path
 
 from streamfeat.progress import Note, Progress
 from streamfeat.records import Frozen
-from train.model.carry import MediumCounts
+from train.model.carried import MediumCounts
 from train.runs.standing import Figures
 
 Losses = dict[str, float | None]  # by task; None: no target, or not finite
