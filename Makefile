@@ -27,9 +27,9 @@ $(VENV)/interpreter: $(VENV)/installed
 
 demo: install  ## Invent histories, build, train, evaluate, recommend (a few minutes)
 	$(BIN)/python cli.py invent $(DEMO)/events.csv --users 1500 --events 90000 --seed 1
-	$(BIN)/python cli.py build-shards $(DEMO)/events.csv $(DEMO)/data --window-len 256 --split users:0.1 --overwrite
+	$(BIN)/python cli.py build-shards $(DEMO)/events.csv $(DEMO)/data --window-len 256 --split last:2 --overwrite
 	$(BIN)/python cli.py inspect $(DEMO)/data --window 3
-	$(BIN)/python cli.py train $(DEMO)/data $(DEMO)/run --preset tiny --dropout 0.1 --learning-rate 4e-3 --batch-tokens 2048 --epochs 12 --validate-every 200 --overwrite
+	$(BIN)/python cli.py train $(DEMO)/data $(DEMO)/run --dropout 0.1 --batch-tokens 2048 --epochs 12 --overwrite
 	$(BIN)/python cli.py inspect $(DEMO)/run
 	$(BIN)/python cli.py evaluate $(DEMO)/run
 	awk -F, 'NR==2 {user=$$1} NR==1 || $$1==user' $(DEMO)/events.csv > $(DEMO)/one.csv

@@ -39,7 +39,8 @@ class Refreshed(PrintedLines):
 
     def _lines(self) -> Iterable[str]:
         last = date_text(self.last_counted)
-        yield f"Refreshed {str(self.file)!r}: {self.counted:,} events counted; the last one that counts was at {last}"
+        did = f"Refreshed {str(self.file)!r}" if self.counted else "Nothing new, no file was changed"
+        yield f"{did}: {self.counted:,} events counted; the last one that counts was at {last}"
         yield f"  ignored, not later than the last one counted before: {self.ignored:,}"
         yield f"  of {self.items_unknown:,} items that the run does not know: {self.unknown:,}"
         rejected = sum(self.rejected.values())
