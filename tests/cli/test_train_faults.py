@@ -243,7 +243,7 @@ def test_the_bad_steps_of_two_ranks_name_the_windows_of_both(tmp_path: Path, tin
     lines = [json.loads(line) for line in (run / "bad-steps.jsonl").read_text().splitlines()]
     assert len(lines) >= 10
     assert len({line["step"] for line in lines}) == len(lines)
-    stream = WindowStream(tiny_dataset, objective="causal", batch_windows=4)
+    stream = WindowStream(tiny_dataset, objective="causal", batch_windows=4, hidden_times=0.3)
     for line in lines:
         stream.load_state_dict(line["stream"])
         batch = next(iter(stream))

@@ -19,6 +19,7 @@ from train.config import ModelConfig, TrainConfig, divisors
 from train.devices.available import available_bytes, local_ranks
 from train.devices.peak import give_back, held_bytes
 from train.devices.ranks import World
+from train.model.batch import BatchFacts
 from train.model.popularity import table_bytes
 from train.model.transformer import EventTransformer
 from train.terms.terms import Terms
@@ -80,6 +81,7 @@ def lasting_needs(manifest: Manifest, config: TrainConfig, world: World, terms: 
     """Bytes that a rank holds all the time, and those of saving; not those of a pass. Allocates nothing large."""
     with torch.device("meta"):
         model = EventTransformer.of(manifest, config, np.zeros(manifest.num_items, np.int64), terms)
+    knows_popularity = BatchFacts.of(manifest, config, terms).knows_popularity
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     on_gpu = world.device.type == "cuda"
     return MemoryNeeded(
@@ -87,7 +89,7 @@ def lasting_needs(manifest: Manifest, config: TrainConfig, world: World, terms: 
         average=weights if config.ema else 0,
         gradients=weights * (1 if world.size == 1 else 2),
         optimizer=2 * weights,
-        tables=table_bytes(terms, manifest.num_items, world.device),
+        tables=table_bytes(terms, manifest.num_items, world.device) if knows_popularity else 0,
         batches=0 if on_gpu else _batch_bytes(manifest, config, world),
         producers=0 if on_gpu or not config.live else _producer_bytes(manifest, config),
         saving=0 if on_gpu else 4 * weights,  # the optimizer's state, as a copy and as the bytes of a file
