@@ -31,23 +31,13 @@ def add_decayed(
             sums[b, item[n], h] += np.float32(2.0 ** (-age / half_lives[h]))
 
 
-@njit(
-    "void(float64[:, ::1], float64[::1], int32[::1], float32[:, ::1], float64, float32[:, ::1])",
-    cache=True,
-    nogil=True,
-)
+@njit("void(float64[:, ::1], float64[::1], int32[::1], float32[:, ::1])", cache=True, nogil=True)
 def next_edge(
-    counts: NDArray[np.float64],
-    kept: NDArray[np.float64],
-    item: NDArray[np.int32],
-    sums: NDArray[np.float32],
-    smallest: float,
-    out: NDArray[np.float32],
+    counts: NDArray[np.float64], kept: NDArray[np.float64], item: NDArray[np.int32], sums: NDArray[np.float32]
 ) -> None:
-    """Moves `counts` (H, V) to the next edge and writes their logarithms.
+    """Moves `counts` (H, V) to the next edge.
 
     kept (H,): the factor by which each decays on the way; sums (n, H): what the events of `item` (n,) in between add.
-    out (H + 1, V): ln(1 + count / smallest); last, 1 if the last count is 0 and 0 otherwise.
     """
     num_decays, num_items = counts.shape
     for h in range(num_decays):
@@ -56,6 +46,12 @@ def next_edge(
     for n in range(item.shape[0]):
         for h in range(num_decays):
             counts[h, item[n]] += sums[n, h]
+
+
+@njit("void(float64[:, ::1], float64, float32[:, ::1])", cache=True, nogil=True)
+def log_counts(counts: NDArray[np.float64], smallest: float, out: NDArray[np.float32]) -> None:
+    """out (H + 1, V): ln(1 + count / smallest) of `counts` (H, V); last, 1 if the last count is 0 and 0 otherwise."""
+    num_decays, num_items = counts.shape
     for h in range(num_decays):
         for v in range(num_items):
             out[h, v] = np.log1p(counts[h, v] / smallest) if counts[h, v] > 0.0 else 0.0

@@ -29,27 +29,45 @@ _START = (0.3, 0.1, 0.2, 0.0, 0.0, 0.0)
 _FACTOR = 5.0
 
 
+_MOST_ROWS_ALONE = 16
+
+
 @dataclass(frozen=True)
 class PopularityFeatures:
-    """The features of all items at all edges, in memory."""
+    """The features of all items, in memory. A row is made when a time first asks for it.
+
+    A question about one time needs one row. With 60,000 items all rows take 5 s and 1.1 GB.
+    """
 
     counts: PopularityCounts
     by_medium: tuple[Tensor, ...]  # (F, R, V of the medium), on the model's device; the last row is 0
+    is_made: NDArray[np.bool_]  # (R,); the other rows are 0, and take no memory on a CPU
 
     @classmethod
     def of(cls, counts: PopularityCounts, schema: Schema, device: torch.device) -> "PopularityFeatures":
-        """The features on `device`."""
-        offsets = schema.medium_offsets
-        sizes = np.diff(offsets).tolist()
+        """The features on `device`, without a row yet."""
+        sizes = np.diff(schema.medium_offsets).tolist()
         by_medium = tuple(
             torch.zeros(NUM_FEATURES, len(counts.edges) + 1, size, dtype=feature_type(device), device=device)
             for size in sizes
         )
-        for row, features_FV in enumerate(counts.features(schema.num_items)):
+        return cls(counts, by_medium, np.arange(len(counts.edges) + 1) == len(counts.edges))
+
+    def make(self, rows: NDArray[np.int64] | None = None) -> None:
+        """Makes the `rows` (default: all) that are missing. Each call goes through all events, so if many are missing,
+        all rows are made at once."""
+        missing = np.flatnonzero(~self.is_made)
+        if rows is not None:
+            asked = np.intersect1d(rows, missing)
+            missing = asked if len(asked) <= _MOST_ROWS_ALONE else missing
+        if not len(missing):
+            return
+        sizes = [features_FRV.shape[2] for features_FRV in self.by_medium]
+        for row, features_FV in zip(missing, self.counts.features(sum(sizes), missing), strict=True):
             parts = torch.split(torch.from_numpy(features_FV), sizes, 1)
-            for medium, part_FV in zip(by_medium, parts, strict=True):
+            for medium, part_FV in zip(self.by_medium, parts, strict=True):
                 medium[:, row] = part_FV
-        return cls(counts, by_medium)
+        self.is_made[missing] = True
 
     @property
     def empty_row(self) -> int:
@@ -57,11 +75,14 @@ class PopularityFeatures:
         return len(self.counts.edges)
 
     def rows_at(self, time: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """(N,): the row of each time, the empty one where it is not `known`."""
-        return np.where(known, self.counts.row_of(time), self.empty_row)
+        """(N,): the row of each time, the empty one where it is not `known`. Makes rows that are missing."""
+        rows = np.where(known, self.counts.row_of(time), self.empty_row)
+        if not self.is_made[rows].all():
+            self.make(rows)
+        return rows
 
     def __deepcopy__(self, memo: object) -> "PopularityFeatures":
-        return self  # it never changes, and is large
+        return self  # a row never changes once it is made, and they are large
 
 
 def feature_type(device: torch.device) -> torch.dtype:

@@ -6,7 +6,6 @@ never the target itself nor anything later.
 Axes: E edges, H half-lives, F = H + 1 features, V items, n pairs of a bin and an item with events in it.
 """
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.kernels.popularity import add_decayed, next_edge
+from streamfeat.kernels.popularity import add_decayed, log_counts, next_edge
 from train.terms.watched import Batches
 
 _DAY = 86_400
@@ -47,18 +46,25 @@ class PopularityCounts:
         rows: NDArray[np.int64] = np.searchsorted(self.edges, time, side="right") - 1
         return np.maximum(rows, 0)
 
-    def features(self, num_items: int) -> Iterator[NDArray[np.float32]]:
+    def features(self, num_items: int, rows: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.float32]]:
         """For each edge, (F, V): ln(1 + count / SMALLEST) of the events before it by half-life; then 1 for items
-        without any. The array is overwritten by the next one."""
+        without any. `rows`, ascending: of these edges alone. The array is overwritten by the next one."""
+        is_asked = np.ones(len(self.edges), np.bool_)
+        if rows is not None:
+            is_asked[:] = False
+            is_asked[rows] = True
         counts = np.zeros((len(HALF_LIVES), num_items))
         out = np.empty((NUM_FEATURES, num_items), np.float32)
         starts = np.searchsorted(self.bin, np.arange(len(self.edges) + 1) - 1)
         before = self.edges[0]
-        for edge, (first, last) in zip(self.edges, itertools.pairwise(starts), strict=True):
+        for row in range(np.flatnonzero(is_asked)[-1] + 1 if is_asked.any() else 0):
+            edge, events = self.edges[row], slice(starts[row], starts[row + 1])
             kept = np.exp2(-float(edge - before) / np.array(HALF_LIVES))
-            next_edge(counts, kept, self.item[first:last], self.sums[first:last], SMALLEST, out)
+            next_edge(counts, kept, self.item[events], self.sums[events])
             before = edge
-            yield out
+            if is_asked[row]:
+                log_counts(counts, SMALLEST, out)
+                yield out
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """The arrays by name, for a file."""

@@ -94,6 +94,8 @@ class Updater:
         self.config = config
         self.schedule = schedule
         self.facts = BatchFacts.of(manifest, config, terms).on_device(world.device)
+        if self.facts.popularity:
+            self.facts.popularity.make()  # training asks for all rows, and their memory is counted before it
         self.scales = task_scales(manifest)
         self.micro_windows = config.micro_batch_windows(manifest.data_schema.window_len, world.size)
         self.world, self.device = world, world.device

@@ -10,7 +10,7 @@ import torch
 
 from streamfeat.store.manifest import load_manifest
 from train.model.batch import to_batch
-from train.model.popularity import HIDDEN, TOLD
+from train.model.popularity import HIDDEN, TOLD, PopularityFeatures
 from train.terms import popularity
 from train.terms.popularity import HALF_LIVES, SMALLEST, PopularityCounts, add_popularity, count_popularity
 from train.terms.terms import TERMS, Terms, build_terms
@@ -175,6 +175,24 @@ def test_each_target_reads_at_its_told_time_or_at_the_last_one_that_is_visible(
     assert (TOLD, False) in kinds
     if objective == "causal":
         assert (HIDDEN, False) in kinds
+
+
+def test_a_question_makes_the_rows_of_its_times_alone_and_many_make_all(invented_batch) -> None:
+    """The rows are the same as where all are made at once."""
+    facts = invented_batch(objective="causal").facts
+    whole, few = (PopularityFeatures.of(facts.terms.popularity, facts.schema, CPU) for _ in range(2))
+    whole.make()
+    edges = facts.terms.popularity.edges
+    asked = np.array([edges[3], edges[40], edges[-1] + 10**6])
+    rows = few.rows_at(asked, np.array([True, True, True]))
+    assert rows.tolist() == [3, 40, len(edges) - 1]
+    assert np.flatnonzero(few.is_made).tolist() == [3, 40, len(edges) - 1, few.empty_row]
+    for mine, theirs in zip(few.by_medium, whole.by_medium, strict=True):
+        assert torch.equal(mine[:, rows], theirs[:, rows])
+        assert not mine[:, few.empty_row].any()
+    few.rows_at(edges[:20], np.ones(20, np.bool_))
+    assert few.is_made.all()
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(few.by_medium, whole.by_medium, strict=True))
 
 
 def test_the_policy_that_draws_times_has_no_such_term(invented_batch) -> None:
