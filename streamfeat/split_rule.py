@@ -34,8 +34,9 @@ class SplitRule:
         if not 1 <= len(known) == len(dates) <= 2:
             raise ValueError(f"{_FORMS}; got {text!r}")
         if sorted(set(known)) != list(known):
-            raise ValueError(f"split {text!r}: validation begins at the first date, the test at the second one, which "
-                             "must be later")  # fmt: skip
+            raise ValueError(
+                f"split {text!r}: validation begins at the first date, the test at the second one, which must be later"
+            )
         return cls("time", dates=known)
 
 

@@ -59,6 +59,11 @@ class MediumScales(Frozen):
     rating_mean: float
     rating_variance: float
 
+    @property
+    def rating_std(self) -> float:
+        """The standard deviation of ratings; 1 if all are equal."""
+        return self.rating_variance**0.5 or 1.0
+
 
 class TimeSplit(Frozen):
     """The cuts of a split by time, and what lies after them. An event at a cut lies after it."""

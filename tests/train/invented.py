@@ -123,7 +123,7 @@ def _terms(arrays: Arrays, schema: Schema, ratings: RatingTable) -> Terms | None
     events = Watched(np.array([0, len(item)]), item, time, np.full(len(item), np.nan, np.float32))
     return Terms(
         count_popularity(lambda: iter([events]), int(time.min()), int(time.max()), schema.num_items),
-        count_transitions(lambda: iter([events]), schema.num_items),
+        count_transitions(lambda: iter([events]), len(item), schema.num_items),
         ratings,
     )
 

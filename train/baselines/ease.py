@@ -80,15 +80,16 @@ def fit_ease(
 
     Items with a single training event are ranked by popularity: they would cost most of the time of inverting.
     """
-    num_items = max(1, int(np.count_nonzero(count_items(batches, medium_offsets[-1]) > 1)))
+    counts = count_items(batches, medium_offsets[-1])
+    num_items = max(1, int(np.count_nonzero(counts > 1)))
     if num_items > MAX_ITEMS:
         return f"{num_items:,} items were watched more than once, it takes up to {MAX_ITEMS:,}"
     needed, free = _BYTES * num_items**2, available_bytes(torch.device("cpu"))
     if needed > free:
         return f"it needs {needed / 2**30:.1f} GiB of memory for {num_items:,} items, {free / 2**30:.1f} GiB are free"
-    items = FrequentItems.of(batches, medium_offsets, num_items)
+    items = FrequentItems.of_counts(counts, medium_offsets, num_items)
     gram = _gram(batches, items)
-    frequent = items if num_items <= tuned_items else FrequentItems.of(batches, medium_offsets, tuned_items)
+    frequent = items if num_items <= tuned_items else FrequentItems.of_counts(counts, medium_offsets, tuned_items)
     few = gram if frequent is items else np.ascontiguousarray(gram[np.ix_(frequent.kept, frequent.kept)])
     tried = [Ease.solved(frequent, few, damping) for damping in (DAMPINGS if measure else DAMPINGS[:1])]
     ease = best_settings(best_of(tried, measure), (("half_life", HALF_LIVES),), measure)

@@ -43,7 +43,11 @@ class FrequentItems:
     @classmethod
     def of(cls, batches: Batches, medium_offsets: Sequence[int], max_items: int = _MAX_ITEMS) -> "FrequentItems":
         """The `max_items` most frequent items; of equally frequent ones those of lower ids."""
-        counts = count_items(batches, medium_offsets[-1])
+        return cls.of_counts(count_items(batches, medium_offsets[-1]), medium_offsets, max_items)
+
+    @classmethod
+    def of_counts(cls, counts: NDArray[np.int64], medium_offsets: Sequence[int], max_items: int) -> "FrequentItems":
+        """As `of`, from the training targets of each item (V,)."""
         kept = np.sort(np.argsort(-counts, kind="stable")[:max_items])
         place = np.full(len(counts), -1, np.int32)
         place[kept] = np.arange(len(kept), dtype=np.int32)

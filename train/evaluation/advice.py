@@ -33,7 +33,7 @@ class RunFacts:
         found = [(line["step"], line.get(monitor)) for line in lines if line["kind"] == "validation"]
         events = held_out.training_events[held_out.training_events > 0]
         return cls(
-            manifest.config.split.startswith("users:"),
+            manifest.config.split_rule.kind == "users",
             float(np.mean(events)) if len(events) else 0.0,
             manifest.data_schema.window_len,
             max((line["step"] for line in lines if line["kind"] == "train"), default=0),

@@ -54,9 +54,9 @@ def refresh_steps(
     the run folder `run`: what is popular at a time, and which items follow each other. Yields notes and the result.
 
     Events with an item target count, as in training. Earlier events of the same users only show what the new ones
-    follow. The files are read as the run's dataset was, but with what `reading` sets. The
-    tables are replaced in one step, so a reader sees the old or the new ones; those of training stay as they are.
-    Memory holds all events of the files.
+    follow. The files are read as the run's dataset was, but with what `reading` sets. The tables are replaced in one
+    step, so a reader sees the old or the new ones; those of training stay as they are. Memory holds all events of the
+    files.
 
     Raises ConfigError if there is no run, no checkpoint or no such file, LockedError while the run trains, DataError if
     no row is an event, DamagedError if a file of the run is damaged.
@@ -98,13 +98,9 @@ def refresh_steps(
 
 def _watched(found: UserHistories, dense: NDArray[np.int64], time_origin: int) -> Watched:
     """The events with an item target and an item that the run knows."""
-    kept = (found.status != PLANNED) & (dense[found.item] >= 0)
-    return Watched(
-        np.append(0, np.cumsum(kept))[found.offsets],
-        dense[found.item[kept]],
-        found.time[kept] - time_origin,
-        found.rating[kept],
-    )
+    item = dense[found.item]
+    every = Watched(found.offsets, item, found.time - time_origin, found.rating)
+    return every.where((found.status != PLANNED) & (item >= 0))
 
 
 def _rejected(found: UserHistories) -> Iterator[Note]:

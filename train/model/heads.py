@@ -103,7 +103,7 @@ class RatingHead(nn.Module):
         self.medium_offsets = schema.medium_offsets
         self.status_mask = schema.status_tokens.mask
         self.means = [scale.rating_mean for scale in scales]
-        self.stds = [scale.rating_variance**0.5 or 1.0 for scale in scales]
+        self.stds = [scale.rating_std for scale in scales]
         decay = _DECAY_OF_ONE_RATING / max(1, sum(scale.ratings for scale in scales))
         self.hidden = nn.Linear(2 * width + NUM_KNOWN, 2 * width, bias=False)
         self.out = nn.Linear(width, 1, bias=False)

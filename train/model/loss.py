@@ -36,6 +36,12 @@ class SeenItems:
     stop_N: Tensor  # int64
     place_L: Tensor  # int64: 0 … L - 1; L is at least the length of the longest range
 
+    def leave_out(self, logits_NV: Tensor, rows: "slice | Tensor", item_N1: Tensor) -> None:
+        """Sets the logits of the targets `rows` to -inf for the items to leave out. The target itself stays."""
+        target_N1 = logits_NV.gather(1, item_N1)
+        logits_NV.scatter_(1, self.columns(rows, item_N1), float("-inf"))
+        logits_NV.scatter_(1, item_N1, target_N1)
+
     def columns(self, rows: slice | Tensor, item_N1: Tensor) -> Tensor:
         """(rows, L) int64: the items to leave out for the targets `rows`; free places hold the target's own item."""
         index = self.start_N[rows, None] + self.place_L
@@ -109,8 +115,7 @@ def _losses(
             add_popularity(logits, of_rows)
         target = logits.gather(1, item)
         if seen is not None:
-            logits.scatter_(1, seen.columns(rows, item), float("-inf"))
-            logits.scatter_(1, item, target)  # the target itself is never left out
+            seen.leave_out(logits, rows, item)
         # log Σ exp(logit) = highest logit - log P(likeliest item), and this probability is at least 1 / V.
         highest = logits.amax(1)
         torch.softmax(logits, 1, out=logits)

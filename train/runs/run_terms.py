@@ -45,11 +45,9 @@ def terms_of(run: Run, world: World) -> RunTerms | None:
             version, digest = state.get("format_version"), state.get("terms")
             if isinstance(version, int) and version < _FIRST_WITH_TERMS:
                 return b""
-            if saved := _read(run.path):
+            if (saved := _read(run.path)) is not None:
                 # Checked before anything uses the tables: numbers of a damaged file may be out of range.
-                if digest is not None and hashlib.sha256(saved).hexdigest() != digest:
-                    raise _damaged(run.path)
-                return saved
+                return saved if digest is None else _checked(run.path, saved, digest)
         return build_terms(run.dataset, run.manifest).to_bytes()
 
     content = world.bytes_from_first(made)
@@ -65,19 +63,7 @@ def check_terms(run: Path, terms: RunTerms | None, digest: str) -> None:
 def read_terms(run: Path, digest: str) -> Terms | None:
     """The tables with the SHA-256 `digest` ("": None) of the run folder `run`. Raises DamagedError if the run does not
     hold them."""
-    if not digest:
-        return None
-    content = _read(run)
-    if content is None or hashlib.sha256(content).hexdigest() != digest:
-        raise _damaged(run)
-    return RunTerms(content, run / TERMS).tables
-
-
-def _damaged(run: Path) -> DamagedError:
-    return DamagedError(
-        f"{run / TERMS}: is not the file that the model was trained with; restore it, or remove it and run "
-        "`train --resume`, which writes it again"
-    )
+    return Terms.from_bytes(_checked(run, _read(run), digest), run / TERMS) if digest else None
 
 
 def newest_terms(run: Path) -> tuple[Terms, str]:
@@ -85,18 +71,31 @@ def newest_terms(run: Path) -> tuple[Terms, str]:
 
     Raises ConfigError if the run has no checkpoint or an earlier version trained it, and the errors of `read_terms`.
     """
-    states = (document(checkpoint_path(run, step), STATE) for step in reversed(saved_steps(run)))
-    state = next(filter(None, states), None)
-    if state is None:
+    state = _newest_state(run)
+    if not state:
         raise ConfigError(f"{run}: has no checkpoint yet; wait until the run has saved one")
     digest = state.get("terms")
     terms = read_terms(run, digest) if isinstance(digest, str) else None
-    if terms is None or not isinstance(digest, str):
+    if terms is None:
         raise ConfigError(
             f"{run}: was trained by an earlier version, whose model does not know what is popular at a time; "
             "train again to refresh it"
         )
-    return terms, digest
+    return terms, str(digest)
+
+
+def _checked(run: Path, content: bytes | None, digest: str) -> bytes:
+    """`content`, if its SHA-256 is `digest`; otherwise raises DamagedError."""
+    if content is None or hashlib.sha256(content).hexdigest() != digest:
+        raise _damaged(run)
+    return content
+
+
+def _damaged(run: Path) -> DamagedError:
+    return DamagedError(
+        f"{run / TERMS}: is not the file that the model was trained with; restore it, or remove it and run "
+        "`train --resume`, which writes it again"
+    )
 
 
 def _read(run: Path) -> bytes | None:

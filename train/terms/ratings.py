@@ -28,7 +28,7 @@ class Units:
         num_items = np.diff(manifest.data_schema.medium_offsets)
         return cls(
             np.repeat([scale.rating_mean for scale in manifest.scales], num_items),
-            np.repeat([scale.rating_variance**0.5 or 1.0 for scale in manifest.scales], num_items),
+            np.repeat([scale.rating_std for scale in manifest.scales], num_items),
         )
 
     def deviations(self, item: NDArray[np.int64], rating: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -50,7 +50,7 @@ def empty_table(manifest: Manifest) -> RatingTable:
         num_V=zeros,
         bias_U=np.zeros(manifest.num_users, np.float32),
         mean_M=np.array([scale.rating_mean for scale in scales], np.float32),
-        std_M=np.array([scale.rating_variance**0.5 or 1.0 for scale in scales], np.float32),
+        std_M=np.array([scale.rating_std for scale in scales], np.float32),
     )
 
 

@@ -85,6 +85,6 @@ def build_terms(dataset: Path, manifest: Manifest) -> Terms:
 
         return Terms(
             count_popularity(batches, manifest.time_min, manifest.time_max, manifest.num_items),
-            count_transitions(batches, manifest.num_items),
+            count_transitions(batches, sum(scale.targets for scale in manifest.scales), manifest.num_items),
             rating_table(batches, manifest),
         )

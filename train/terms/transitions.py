@@ -48,13 +48,12 @@ class Transitions:
         return dict(self.neighbours._asdict())
 
 
-def count_transitions(batches: Batches, num_items: int) -> Transitions:
-    """Counts the events of `batches`. Of more than 2^27 events, only every k-th user is counted.
+def count_transitions(batches: Batches, num_events: int, num_items: int) -> Transitions:
+    """Counts the `num_events` events of `batches`. Of more than 2^27, only every k-th user is counted.
 
     Memory: 9 bytes for each counted event, about 1.1 GiB at most; at most 512 bytes for each item; 50 MiB.
     """
-    num_events = sum(len(batch.item) for batch in batches())
-    every = -(-num_events // _MOST_EVENTS)
+    every = max(1, -(-num_events // _MOST_EVENTS))
     parts, first = [np.empty(0, np.int32)], 0
     for batch in batches():
         parts.append(_separated(batch.take(np.flatnonzero((first + np.arange(batch.num_users)) % every == 0))))

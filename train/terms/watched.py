@@ -50,17 +50,19 @@ class Watched:
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         return Watched(offsets, self.item[index], self.time[index], self.rating[index])
 
+    def where(self, kept: NDArray[np.bool_]) -> "Watched":
+        """Only the events that `kept` (events,) marks."""
+        return Watched(np.append(0, np.cumsum(kept))[self.offsets], self.item[kept], self.time[kept], self.rating[kept])
+
     def rated(self) -> "Watched":
         """Only the events with a rating."""
-        kept = ~np.isnan(self.rating)
-        return Watched(np.append(0, np.cumsum(kept))[self.offsets], self.item[kept], self.time[kept], self.rating[kept])
+        return self.where(~np.isnan(self.rating))
 
     def last(self, num: int) -> "Watched":
         """At most the `num` most recent events of each user."""
         lengths = np.diff(self.offsets)
         age = np.repeat(self.offsets[1:], lengths) - np.arange(len(self.item))
-        kept = age <= num
-        return Watched(np.append(0, np.cumsum(kept))[self.offsets], self.item[kept], self.time[kept], self.rating[kept])
+        return self.where(age <= num)
 
 
 # Each call reads the training events of all users, some users at a time, in the order of dense user ids.

@@ -43,15 +43,13 @@ class StrengthTrial:
             targets = batch.targets[f"{name}_watch"]
             token_N = targets.token_N.cpu().numpy()
             chosen = _spread(token_N, first_N)
+            low, high = facts.schema.medium_offsets[medium : medium + 2]
             for rows in np.split(chosen, range(_ROWS, len(chosen), _ROWS)):
                 last_NP = last_items(arrays, token_N[rows], facts.schema.num_items, causal=facts.causal)
-                low, high = facts.schema.medium_offsets[medium : medium + 2]
                 lift_NV = torch.from_numpy(self._transitions.log_lift(last_NP, low, high)).to(state_ND.device)
                 row_N = torch.from_numpy(rows).to(state_ND.device)
-                logits_NV, item_N1 = (
-                    _logits(model, state_ND, batch, medium, targets, row_N),
-                    targets.item_N[row_N, None],
-                )
+                logits_NV = _logits(model, state_ND, batch, medium, targets, row_N)
+                item_N1 = targets.item_N[row_N, None]
                 losses = [_losses(logits_NV, lift_NV, item_N1, strength) for strength in STRENGTHS]
                 self._users[name].append(targets.user[rows].astype(np.int64))
                 self._losses[name].append(torch.stack(losses, 1).double().cpu().numpy().reshape(-1))
@@ -83,10 +81,7 @@ def _logits(
     state = state_ND[targets.token_N[row_N]].float()
     logits_NV = model.watch.logits(state, model.inputs, medium, rows, batch.features)
     if targets.seen is not None:
-        item_N1 = targets.item_N[row_N, None]
-        target_N1 = logits_NV.gather(1, item_N1)
-        logits_NV.scatter_(1, targets.seen.columns(row_N, item_N1), -torch.inf)
-        logits_NV.scatter_(1, item_N1, target_N1)  # the target itself is never left out
+        targets.seen.leave_out(logits_NV, row_N, targets.item_N[row_N, None])
     return logits_NV
 
 

@@ -23,16 +23,20 @@ def histories(num_users: int = 20, seed: int = 0) -> Watched:
     return Watched(offsets, rng.integers(0, NUM_ITEMS, num), np.arange(num), np.full(num, np.nan, np.float32))
 
 
+def counted(*batches: Watched) -> transitions.Transitions:
+    return count_transitions(lambda: iter(batches), sum(len(batch.item) for batch in batches), NUM_ITEMS)
+
+
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 def test_tables_do_not_depend_on_how_many_users_or_items_are_done_at_a_time(
     monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     """To the bit, and each history is counted by itself."""
     given = histories()
-    whole = count_transitions(lambda: iter([given]), NUM_ITEMS).to_arrays()
+    whole = counted(given).to_arrays()
     monkeypatch.setattr(transitions, "_ROWS", rows)
     cut = [given.take(part) for part in np.split(np.arange(given.num_users), [3, 4, 11])]
-    found = count_transitions(lambda: iter(cut), NUM_ITEMS).to_arrays()
+    found = counted(*cut).to_arrays()
     for name, array in whole.items():
         np.testing.assert_array_equal(array, found[name])
 
@@ -42,10 +46,10 @@ def test_of_too_many_events_every_kth_user_counts(monkeypatch: pytest.MonkeyPatc
     given = histories()
     monkeypatch.setattr(transitions, "_MOST_EVENTS", len(given.item) * 2 // 5)
     cut = [given.take(part) for part in np.split(np.arange(given.num_users), [3, 4, 11])]
-    found = count_transitions(lambda: iter(cut), NUM_ITEMS).to_arrays()
+    found = counted(*cut).to_arrays()
     monkeypatch.undo()
     chosen = given.take(np.arange(0, given.num_users, 3))
-    for name, array in count_transitions(lambda: iter([chosen]), NUM_ITEMS).to_arrays().items():
+    for name, array in counted(chosen).to_arrays().items():
         np.testing.assert_array_equal(array, found[name])
 
 
@@ -59,8 +63,8 @@ def test_later_events_are_added_with_what_they_follow() -> None:
     early = time <= 40
     cut = Watched(np.append(0, np.cumsum(early))[given.offsets], given.item[early], time[early], given.rating[early])
     assert (lengths > np.diff(cut.offsets)).any()
-    found = add_transitions(count_transitions(lambda: iter([cut]), NUM_ITEMS), given, 40)
-    wanted = count_transitions(lambda: iter([given]), NUM_ITEMS)
+    found = add_transitions(counted(cut), given, 40)
+    wanted = counted(given)
     np.testing.assert_array_equal(found.neighbours.num_V, wanted.neighbours.num_V)
     np.testing.assert_allclose(found.neighbours.total_V, wanted.neighbours.total_V)
     last = np.full((NUM_ITEMS, LAST_ITEMS), -1, np.int32)
@@ -76,7 +80,7 @@ def test_items_that_follow_each_other_get_a_higher_term_than_popular_ones() -> N
     offsets = np.append(0, np.cumsum([len(run) for run in runs]))
     item = np.concatenate(runs)
     given = Watched(offsets, item, np.arange(len(item)), np.full(len(item), np.nan, np.float32))
-    table = count_transitions(lambda: iter([given]), NUM_ITEMS)
+    table = counted(given)
     last = np.full((2, LAST_ITEMS), -1, np.int32)
     last[0, 0] = 0
     first, second = table.log_lift(last, 0, 10), table.log_lift(last, 10, NUM_ITEMS)
@@ -88,7 +92,7 @@ def test_items_that_follow_each_other_get_a_higher_term_than_popular_ones() -> N
 
 def test_a_dataset_without_training_events_has_no_transitions() -> None:
     """Nothing is divided by 0."""
-    table = count_transitions(lambda: iter([]), NUM_ITEMS)
+    table = counted()
     assert not table.log_lift(np.zeros((1, LAST_ITEMS), np.int32), 0, NUM_ITEMS).any()
 
 
