@@ -5,9 +5,10 @@ A field is also an option of the command line, with its bounds and default; its 
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen
@@ -68,6 +69,17 @@ def parse_limit(value: Any) -> Any:
     return "unlimited" if value == "0" else value
 
 
+def check_date(value: str) -> str:
+    """`value`, a date or a date and time in ISO form, or empty. Raises ValueError for anything else."""
+    if value:
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"{value[:40]!r} is not a date; write 2015-04-30") from None
+    return value
+
+
+UtcDate = Annotated[str, AfterValidator(check_date)]
 MediumName = Annotated[str, BeforeValidator(check_medium_name)]
 MediumNames = Annotated[tuple[MediumName, ...], BeforeValidator(parse_names), Option(metavar="NAME,…")]
 Columns = Annotated[dict[str, str], BeforeValidator(parse_columns), Option(metavar="ROLE=COLUMN,…", default="by name")]
@@ -93,6 +105,9 @@ class ReadingConfig(Frozen):
         default="auto", description="How files are read; auto recognises each one."
     )
     time_unit: Annotated[TimeUnit, _READING] = Field(default="auto", description="Unit of numeric timestamps.")
+    undated: Annotated[UtcDate, _READING, Option(metavar="DATE", default="rejected")] = Field(
+        default="", description="The date, such as 2015-04-30, of a site's list that has none."
+    )
 
 
 class BuildConfig(ReadingConfig):

@@ -117,7 +117,8 @@ def dataset_summary(manifest: "Manifest", root: Path) -> dict[str, Any]:
     counts = manifest.cleaning.items()
     rejected = {name.removeprefix("rejected_"): number for name, number in counts if name.startswith("rejected_")}
     odd_times = {name.removeprefix("odd_"): number for name, number in counts if number and name.startswith("odd_")}
-    left_out = {k: number for k, number in counts if number and k != "rows" and not k.startswith(("rejected_", "odd_"))}
+    others = ("rows", "undated", "rejected_", "odd_")
+    left_out = {name: number for name, number in counts if number and not name.startswith(others)}
     return {
         "dataset": str(root),
         "fingerprint": manifest.fingerprint,
@@ -136,6 +137,9 @@ def dataset_summary(manifest: "Manifest", root: Path) -> dict[str, Any]:
         "rejected_rows": rejected,
         "rejected_file": str(root / "rejected.csv") if rejected else None,
         "left_out": left_out,
+        "undated_rows": manifest.cleaning.get(
+            "undated", 0
+        ),  # of lists: they have the time of another row, or --undated
         "odd_times": odd_times,  # kept, but probably in another unit or of a wrong clock
         "tied_timestamps": manifest.tied_events,
         "tie_rule": manifest.tie_rule,

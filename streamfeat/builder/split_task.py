@@ -77,6 +77,7 @@ def run_split(root: Path, task: SplitTask) -> SplitReceipt:
     for batch in read_batches(task.split, root / "tmp", medium):
         keep = _selected(batch, task, newest, counts)
         counts["rows"] += batch.num_rows
+        counts["undated"] += batch.undated
         rejected.extend(batch.rejected)
         block.add(batch, coder.code(batch, keep), keep)
         if block.num_rows >= BLOCK_ROWS:

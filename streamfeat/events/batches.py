@@ -11,18 +11,14 @@ from numpy.typing import NDArray
 
 from streamfeat.config import check_medium_name
 from streamfeat.events.casts import MAX_VALUE_LEN, REASONS
+from streamfeat.events.statuses import status_of
 from streamfeat.schema import COMPLETED, STATUSES
-
-# pandas turns integers with missing values into floats, so "2.0" occurs.
-_STATUS_OF_TEXT = {name: name for name in STATUSES} | {
-    text: name for code, name in enumerate(STATUSES) for text in (str(code), f"{code}.0")
-}
 
 
 class Rejected(NamedTuple):
     """A row that is not an event."""
 
-    row: int  # 1-based row (Parquet) or physical line (text) of its file
+    row: int  # 1-based row (Parquet), record (read whole) or physical line (text) of its file
     reason: str
     value: str  # the bad value, shortened and passed through `no_formula`
 
@@ -62,6 +58,7 @@ class EventBatch:
     title: pa.StringArray | None  # (n,); None if the source has no such column
     num_rows: int  # rows read: n and the rejected ones
     rejected: list[Rejected]  # in row order
+    undated: int = 0  # rows that have the time of another one, because they have none of their own
 
 
 @dataclass(frozen=True)
@@ -75,20 +72,21 @@ class _Labels:
 
 
 def clean_batch(
-    table: pa.Table, first_row: int, num_rows: int, dropped: list[Rejected], default_medium: str
+    table: pa.Table, rows: NDArray[np.int64], dropped: list[Rejected], default_medium: str, undated: int = 0
 ) -> EventBatch:
-    """The batch made from `table`, the result of `casts.cast_query` over rows first_row … first_row + num_rows - 1.
+    """The batch made from `table`, the result of `casts.cast_query`, whose rows have the numbers `rows` in their file.
 
     Its medium and status may be dictionaries. `dropped` are the rows, in order, that were taken out before the casts.
+    `undated` of the rows have the time of another one.
     """
-    assert len(table) + len(dropped) == num_rows, f"of {num_rows} rows {len(dropped)} were dropped, {len(table)} cast"
+    assert len(table) == len(rows), f"of {len(rows)} rows {len(table)} were cast"
     labels = {role: _looked_up(table, role) for role in ("medium", "status") if role in table.column_names}
     keep = table["reason"].to_numpy() == 0
     for label in labels.values():
         keep &= label.codes >= 0
     rejected = dropped
     if not keep.all():
-        rejected = sorted([*dropped, *_rejections(table, labels, np.flatnonzero(~keep), first_row, num_rows, dropped)])
+        rejected = sorted([*dropped, *_rejections(table, labels, np.flatnonzero(~keep), rows)])
         table = table.filter(pa.array(keep))
     media, medium = _compact(labels["medium"], keep) if "medium" in labels else ((default_medium,), None)
     status = labels["status"].codes[keep].astype(np.uint8) if "status" in labels else None
@@ -103,8 +101,9 @@ def clean_batch(
         status=np.full(num, COMPLETED, np.uint8) if status is None else status,
         completion=_floats(table, "completion", 1),
         title=_string_array(table["title"]) if "title" in table.column_names else None,
-        num_rows=num_rows,
+        num_rows=len(rows) + len(dropped),
         rejected=rejected,
+        undated=undated,
     )
 
 
@@ -122,7 +121,7 @@ def _status_of(value: str | None) -> tuple[str, str]:
     """(name of the status, ""), or ("", reason) if the value is not a status."""
     if value is None or not value.strip():
         return STATUSES[COMPLETED], ""
-    name = _STATUS_OF_TEXT.get(value.strip().lower())
+    name = status_of(value)
     return (name, "") if name else ("", "unknown_status")
 
 
@@ -149,17 +148,9 @@ def _compact(label: _Labels, keep: NDArray[np.bool_]) -> tuple[tuple[str, ...], 
 
 
 def _rejections(
-    table: pa.Table,
-    labels: dict[str, _Labels],
-    bad: NDArray[np.int64],
-    first_row: int,
-    num_rows: int,
-    dropped: list[Rejected],
+    table: pa.Table, labels: dict[str, _Labels], bad: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> list[Rejected]:
-    """The rows `bad` of `table`, each with its reason and value."""
-    present = np.ones(num_rows, np.bool_)
-    present[[reject.row - first_row for reject in dropped]] = False
-    rows = (first_row + np.flatnonzero(present))[bad].tolist()
+    """The rows `bad` of `table`, each with its number, reason and value."""
     reasons = [REASONS[code] for code in table["reason"].to_numpy()[bad].tolist()]
     values = table["value"].take(pa.array(bad)).to_pylist()
     for role, label in labels.items():
@@ -167,7 +158,7 @@ def _rejections(
         for i, reason in enumerate(label.reasons[place] for place in label.places[bad]):
             if reason and not reasons[i]:
                 reasons[i], values[i] = reason, (texts[i] or "")[:MAX_VALUE_LEN]
-    found = zip(rows, reasons, values, strict=True)
+    found = zip(rows[bad].tolist(), reasons, values, strict=True)
     return [Rejected(row, reason, no_formula(value or "")) for row, reason, value in found]
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from streamfeat.errors import DataError
 from streamfeat.events.batches import EventBatch, Ids, Rejected, clean_batch, no_formula
@@ -15,6 +17,7 @@ from streamfeat.events.parquet import column_kind, invalid_utf8_rows, read_row_g
 from streamfeat.events.source import TICKS_PER_SECOND
 from streamfeat.events.splits import ROWS_PER_SPLIT, Split, plan_splits
 from streamfeat.events.text import lines_relation, write_batches
+from streamfeat.events.whole_files import is_read_whole, read_whole
 
 __all__ = ["ROWS_PER_SPLIT", "EventBatch", "Ids", "Rejected", "Split", "plan_splits", "read_batches"]
 
@@ -32,7 +35,9 @@ def read_batches(split: Split, scratch: Path, default_medium: str, batch_rows: i
     try:
         # The optimizer `type_pushdown` would turn TRY_CAST into a cast in the CSV reader, which raises errors.
         connection.execute("SET disabled_optimizers = 'type_pushdown'; SET TimeZone = 'UTC'")
-        read = _read_parquet if split.source.format == "parquet" else _read_text
+        source = split.source
+        is_table = source.format == "parquet" or is_read_whole(source)
+        read = _read_tables if is_table else _read_text
         num_rows = 0
         for batch in read(connection, split, scratch, default_medium, batch_rows):
             num_rows += batch.num_rows
@@ -61,28 +66,43 @@ def _read_text(
                 Rejected(first_row + row, reason, no_formula(value.decode("utf-8", "backslashreplace")))
                 for row, reason, value in lines.bad
             ]
-            yield clean_batch(table, first_row, lines.num_rows, dropped, default_medium)
+            rows = np.arange(first_row, first_row + lines.num_rows)
+            if dropped:
+                rows = np.delete(rows, [row for row, _, _ in lines.bad])
+            yield clean_batch(table, rows, dropped, default_medium)
             first_row += lines.num_rows
     finally:
         file.unlink(missing_ok=True)
 
 
-def _read_parquet(
+def _read_tables(
     connection: duckdb.DuckDBPyConnection, split: Split, scratch: Path, default_medium: str, batch_rows: int
 ) -> Iterator[EventBatch]:
     source = split.source
-    ticks = time_ticks(source)
+    tables: Iterator[pa.Table]
+    if is_whole := is_read_whole(source):
+        ticks = TICKS_PER_SECOND.get(source.time_unit, 1)
+        tables = (
+            table.slice(first, batch_rows) for table in read_whole(source) for first in range(0, len(table), batch_rows)
+        )
+    else:
+        ticks = time_ticks(source)
+        tables = read_row_groups(source, split.first_row_group, split.num_row_groups, batch_rows)
     first_row = split.first_row
-    for raw in read_row_groups(source, split.first_row_group, split.num_row_groups, batch_rows):
+    for raw in tables:
+        num_rows = raw.num_rows
+        rows = np.arange(first_row, first_row + num_rows)
+        undated = 0
+        if is_whole:
+            raw, rows, undated = _own_rows(raw, rows)
         kinds = {name: column_kind(raw.schema.field(name).type) for name in raw.column_names}
         is_iso = source.time_unit == "iso" and kinds["timestamp"] == "text"
         bad = invalid_utf8_rows(raw, [role for role, kind in kinds.items() if kind == "text"])
-        dropped = [Rejected(first_row + int(row), "invalid_utf8", "") for row in bad]
-        num_rows = raw.num_rows
+        dropped = [Rejected(int(rows[row]), "invalid_utf8", "") for row in bad]
         if dropped:
             good = np.ones(num_rows, np.bool_)
             good[bad] = False
-            raw = raw.filter(pa.array(good))
+            raw, rows = raw.filter(pa.array(good)), rows[good]
         connection.register("raw_rows", raw)
         # Dictionaries (medium, status) need no cast; decoding them would take a third of the time.
         labels = [role for role in kinds if pa.types.is_dictionary(raw.schema.field(role).type)]
@@ -91,5 +111,16 @@ def _read_parquet(
         connection.unregister("raw_rows")
         for role in labels:
             table = table.append_column(role, raw[role])
-        yield clean_batch(table, first_row, num_rows, dropped, default_medium)
+        yield clean_batch(table, rows, dropped, default_medium, undated)
         first_row += num_rows
+
+
+def _own_rows(raw: pa.Table, rows: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64], int]:
+    """A table of `read_whole` without the columns that are no roles: `row` takes the place of `rows`, and the rows of
+    `undated` are counted if they have a time."""
+    if "row" in raw.column_names:
+        rows = raw["row"].to_numpy()
+    undated = 0
+    if "undated" in raw.column_names:
+        undated = pc.sum(pc.and_(raw["undated"], pc.is_valid(raw["timestamp"]))).as_py() or 0
+    return raw.drop_columns([name for name in ("row", "undated") if name in raw.column_names]), rows, undated

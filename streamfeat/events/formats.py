@@ -9,10 +9,11 @@ from pathlib import Path
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
+from streamfeat.events.lists.sites import recognise_list
 from streamfeat.events.parquet import parquet_columns, sample_times
 from streamfeat.events.roles import check_roles, find_roles
 from streamfeat.events.sample import TextSample, kind_of, sample_text, split_line
-from streamfeat.events.source import FORMATS, Format, Source, SourceTimeUnit
+from streamfeat.events.source import FORMATS, Compression, Format, Source, SourceTimeUnit
 from streamfeat.events.times import recognise_times
 from streamfeat.events.titles import read_titles
 
@@ -73,7 +74,10 @@ def recognise(path: str, config: BuildConfig) -> Source:
                 f"{path}: --format {config.format} was given, but this is a Parquet file; leave out --format"
             )
         return _recognise_parquet(path, config)
-    return _recognise_text(path, sample_text(path, "gzip" if kind == "gzip" else "none"), config)
+    compression: Compression = "gzip" if kind == "gzip" else "none"
+    if (found := recognise_list(path, compression, config)) is not None:
+        return found
+    return _recognise_text(path, sample_text(path, compression), config)
 
 
 def _recognise_parquet(path: str, config: BuildConfig) -> Source:

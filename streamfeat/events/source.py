@@ -4,7 +4,16 @@ from typing import Literal, get_args
 
 from streamfeat.records import Frozen
 
-Format = Literal["movielens-100k", "movielens-dat", "movielens-csv", "movietweetings", "recbole", "csv", "parquet"]
+Format = Literal[
+    "movielens-100k",
+    "movielens-dat",
+    "movielens-csv",
+    "movietweetings",
+    "recbole",
+    "csv",
+    "parquet",
+    "myanimelist",
+]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 Compression = Literal["none", "gzip"]
@@ -31,3 +40,5 @@ class Source(Frozen):
     quote: Literal["", '"'] = ""  # empty: quotes are ordinary characters
     header: bool = False  # whether the first line names the columns
     compression: Compression = "none"
+    list_user: str = ""  # of a site's list: the user of entries that name none
+    undated: str = ""  # of a site's list: the ISO time of a user without any date; empty: its rows are rejected

@@ -8,6 +8,7 @@ from streamfeat.errors import StorageError
 from streamfeat.events.parquet import row_group_sizes
 from streamfeat.events.sample import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.events.source import Source
+from streamfeat.events.whole_files import count_records, is_read_whole
 from streamfeat.records import Frozen
 
 ROWS_PER_SPLIT = 2_500_000
@@ -20,7 +21,7 @@ class Split(Frozen):
     number: int  # over all files, in input order
     source: Source
     num_rows: int
-    first_row: int  # 1-based row (Parquet) or physical line (text) of its first row in the file
+    first_row: int  # 1-based row (Parquet), record (read whole) or physical line (text) of its first row in the file
     byte_start: int = 0  # text: range of bytes in the decompressed file
     byte_end: int = 0
     first_row_group: int = 0  # Parquet: range of row groups
@@ -30,16 +31,18 @@ class Split(Frozen):
 def plan_splits(sources: Sequence[Source], rows_per_split: int = ROWS_PER_SPLIT) -> list[Split]:
     """Cuts each file into splits of about `rows_per_split` rows, numbered in input order.
 
-    Text is read once to count its lines. A gzip file is one split, because it must be read from its start. A file
-    without rows has no splits. Raises DataError if a gzip file is damaged.
+    Text is read once to count its lines. A gzip file is one split, because it must be read from its start; so is a file
+    that is read whole. A file without rows has no splits. Raises DataError if a gzip file is damaged.
     """
     splits: list[Split] = []
     for source in sources:
-        parts = (
-            _parquet_parts(source, rows_per_split)
-            if source.format == "parquet"
-            else _text_parts(source, rows_per_split)
-        )
+        if source.format == "parquet":
+            parts = _parquet_parts(source, rows_per_split)
+        elif is_read_whole(source):
+            num_rows = count_records(source)
+            parts = [{"num_rows": num_rows, "first_row": 1}] if num_rows else []
+        else:
+            parts = _text_parts(source, rows_per_split)
         splits += [Split(number=len(splits) + i, source=source, **part) for i, part in enumerate(parts)]
     return splits
 

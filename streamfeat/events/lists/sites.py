@@ -1,0 +1,120 @@
+"""The sites whose lists are known: recognises a list by its content, and reads it as a table."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from streamfeat.config import BuildConfig
+from streamfeat.errors import ConfigError
+from streamfeat.events.lists import myanimelist
+from streamfeat.events.lists.accounts import user_of_file
+from streamfeat.events.lists.content import Content
+from streamfeat.events.lists.entries import SiteList
+from streamfeat.events.source import REQUIRED_ROLES, Compression, Format, Source
+
+
+class Site(NamedTuple):
+    """A site: its name for the user, and what reads its lists (None: the file is another one)."""
+
+    name: str
+    read: Callable[[Content], SiteList | None]
+
+
+SITES: dict[Format, Site] = {
+    "myanimelist": Site("MyAnimeList", myanimelist.read),
+}
+
+
+def recognise_list(path: str, compression: Compression, config: BuildConfig) -> Source | None:
+    """The list at `path`; None if it is no list, or if `config` asks for another format or names its columns.
+
+    Raises ConfigError if the file is not of the site that `config` asks for, DataError if it is damaged.
+    """
+    if config.format != "auto" and config.format not in SITES:
+        return None
+    content = Content.of(path, compression)
+    named = any(config.columns.values())
+    if named and content.kind == "text" and config.format == "auto":
+        return None
+    for form, site in SITES.items():
+        if config.format in ("auto", form) and (found := site.read(content)) is not None:
+            if named:
+                raise ConfigError(
+                    f"{path}: is a list of {site.name}, whose fields have their roles; leave out --columns"
+                )
+            return _source(path, compression, form, found, config)
+    if config.format != "auto":
+        name = SITES[config.format].name  # type: ignore[index]
+        raise ConfigError(f"{path}: --format {config.format} was given, but this is no list of {name}; leave it out")
+    return None
+
+
+def _source(path: str, compression: Compression, form: Format, found: SiteList, config: BuildConfig) -> Source:
+    user = found.account or user_of_file(path)
+    roles = [*REQUIRED_ROLES, "medium"]
+    roles += [
+        role
+        for role in ("rating", "status", "completion", "title")
+        if role not in config.columns and any(getattr(entry, role) for entry in found.entries)
+    ]
+    media = Counter(entry.medium for entry in found.entries)
+    undated = sum(not entry.time for entry in found.entries)
+    parts = [
+        f"{SITES[form].name} {found.what}" + (", gzip" if compression == "gzip" else ""),
+        ", ".join(f"{number:,} {medium}" for medium, number in sorted(media.items())) or "no entry",
+        f"user {user!r} ({'its account' if found.account else 'by the name of the file'})",
+        *([f"times: {found.times}"] if found.times else []),
+        *([f"{undated:,} without a date"] if undated else []),
+        *found.left_out,
+    ]
+    return Source(
+        path=path,
+        format=form,
+        columns={role: role for role in roles},
+        column_names=tuple(roles),
+        time_unit="iso",
+        compression=compression,
+        note="; ".join(parts),
+        list_user=user,
+        undated=config.undated,
+    )
+
+
+def read_list(source: Source) -> Iterator[pa.Table]:
+    """The list as one table: a column of text for each role of the source, `row` (int64, the record's place in the
+    file, from 1) and `undated` (whether it has the time of another).
+
+    An entry without a date has the time of the user's first dated one and stands before it. Where a user has none,
+    it has `source.undated`; without that its time stays missing.
+    """
+    found = SITES[source.format].read(Content.of(source.path, source.compression))
+    entries = found.entries if found else ()
+    users = [entry.user or source.list_user for entry in entries]
+    dated: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for user, entry in zip(users, entries, strict=True):
+        if (instant := _instant(entry.time)) is not None:
+            dated[user].append((instant, entry.time))
+    first = {user: min(times)[1] for user, times in dated.items()}
+    order = sorted(range(len(entries)), key=lambda place: bool(entries[place].time))
+    columns: dict[str, list[str | None]] = {role: [] for role in source.columns}
+    for place in order:
+        entry, user = entries[place], users[place]
+        given = {"user": user, "timestamp": entry.time or first.get(user, source.undated)}
+        for role, values in columns.items():
+            values.append((given[role] if role in given else getattr(entry, role)) or None)
+    table = {role: pa.array(values, pa.string()) for role, values in columns.items()}
+    table["row"] = pa.array([entries[place].row for place in order], pa.int64())
+    table["undated"] = pa.array([not entries[place].time for place in order], pa.bool_())
+    yield pa.table(table)
+
+
+def _instant(time: str) -> float | None:
+    """Unix seconds of ISO text; None if it is not."""
+    try:
+        instant = datetime.fromisoformat(time)
+    except ValueError:
+        return None
+    return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
