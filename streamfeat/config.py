@@ -3,6 +3,7 @@
 A field is also an option of the command line, with its bounds and default; its `description` is the help text.
 """
 
+import codecs
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from streamfeat.split_rule import SplitRule
 
 MAX_COUNT = 2**48  # largest count: keeps its product with the length of a window or a row below 2^63
 MOST_WORKERS = 1024
+AUTO_ENCODING = "auto"  # UTF-8, or what a byte order mark says
 MEDIUM_NAME = re.compile(r"[a-z0-9_]{1,32}")
 
 
@@ -28,6 +30,24 @@ def check_medium_name(name: str) -> str:
     if name in FIELD_NAMES:
         raise ValueError(f"{name!r} is the name of a token field and cannot name a medium")
     return name
+
+
+def check_encoding(name: str) -> str:
+    """`name` if it is "auto" or Python knows a text encoding of this name. Raises ValueError otherwise."""
+    if name == AUTO_ENCODING:
+        return name
+    try:
+        codec = codecs.lookup(name)
+        # Raises LookupError for codecs of bytes to bytes (base64) and of text to text (rot13).
+        b"a".decode(name)
+    except UnicodeDecodeError:
+        pass  # half a character of UTF-16
+    except (LookupError, ValueError):
+        raise ValueError(
+            f"{name!r} is not a text encoding that Python knows; give for instance cp1252, latin-1, utf-16-le, "
+            "shift_jis or gb18030"
+        ) from None
+    return codec.name
 
 
 def check_workers(workers: int) -> None:
@@ -90,6 +110,7 @@ Objective = Literal["causal", "masked"]
 MaskPolicy = Literal["disjoint", "seed"]
 SplitName = Literal["training", "validation"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+Encoding = Annotated[str, AfterValidator(check_encoding), Option(metavar="NAME")]
 
 
 _READING, _SELECTION, _WINDOWS, _STORAGE = map(Option, ("Event files", "What is kept", "Windows", "Storage"))
@@ -107,6 +128,10 @@ class ReadingConfig(Frozen):
     time_unit: Annotated[TimeUnit, _READING] = Field(default="auto", description="Unit of numeric timestamps.")
     undated: Annotated[UtcDate, _READING, Option(metavar="DATE", default="rejected")] = Field(
         default="", description="The date, such as 2015-04-30, of a site's list that has none."
+    )
+    encoding: Annotated[Encoding, _READING] = Field(
+        default="auto",
+        description="Encoding of text, by Python's name; auto: UTF-8, or as a byte order mark says.",
     )
 
 

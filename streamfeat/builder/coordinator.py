@@ -26,6 +26,7 @@ from streamfeat.builder.tasks import KEPT_ITEMS_FILE, FilterTask, HistoryTask, P
 from streamfeat.builder.time_split import find_cuts
 from streamfeat.config import BuildConfig, check_workers
 from streamfeat.errors import DamagedError, DataError
+from streamfeat.events.encodings import encoding_hint
 from streamfeat.events.titles import read_titles
 from streamfeat.packings.plan_windows import create_packings, plan_windows
 from streamfeat.packings.window_task import WindowTask
@@ -89,8 +90,7 @@ def build_steps(
     """
     check_workers(workers)
     plan = make_plan(events, out, config)
-    for source in plan.sources:
-        yield Note(f"{source.path}: {source.note}")
+    yield from map(Note, plan.notes)
     check_folder(plan, overwrite=overwrite)
     with nothing_removed(plan.root), locked(plan.root, "builds"), WorkerPool(_execute, workers) as pool:
         sweep_temporaries(plan.root, LIVE)
@@ -184,7 +184,7 @@ class Build:
         check_unchanged(self.plan.files)
         counts = sum((Counter(receipt.facts.counts) for receipt in read), Counter[str]())
         rejected = collect_rejected(root, read)
-        check_rejected(root, config, counts)
+        check_rejected(root, config, counts, encoding_hint(self.plan.sources))
         assemble.check_media(config, read)
         assemble.check_left(read, counts)
 

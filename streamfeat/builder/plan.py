@@ -20,7 +20,8 @@ from streamfeat.errors import (
     refusal,
     storage_errors,
 )
-from streamfeat.events.formats import expand, recognise
+from streamfeat.events.event_paths import EventPaths, check_one_layout, expand, in_folder
+from streamfeat.events.formats import recognise
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split, plan_splits
 from streamfeat.records import Frozen, is_recordable, read_back
@@ -67,15 +68,26 @@ class Plan:
     files: tuple[SourceFile, ...]
     facts: PlanFacts
     digest: str  # of the facts
+    notes: tuple[str, ...] = ()  # how each file is read, and which ones of globs and folders are left out
 
 
 def make_plan(events: Sequence[str], out: str | Path, config: BuildConfig) -> Plan:
     """Recognises every event file. Raises ConfigError or DataError as `events.formats` does."""
     paths = expand(events)
-    sources = tuple(recognise(path, config) for path in paths)
+    sources = tuple(_recognise(paths, path, config) for path in paths.files)
+    check_one_layout(paths, sources)
     files = tuple(_source_file(source) for source in sources)
     facts = plan_facts(config, files)
-    return Plan(Path(out), config, sources, files, facts, digest_of(facts.model_dump(mode="json")))
+    digest = digest_of(facts.model_dump(mode="json"))
+    notes = [*(f"{source.path}: {source.note}" for source in sources), *([paths.note] if paths.note else [])]
+    return Plan(Path(out), config, sources, files, facts, digest, tuple(notes))
+
+
+def _recognise(paths: EventPaths, path: str, config: BuildConfig) -> Source:
+    try:
+        return recognise(path, config)
+    except ConfigError as error:
+        raise in_folder(paths, path, error) from None
 
 
 def _source_file(source: Source) -> SourceFile:

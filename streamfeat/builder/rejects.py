@@ -31,8 +31,9 @@ def collect_rejected(root: Path, splits: Sequence[SplitReceipt]) -> FileRecord |
     return FileRecord(path=REJECTED, size=size, sha256=sha256)
 
 
-def check_rejected(root: Path, config: BuildConfig, counts: Counter[str]) -> None:
-    """Raises DataError if the share of bad rows is larger than `max_rejected`."""
+def check_rejected(root: Path, config: BuildConfig, counts: Counter[str], encoding_hint: str = "") -> None:
+    """Raises DataError if the share of bad rows is larger than `max_rejected`. `encoding_hint` is told if rows are bad
+    because they are not UTF-8."""
     bad = sum(number for name, number in counts.items() if name.startswith("rejected_"))
     if bad <= config.max_rejected * counts["rows"]:
         return
@@ -51,4 +52,5 @@ def check_rejected(root: Path, config: BuildConfig, counts: Counter[str]) -> Non
         + "\n".join(first)
         + f"\nall of them are in {root / REJECTED}; raise --max-rejected, or check --columns or correct the rows "
         "and build with --overwrite"
+        + (f"\n{encoding_hint}" if encoding_hint and counts["rejected_invalid_utf8"] else "")
     )

@@ -1,14 +1,12 @@
-"""Finds the event files and recognises the format of each by its content, not by its name."""
+"""Recognises the format of an event file by its content, not by its name."""
 
 import difflib
-import glob
-import os
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
+from streamfeat.events.decimal_comma import roles_with_decimal_commas
+from streamfeat.events.encodings import REPLACED, not_utf8
 from streamfeat.events.lists.sites import recognise_list
 from streamfeat.events.parquet import parquet_columns, sample_times
 from streamfeat.events.roles import check_roles, find_roles
@@ -17,7 +15,7 @@ from streamfeat.events.source import FORMATS, Compression, Format, Source, Sourc
 from streamfeat.events.times import recognise_times
 from streamfeat.events.titles import read_titles
 
-__all__ = ["FORMATS", "Source", "expand", "read_titles", "recognise"]
+__all__ = ["FORMATS", "Source", "read_titles", "recognise"]
 
 _RATING_COLUMNS = ("user", "item", "rating", "timestamp")
 _HEADERLESS: dict[Format, str] = {"movielens-100k": "\t", "movielens-dat": "::", "movietweetings": "::"}
@@ -34,26 +32,6 @@ _LONG_NAMES: dict[Format, str] = {
 }
 
 
-def expand(events: Sequence[str]) -> list[str]:
-    """Event files in the given order; matches of a glob are sorted. Raises ConfigError if a glob matches no file."""
-    files: list[str] = []
-    for pattern in events:
-        # For a name that the system does not accept, os.path.exists returns False where Path.exists raises. The code
-        # that opens the file reports the error.
-        if not glob.has_magic(pattern) or os.path.exists(pattern):  # noqa: PTH110
-            files.append(pattern)
-            continue
-        found = sorted(name for name in glob.glob(pattern, recursive=True) if not Path(name).is_dir())  # noqa: PTH207
-        if not found:
-            raise ConfigError(
-                f"{pattern}: matches no file; check the path, and quote the pattern if the shell expands it"
-            )
-        files += found
-    if not files:
-        raise ConfigError("no event files given; name at least one file or glob")
-    return files
-
-
 def recognise(path: str, config: BuildConfig) -> Source:
     """Recognises the event file at `path`, with the format, columns and time unit of `config`.
 
@@ -65,7 +43,7 @@ def recognise(path: str, config: BuildConfig) -> Source:
         hint = f"did you mean {close[0]!r}?" if close else f"known: auto, {', '.join(FORMATS)}"
         raise ConfigError(f"format: unknown format {config.format!r}; {hint}")
     check_roles(config.columns)
-    kind = kind_of(path)
+    kind = kind_of(path, config.encoding)
     if config.format == "parquet" and kind != "parquet":
         raise DataError(f"{path}: --format parquet was given, but this is not a Parquet file; leave out --format")
     if kind == "parquet":
@@ -77,7 +55,11 @@ def recognise(path: str, config: BuildConfig) -> Source:
     compression: Compression = "gzip" if kind == "gzip" else "none"
     if (found := recognise_list(path, compression, config)) is not None:
         return found
-    return _recognise_text(path, sample_text(path, compression), config)
+    sample = sample_text(path, compression, config.encoding)
+    try:
+        return _recognise_text(path, sample, config)
+    except ConfigError as error:
+        raise error if not sample.seems else ConfigError(f"{error}; {not_utf8(sample.seems)}") from None
 
 
 def _recognise_parquet(path: str, config: BuildConfig) -> Source:
@@ -104,18 +86,25 @@ def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Sourc
     form, delimiter, quote, names = _layout(path, sample, asked, config)
     header = form not in _HEADERLESS
     columns = find_roles(path, names, config.columns, in_first_line=header)
-    place = names.index(columns["timestamp"])
     rows = [split_line(line, delimiter, quote) for line in sample.head[1 if header else 0 :] + sample.rest]
-    values = [row[place] for row in rows if len(row) == len(names)]
-    if rows and not values:
+    whole = [row for row in rows if len(row) == len(names)]
+    if rows and not whole:
         raise ConfigError(
             f"{path}: no line has the {len(names)} fields of its first line (separated by {_DELIMITERS[delimiter]}); "
             f"the second reads {sample.head[-1][:60]!r}; give the file one delimiter throughout"
         )
-    unit, times = recognise_times(path, columns["timestamp"], values, config.time_unit)
+    used = {role: [row[names.index(column)] for row in whole] for role, column in columns.items()}
+    unit, times = recognise_times(path, columns["timestamp"], used["timestamp"], config.time_unit)
     parts = [
         f"{_LONG_NAMES[form]}, {_DELIMITERS[delimiter]} between fields",
         *(["gzip"] * (sample.compression == "gzip")),
+        *([sample.encoding] if sample.encoding else []),
+    ]
+    decimal_commas = () if delimiter == "," else roles_with_decimal_commas(used)
+    seems = sample.seems if any(REPLACED in value for values in used.values() for value in values) else ""
+    remarks = [
+        *([f"decimal commas in {', '.join(decimal_commas)}"] if decimal_commas else []),
+        *([not_utf8(seems)] if seems else []),
     ]
     return Source(
         path=path,
@@ -127,7 +116,11 @@ def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Sourc
         quote='"' if quote else "",
         header=header,
         compression=sample.compression,
-        note=f"{', '.join(parts)}; {_roles_note(columns)}; {times}",
+        encoding=sample.encoding,
+        first_line=2 if sample.separator else 1,
+        decimal_commas=decimal_commas,
+        seems=seems,
+        note="; ".join([", ".join(parts), _roles_note(columns), times, *remarks]),
     )
 
 
@@ -182,7 +175,12 @@ def _header(path: str, sample: TextSample, config: BuildConfig) -> tuple[str, st
     """
     errors: list[tuple[int, ConfigError]] = []
     found: list[tuple[int, str, str, list[str]]] = []
-    for delimiter in _DELIMITERS:
+    if sample.separator and sample.separator not in _DELIMITERS:
+        raise ConfigError(
+            f"{path}: its first line names {sample.separator!r} as separator; write the file with one of "
+            f"{', '.join(_DELIMITERS.values())}"
+        )
+    for delimiter in [sample.separator] if sample.separator else _DELIMITERS:
         quote = _quote(delimiter, sample)
         names = [name.strip() for name in split_line(sample.head[0], delimiter, quote)]
         try:

@@ -8,7 +8,8 @@ from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError
 from streamfeat.events.parquet import parquet_columns, read_columns
 from streamfeat.events.roles import SYNONYMS
-from streamfeat.events.sample import BOM, GZIP_ERRORS, damaged_gzip, kind_of, open_text, split_line
+from streamfeat.events.sample import kind_of, split_line
+from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.events.user_histories import read_histories
 
 MAX_LIST_BYTES = 1 << 28  # of decompressed text: the list is held in memory

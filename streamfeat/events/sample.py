@@ -1,36 +1,41 @@
 """Looks at an event file first: finds out its kind, and samples lines from which its format is recognised."""
 
 import csv
-import gzip
-import os
-import zlib
+import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import Literal
 
+from streamfeat.config import AUTO_ENCODING
 from streamfeat.errors import ConfigError, DataError, StorageError
+from streamfeat.events.encodings import encoding_of, refuse_zero_bytes, seems_to_be
 from streamfeat.events.source import Compression
+from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.kernels.lines import MAX_LINE_LEN
 from streamfeat.records import is_recordable
 
-BOM = b"\xef\xbb\xbf"
-GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
 SAMPLE_BYTES = 1 << 18  # read from the head, from the middle and from the end
 SAMPLE_LINES = 2000  # from each of the three
 
 PARQUET_MAGIC = b"PAR1"
 _GZIP_MAGIC = b"\x1f\x8b"
-# gzip compresses tables of events 3 to 20 times. A file that decompresses to more than this is made to fill memory.
-MAX_GZIP_RATIO = 100
-_GZIP_FREE_BYTES = 1 << 26  # up to this size every ratio is allowed
+_ZIP_MAGIC = b"PK\x03\x04"
+_UNICODE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+_SHEET = "a workbook; save the sheet with the events as CSV (in Excel: Save As, CSV UTF-8) and give that"
 _OTHER_KINDS = {
     b"(\xb5/\xfd": "compressed with zstd; decompress it or compress it with gzip",
     b"BZh": "compressed with bzip2; decompress it or compress it with gzip",
     b"\xfd7zXZ": "compressed with xz; decompress it or compress it with gzip",
-    b"PK\x03\x04": "a zip archive; unpack it and give the event file inside",
-    b"\xff\xfe": "UTF-16 text; convert it to UTF-8, for instance with iconv -f UTF-16 -t UTF-8",
-    b"\xfe\xff": "UTF-16 text; convert it to UTF-8, for instance with iconv -f UTF-16 -t UTF-8",
+    b"\xd0\xcf\x11\xe0": _SHEET,  # Excel before 2007
+    b"ARROW1": "an Arrow (Feather) file; write it as Parquet",
+    b"ORC": "an ORC file; write it as Parquet",
+    b"Obj\x01": "an Avro file; write it as Parquet",
+    b"SQLite format 3": "an SQLite database; write the table of events as CSV or Parquet",
+    b"\x89HDF": "an HDF5 file; write the table of events as CSV or Parquet",
+    b"\x80\x04\x95": "a Python pickle, which is not opened; write the table of events as CSV or Parquet",
 }
+_SEPARATOR_LINE = re.compile(r'"?sep=(.|::)"?', re.IGNORECASE)  # of Excel, before the header
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,15 @@ class TextSample:
     """Lines of a text file without their line ends, decoded; invalid bytes are replaced."""
 
     compression: Compression
+    encoding: str  # "" for UTF-8
+    separator: str  # the delimiter that a first line `sep=;` names; "" if there is no such line, which is in no list
     head: list[str]  # from the first line on
-    rest: list[str]  # from the middle and the end, if the file is larger than the head and not compressed
+    rest: list[str]  # from the middle and the end, if the file is larger than the head and can be read from there
+    seems: str  # the encoding that it seems to have where it is not UTF-8; "" if the sample is UTF-8
 
 
-def kind_of(path: str) -> Literal["parquet", "gzip", "text"]:
-    """The kind of the file `path`, from its bytes, not from its name.
+def kind_of(path: str, encoding: str = AUTO_ENCODING) -> Literal["parquet", "gzip", "text"]:
+    """The kind of the file `path`, from its bytes, not from its name. `encoding` is the one that the user gave.
 
     Raises ConfigError for a folder, a missing file and unsupported kinds, DataError for an empty or truncated file,
     StorageError for a file that cannot be read.
@@ -79,54 +87,41 @@ def kind_of(path: str) -> Literal["parquet", "gzip", "text"]:
         raise DataError(
             f"{path}: has the name of a Parquet file but is not one (starts with {start[:4]!r}); write it again"
         )
+    if start.startswith(_ZIP_MAGIC):
+        what = _SHEET if _is_workbook(path) else "a zip archive; unpack it and give the event file inside"
+        raise ConfigError(f"{path}: {what}")
     for magic, what in _OTHER_KINDS.items():
         if start.startswith(magic):
             raise ConfigError(f"{path}: {what}")
-    if start.count(0) > len(start) // 5:
-        raise ConfigError(
-            f"{path}: neither text nor Parquet (zero bytes in its first lines); convert it to one of them"
-        )
+    if encoding == AUTO_ENCODING and not start.startswith(_UNICODE_MARKS):
+        refuse_zero_bytes(path, start)
     return "text"
 
 
-class _Unpacked(gzip.GzipFile):
-    """A gzip file that raises DataError if it decompresses to more than MAX_GZIP_RATIO times its size."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        """As for any file. Without a size it reads in parts, so that the ratio is checked early."""
-        if size is None or size < 0:
-            return b"".join(iter(lambda: self.read(SAMPLE_BYTES), b""))
-        data = super().read(size)
-        packed = os.fstat(self.fileno()).st_size
-        if self.tell() > max(_GZIP_FREE_BYTES, MAX_GZIP_RATIO * packed):
-            raise DataError(
-                f"{self.name}: {packed:,} bytes of gzip decompress to more than {self.tell():,}, over {MAX_GZIP_RATIO} "
-                "times as much, which is unusual for events; if the file is right, decompress it and give the result"
-            )
-        return data
+def _is_workbook(path: str) -> bool:
+    """Whether a zip archive is a workbook of Excel or OpenDocument."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except (OSError, zipfile.BadZipFile, ValueError):
+        return False
+    return bool(names & {"xl/workbook.xml", "xl/workbook.bin"}) or {"mimetype", "content.xml"} <= names
 
 
-def open_text(path: str, compression: Compression) -> BinaryIO:
-    """Opens a text file and decompresses it. Reading raises DataError if it decompresses to far too much."""
-    return cast(BinaryIO, _Unpacked(path, "rb")) if compression == "gzip" else Path(path).open("rb")
-
-
-def damaged_gzip(path: str, error: Exception) -> DataError:
-    """The error for a gzip file that cannot be decompressed."""
-    return DataError(f"{path}: the gzip file is damaged or cut short ({error}); fetch or compress it again")
-
-
-def sample_text(path: str, compression: Compression) -> TextSample:
-    """Lines from the head of `path` and, if it is not compressed, from its middle and end."""
-    rest: list[str] = []
+def sample_text(path: str, compression: Compression, encoding: str = AUTO_ENCODING) -> TextSample:
+    """Lines from the head of `path` and, if it is plain UTF-8, from its middle and end. `encoding` is the one that the
+    user gave."""
+    rest: list[bytes] = []
     try:
         with open_text(path, compression) as stream:
+            found = encoding_of(stream.read(4), encoding)
+        with open_text(path, compression, found) as stream:
             head = stream.read(SAMPLE_BYTES)
             if head.startswith(PARQUET_MAGIC):
                 raise ConfigError(f"{path}: a Parquet file inside gzip; decompress it (Parquet compresses by itself)")
             if head.startswith(_GZIP_MAGIC):
                 raise ConfigError(f"{path}: a gzip file inside gzip; decompress it once")
-            if compression == "none":
+            if compression == "none" and not found:
                 size = stream.seek(0, 2)
                 for start in (size // 2, size - SAMPLE_BYTES):
                     if start >= SAMPLE_BYTES:
@@ -141,16 +136,40 @@ def sample_text(path: str, compression: Compression) -> TextSample:
         if len(head) == SAMPLE_BYTES:
             raise ConfigError(f"{path}: its first line is longer than {SAMPLE_BYTES:,} bytes; give a table of events")
         raise DataError(f"{path}: the file has no lines; leave it out, or write it again")
-    return TextSample(compression, lines, rest)
+    separator = _SEPARATOR_LINE.fullmatch(lines[0].decode("utf-8", "replace"))
+    if separator and len(lines) > 1:
+        lines = lines[1:]
+    return TextSample(
+        compression,
+        found,
+        separator[1] if separator else "",
+        head=[line.decode("utf-8", "replace") for line in lines],
+        rest=[line.decode("utf-8", "replace") for line in rest],
+        seems=_seems(lines + rest),
+    )
 
 
-def _lines(data: bytes, *, cut_start: bool, cut_end: bool) -> list[str]:
+def _seems(lines: list[bytes]) -> str:
+    """The encoding that the lines which are not UTF-8 seem to have; "" if all are UTF-8."""
+    others = b"\n".join(line for line in lines if not _is_utf8(line))
+    return seems_to_be(others) if others else ""
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _lines(data: bytes, *, cut_start: bool, cut_end: bool) -> list[bytes]:
     """Complete lines of `data`. The first or last is dropped if it may be cut; so are blank lines at the end."""
     lines = data.split(b"\n")
     lines = lines[1 if cut_start else 0 : len(lines) - 1 if cut_end else len(lines)]
     while lines and not lines[-1].strip(b"\r"):
         lines.pop()
-    return [line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines[:SAMPLE_LINES]]
+    return [line.removesuffix(b"\r") for line in lines[:SAMPLE_LINES]]
 
 
 def split_line(line: str, delimiter: str, quote: str) -> list[str]:

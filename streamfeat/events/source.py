@@ -42,3 +42,7 @@ class Source(Frozen):
     compression: Compression = "none"
     list_user: str = ""  # of a site's list: the user of entries that name none
     undated: str = ""  # of a site's list: the ISO time of a user without any date; empty: its rows are rejected
+    encoding: str = ""  # of text, a name of Python's codecs; empty: UTF-8
+    seems: str = ""  # the encoding that a needed column seems to have where it is not UTF-8; empty: it is
+    first_line: int = 1  # physical line of the header, or of the first row: 2 after a line `sep=;`
+    decimal_commas: tuple[str, ...] = ()  # roles whose numbers are written as 7,5

@@ -6,8 +6,8 @@ import numpy as np
 
 from streamfeat.errors import StorageError
 from streamfeat.events.parquet import row_group_sizes
-from streamfeat.events.sample import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.events.source import Source
+from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.events.whole_files import count_records, is_read_whole
 from streamfeat.records import Frozen
 
@@ -31,8 +31,9 @@ class Split(Frozen):
 def plan_splits(sources: Sequence[Source], rows_per_split: int = ROWS_PER_SPLIT) -> list[Split]:
     """Cuts each file into splits of about `rows_per_split` rows, numbered in input order.
 
-    Text is read once to count its lines. A gzip file is one split, because it must be read from its start; so is a file
-    that is read whole. A file without rows has no splits. Raises DataError if a gzip file is damaged.
+    Text is read once to count its lines. A file that is compressed or in another encoding is one split, because it must
+    be read from its start; so is a file that is read whole. A file without rows has no splits. Raises DataError if a
+    gzip file is damaged.
     """
     splits: list[Split] = []
     for source in sources:
@@ -61,9 +62,9 @@ def _parquet_parts(source: Source, rows_per_split: int) -> list[dict[str, int]]:
 
 def _text_parts(source: Source, rows_per_split: int) -> list[dict[str, int]]:
     """Byte ranges of `rows_per_split` lines each. Blank lines at the end of the file are not rows."""
-    first_line = int(source.header)  # 0-based
+    first_line = source.first_line - 1 + source.header  # 0-based
     starts, num_lines, content_end = _find_lines(source, first_line, rows_per_split)
-    if source.compression == "gzip":
+    if source.compression == "gzip" or source.encoding:
         starts = starts[:1]
     ends = [*starts[1:], content_end][: len(starts)]
     parts = []
@@ -83,7 +84,7 @@ def _find_lines(source: Source, first: int, every: int) -> tuple[list[int], int,
     num_lines = content_end = 0
     base = line_feeds = 0  # bytes and line feeds before this block
     try:
-        with open_text(source.path, source.compression) as stream:
+        with open_text(source.path, source.compression, source.encoding) as stream:
             while data := stream.read(_BLOCK_BYTES):
                 feeds = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
                 content_len = len(data.rstrip(b"\r\n"))

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfeat.errors import DataError, StorageError
-from streamfeat.events.sample import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split
+from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.kernels.lines import (
     LINE_GOOD,
     LINE_INVALID_UTF8,
@@ -102,7 +102,7 @@ def _whole_lines(split: Split) -> Iterator[bytearray]:
     remaining = split.byte_end - split.byte_start
     carry = bytearray()
     try:
-        with open_text(split.source.path, split.source.compression) as stream:
+        with open_text(split.source.path, split.source.compression, split.source.encoding) as stream:
             stream.seek(split.byte_start)
             while remaining:
                 data = stream.read(min(_BLOCK_BYTES, remaining))
@@ -131,8 +131,11 @@ def lines_relation(source: Source, file: Path) -> str:
     names = [roles.get(column, f"unused_{i}") for i, column in enumerate(source.column_names)]
     columns = ", ".join(f"'{name}': 'VARCHAR'" for name in names)
     path = str(file).replace("'", "''")
+    selected = [
+        f"replace({role}, ',', '.') AS {role}" if role in source.decimal_commas else role for role in roles.values()
+    ]
     return (
-        f"SELECT {', '.join(roles.values())} FROM read_csv('{path}', columns = {{{columns}}}, header = false, "
+        f"SELECT {', '.join(selected)} FROM read_csv('{path}', columns = {{{columns}}}, header = false, "
         f"auto_detect = false, delim = '{source.delimiter}', quote = '{source.quote}', escape = '{source.quote}', "
         f"nullstr = '', parallel = false, max_line_size = {2 * MAX_LINE_LEN}, buffer_size = {_BUFFER_BYTES})"
     )

@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError, StreamfeatError
 from streamfeat.events.batches import EventBatch, Ids, Rejected
+from streamfeat.events.encodings import encoding_hint
+from streamfeat.events.event_paths import EventPaths, check_one_layout, expand, in_folder
 from streamfeat.events.event_reader import read_batches
 from streamfeat.events.formats import recognise
 from streamfeat.events.scratch import scratch_folder
@@ -44,8 +46,8 @@ class UserHistories:
 
 
 def read_histories(path: str | Path, config: BuildConfig, *, medium: str | None) -> UserHistories:
-    """All histories in the event file at `path` (`-`: standard input), with the format, columns, time unit and planned
-    option of `config`.
+    """All histories in the event file, folder or glob `path` (`-`: standard input), with the format, columns, time
+    unit, encoding and planned option of `config`.
 
     `medium` is the medium of a file without a medium column; with None such a file is an error. Memory holds all
     events. Raises the errors of `formats.recognise`, DataError if no row is an event, StorageError if there is no place
@@ -53,16 +55,16 @@ def read_histories(path: str | Path, config: BuildConfig, *, medium: str | None)
     """
     with scratch_folder() as folder:
         if str(path) != STDIN:
-            return _read([str(path)], folder, config, medium)
+            return _read(expand([str(path)]), folder, config, medium)
         file = folder / "input"
         _copy_stdin(file)
         try:
-            return _read([str(file)], folder, config, medium)
+            return _read(EventPaths([str(file)]), folder, config, medium)
         except StreamfeatError as error:
             raise type(error)(str(error).replace(str(file), "standard input")) from None
 
 
-def read_several(paths: Sequence[str], config: BuildConfig, *, medium: str | None) -> UserHistories:
+def read_several(paths: EventPaths, config: BuildConfig, *, medium: str | None) -> UserHistories:
     """All histories in several event files, as `read_histories` reads one. A user's events may lie in any of them."""
     with scratch_folder() as folder:
         return _read(paths, folder, config, medium)
@@ -80,23 +82,28 @@ def _copy_stdin(file: Path) -> None:
         ) from None
 
 
-def _read(paths: Sequence[str], scratch: Path, config: BuildConfig, medium: str | None) -> UserHistories:
-    sources = [_source(path, config, medium) for path in paths]
+def _read(paths: EventPaths, scratch: Path, config: BuildConfig, medium: str | None) -> UserHistories:
+    sources = [_source(paths, path, config, medium) for path in paths.files]
+    check_one_layout(paths, sources)
     batches = [batch for split in plan_splits(sources) for batch in read_batches(split, scratch, medium or "")]
     rejected = [reject for batch in batches for reject in batch.rejected]
     num_rows = sum(batch.num_rows for batch in batches)
     if len(rejected) == num_rows:
         found = f"the first is row {rejected[0].row}: {rejected[0].reason}" if rejected else "it has no rows"
-        raise DataError(f"{', '.join(paths)}: no row of {num_rows} is an event ({found}); correct the file")
-    return _by_user(sources, config, batches, rejected, num_rows)
+        if any(reject.reason == "invalid_utf8" for reject in rejected):
+            found += f"; {encoding_hint(sources)}"
+        raise DataError(f"{', '.join(paths.files)}: no row of {num_rows} is an event ({found}); correct the file")
+    histories = _by_user(sources, config, batches, rejected, num_rows)
+    told = [histories.recognised, paths.note] if paths.note else [histories.recognised]
+    return replace(histories, recognised="; ".join(told))
 
 
-def _source(path: str, config: BuildConfig, medium: str | None) -> Source:
+def _source(paths: EventPaths, path: str, config: BuildConfig, medium: str | None) -> Source:
     try:
         source = recognise(path, config)
     except ConfigError as error:
         if "no column for user" not in str(error):
-            raise
+            raise in_folder(paths, path, error) from None
         raise ConfigError(
             f"{error}; the history of a single user needs this column, too: the same id in every row"
         ) from None

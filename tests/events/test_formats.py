@@ -15,8 +15,9 @@ from read_all import Row, read_all
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError, StreamfeatError
+from streamfeat.events.event_paths import expand
 from streamfeat.events.event_reader import plan_splits, read_batches
-from streamfeat.events.formats import expand, read_titles, recognise
+from streamfeat.events.formats import read_titles, recognise
 
 MOVIETWEETINGS = Path(__file__).parents[3] / "shared/data/movietweetings"
 
@@ -236,7 +237,9 @@ ERRORS = {
     "other delimiter below": (b"user,item,ts\n1;2;3\n", {}, ConfigError, ["no line has the 3 fields"]),
     "empty": (b"", {}, DataError, ["empty"]),
     "blank": (b"\n\n", {}, DataError, ["has no lines"]),
-    "utf-16": ("user,item,ts\n".encode("utf-16"), {}, ConfigError, ["UTF-16", "iconv"]),
+    "utf-16 without mark": (
+        "user,item,ts\n".encode("utf-16-be"), {}, ConfigError, ["UTF-16", "give --encoding utf-16-be"],
+    ),
     "zstd": (b"(\xb5/\xfd....", {}, ConfigError, ["zstd"]),
     "binary": (b"\x01\x00\x00\x00" * 99, {}, ConfigError, ["neither text nor Parquet"]),
     "cut gzip": (gzip.compress(b"user,item,ts\n1,2,3\n" * 999)[:-20], {}, DataError, ["gzip file is damaged"]),
@@ -302,7 +305,7 @@ def test_a_name_that_the_system_does_not_take_is_an_error_of_that_file(tmp_path)
     """Too long, or a link to itself, or empty. With a star in it, the name matches no file."""
     (tmp_path / "loop").symlink_to("loop")
     for name, word in (("n" * 300, "File name too long"), ("loop", "Too many levels")):
-        (file,) = expand([str(tmp_path / name)])
+        (file,) = expand([str(tmp_path / name)]).files
         with pytest.raises(StorageError, match=rf"{word}.*give another file"):
             recognise(file, BuildConfig())
     with pytest.raises(ConfigError, match="matches no file"):
@@ -334,9 +337,9 @@ def test_a_file_with_a_header_only_has_no_split(tmp_path):
 def test_events_are_expanded_in_order_with_sorted_globs(tmp_path):
     """Files in the given order, the matches of a glob sorted, names with brackets used literally."""
     for name in ("b.csv", "a.csv", "z.dat", "x[1].csv"):
-        (tmp_path / name).write_text("")
+        (tmp_path / name).write_text("x")
     (tmp_path / "folder.csv").mkdir()
-    files = expand([f"{tmp_path}/z.dat", f"{tmp_path}/[ab]*.csv", f"{tmp_path}/x[1].csv"])
+    files = expand([f"{tmp_path}/z.dat", f"{tmp_path}/[ab]*.csv", f"{tmp_path}/x[1].csv"]).files
     assert [Path(file).name for file in files] == ["z.dat", "a.csv", "b.csv", "x[1].csv"]
     with pytest.raises(ConfigError, match="matches no file"):
         expand([f"{tmp_path}/*.parquet"])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfeat.config import ReadingConfig
-from streamfeat.events.formats import expand
+from streamfeat.events.event_paths import expand
 from streamfeat.events.user_histories import UserHistories, read_several
 from streamfeat.plain_text import PrintedLines, date_text
 from streamfeat.progress import Note
@@ -73,7 +73,7 @@ def refresh_steps(
         given = reading.model_dump(include=reading.model_fields_set) if reading else {}
         config = manifest.config.model_copy(update={**given, "keep_planned": True})
         found = read_several(paths, config, medium=schema.media[0] if len(schema.media) == 1 else None)
-        yield Note(f"{', '.join(paths)}: {found.recognised}")
+        yield Note(f"{', '.join(events)}: {found.recognised}")
         yield from _rejected(found)
         dense = Catalogue(items, schema).dense(found.items)
         later = found.time - schema.time_origin > known.popularity.last_time

@@ -6,8 +6,8 @@ from typing import Literal
 
 from streamfeat.errors import DataError, StorageError
 from streamfeat.events.lists.xml_records import Record, read_records
-from streamfeat.events.sample import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.events.source import Compression
+from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
 
 MAX_BYTES = 1 << 27  # of a list, decompressed: the largest exports have some 20 MB
 _HEAD_BYTES = 1 << 16
