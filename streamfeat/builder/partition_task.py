@@ -19,8 +19,9 @@ from streamfeat.builder.tasks import (
     split_task_name,
 )
 from streamfeat.errors import DataError
+from streamfeat.events.event_order import Times, TooLongHistoryError, joined_fractions, order_events
 from streamfeat.kernels.hash_table import collect_levels
-from streamfeat.kernels.sort import count_ties_and_repeats, kept_starts, mark_duplicates, sort_histories
+from streamfeat.kernels.sort import count_ties_and_repeats
 from streamfeat.schema import PLANNED
 from streamfeat.store.array_files import map_arrays, text_arrays, texts_of, write_arrays
 from streamfeat.store.receipts import (
@@ -41,25 +42,18 @@ Columns = dict[str, NDArray[Any]]
 
 
 def run_partition(root: Path, task: PartitionTask) -> PartitionReceipt:
-    """Writes and commits a partition's histories: users in order of raw id, events by (time, input order), and only the
-    last one of duplicates."""
-    columns, raw_ids = _gather(root, task)
+    """Writes and commits a partition's histories: users in order of raw id, events by (time at the resolution of the
+    file, input order), and only the last one of duplicates."""
+    columns, fraction, raw_ids = _gather(root, task)
     ranks, raw_ids = _rank_users(columns.pop("user"), raw_ids)
-    starts = np.zeros(len(raw_ids) + 1, np.int64)
-    order = np.empty(len(ranks), np.int64)
-    failed = sort_histories(ranks, columns["time"], starts, order)
-    if failed:
+    try:
+        order, offsets = order_events(ranks, Times(columns["time"], fraction), columns["item"], len(raw_ids))
+    except TooLongHistoryError as error:
         raise DataError(
-            f"user {raw_ids[failed - 1]}: has too many events over too long a time to be sorted; leave that user out"
-        )
+            f"user {raw_ids[error.user]}: has too many events over too long a time to be sorted; leave that user out"
+        ) from None
     columns = {name: values[order] for name, values in columns.items()}
-    keep = np.empty(len(order), np.uint8)
-    mark_duplicates(columns["item"], columns["time"], starts, keep)
-    offsets = np.empty_like(starts)
-    kept_starts(starts, keep, offsets)
-    kept = keep.view(np.bool_)
-    columns = {name: values[kept] for name, values in columns.items()}
-    facts = PartitionFacts(**_facts_of(columns, offsets), duplicates=len(order) - int(keep.sum()))
+    facts = PartitionFacts(**_facts_of(columns, offsets), duplicates=len(ranks) - len(order))
     file = _write(root, task, columns, offsets, raw_ids, facts)
     receipt = PartitionReceipt(task=task.name, digest=task.digest, rows=facts.events, files=(file,), facts=facts)
     commit_receipt(root, receipt)
@@ -93,9 +87,11 @@ def run_filter(root: Path, task: FilterTask) -> FilterReceipt:
     return receipt
 
 
-def _gather(root: Path, task: PartitionTask) -> tuple[Columns, pa.StringArray]:
-    """This partition's rows in input order, with provisional item numbers and user numbers; and the users' raw ids."""
+def _gather(root: Path, task: PartitionTask) -> tuple[Columns, NDArray[np.int32] | None, pa.StringArray]:
+    """This partition's rows in input order, with provisional item numbers and user numbers; the fractions of their
+    times, if there are any; and the users' raw ids."""
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in (*_COLUMNS, "user_is_text")}
+    fractions: list[NDArray[np.int32] | None] = []
     texts: list[pa.StringArray] = []
     num_texts = 0
     p = task.partition
@@ -120,11 +116,12 @@ def _gather(root: Path, task: PartitionTask) -> tuple[Columns, pa.StringArray]:
             parts["item"].append(item_map[arrays["item"][rows]])
             for name in ("time", "rating", "status", "completion"):
                 parts[name].append(arrays[name][rows])
+            fractions.append(arrays["fraction"][rows] if "fraction" in arrays else None)
     columns = {name: np.concatenate(values) for name, values in parts.items()}
     is_text = columns.pop("user_is_text") == 1
     all_texts = pa.concat_arrays(texts) if texts else pa.array([], pa.string())
     columns["user"], raw_ids = _number_users(columns["user"], is_text, all_texts)
-    return columns, raw_ids
+    return columns, joined_fractions(fractions, [len(part) for part in parts["user"]]), raw_ids
 
 
 def _number_users(

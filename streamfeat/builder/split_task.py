@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from streamfeat.builder.numbering import ItemCoder
 from streamfeat.builder.tasks import SplitTask, rejected_file, spill_file
 from streamfeat.events.batches import EventBatch, Rejected
+from streamfeat.events.event_order import joined_fractions
 from streamfeat.events.event_reader import read_batches
 from streamfeat.kernels.draws import PARTITION_OF_USER, draw_state
 from streamfeat.kernels.scatter import counting_sort, partition_of_ints, partition_of_texts, scatter_rows
@@ -33,6 +34,7 @@ class _Block:
     """Rows that are distributed together."""
 
     columns: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
+    fractions: list[NDArray[np.int32] | None] = field(default_factory=list)
     user_texts: list[pa.StringArray] = field(default_factory=list)
     num_texts: int = 0
     num_rows: int = 0
@@ -61,6 +63,7 @@ class _Block:
         for name, values in rows.items():
             selected = values if everything or name.startswith("user") else values[keep]
             self.columns.setdefault(name, []).append(selected)
+        self.fractions.append(None if batch.fraction is None else batch.fraction[keep])
         self.num_rows += len(users)
 
 
@@ -138,6 +141,9 @@ def _write_block(root: Path, task: SplitTask, number: int, block: _Block) -> Fil
     else:
         del block.columns["user_is_text"]
     block.columns["user"] = [users]
+    fractions = joined_fractions(block.fractions, [len(part) for part in block.columns["time"]])
+    if fractions is not None:
+        block.columns["fraction"] = [fractions]
     starts, places = _sorted_places(partitions, num_partitions)
     arrays: dict[str, NDArray[Any]] = {"starts": starts}
     for name, parts in block.columns.items():

@@ -52,6 +52,7 @@ class EventBatch:
     medium: NDArray[np.int32]  # (n,) index into `media`
     media: tuple[str, ...]  # the media of this batch, sorted
     time: NDArray[np.int64]  # (n,) Unix seconds, floored
+    fraction: NDArray[np.int32] | None  # (n,) nanoseconds after `time`; None if all are 0
     rating: NDArray[np.float32]  # (n,) NaN if missing
     status: NDArray[np.uint8]  # (n,) index into schema.STATUSES; completed if missing
     completion: NDArray[np.float32]  # (n,) 0 to 1; 1 if missing
@@ -97,6 +98,7 @@ def clean_batch(
         medium=np.zeros(num, np.int32) if medium is None else medium,
         media=media if num else (),
         time=table["time"].to_numpy(),
+        fraction=_fractions(table),
         rating=_floats(table, "rating", np.nan),
         status=np.full(num, COMPLETED, np.uint8) if status is None else status,
         completion=_floats(table, "completion", 1),
@@ -166,6 +168,11 @@ def _ids(table: pa.Table, role: str) -> Ids:
     number = table[f"{role}_number"].to_numpy()
     text = table[f"{role}_text"] if f"{role}_text" in table.column_names else None
     return Ids(number, None if text is None or text.null_count == len(text) else _string_array(text))
+
+
+def _fractions(table: pa.Table) -> NDArray[np.int32] | None:
+    values = table["fraction"].to_numpy() if "fraction" in table.column_names else None
+    return values if values is not None and values.any() else None
 
 
 def _floats(table: pa.Table, role: str, missing: float) -> NDArray[np.float32]:

@@ -8,6 +8,8 @@ without an error, only TIMESTAMPTZ uses it.
 from collections.abc import Mapping
 from typing import Literal
 
+from streamfeat.events.time_casts import LAST_SECOND, time_columns, tried_times
+
 Kind = Literal["text", "integer", "unsigned", "floating"]
 
 # Reason codes of rows, in the order in which they are checked. 0 is a good row.
@@ -33,26 +35,26 @@ _ROLE_OF_REASON = {
 }
 
 MAX_VALUE_LEN = 80  # longest reported text of a rejected value
-_LAST_SECOND = 253_402_300_799  # the end of the year 9999
 _MAX_FLOAT32 = 3.4028234663852886e38
 _MAX_INT64 = 2**63 - 1
 
 
-def cast_query(relation: str, kinds: Mapping[str, Kind], ticks_per_second: int | None) -> str:
-    """SQL over `relation`, which has one column for each role of `kinds`. If `ticks_per_second` is None, timestamps are
-    ISO text.
+def cast_query(relation: str, kinds: Mapping[str, Kind], time_unit: str) -> str:
+    """SQL over `relation`, which has one column for each role of `kinds`. `time_unit` is that of its timestamps.
 
     Columns of the result: user_number, item_number (int64); user_text, item_text (if ids can be text; a row has a
-    number or a text); time (int64, Unix seconds, floored); rating and completion if `kinds` has them (float32, NaN and
+    number or a text); time (int64, Unix seconds, floored); fraction (int32, the nanoseconds after that second; not if
+    the times are whole seconds by their type); rating and completion if `kinds` has them (float32, NaN and
     1 if missing); reason (uint8, index into REASONS); value (text of the rejected value); medium, status and title as
     text if `kinds` has them. Rows with a reason may hold nulls, other rows only in text columns.
     """
     labels = [role for role in ("medium", "status", "title") if role in kinds]
+    times = time_columns(kinds["timestamp"], time_unit)
     parsed = [
         *_id_columns("user", kinds["user"]),
         *_id_columns("item", kinds["item"]),
         '"timestamp"',
-        f"{_seconds(kinds['timestamp'], ticks_per_second)} AS seconds",
+        *times,
         *(part for role in ("rating", "completion") if role in kinds for part in _number_columns(role, kinds[role])),
         *labels,
     ]
@@ -65,6 +67,7 @@ def cast_query(relation: str, kinds: Mapping[str, Kind], ticks_per_second: int |
         *_id_names("user", kinds["user"]),
         *_id_names("item", kinds["item"]),
         "seconds AS time",
+        *(["fraction"] if len(times) == 2 else []),
         "CAST(reason AS UTINYINT) AS reason",
         f"CASE reason {value} END AS value",
         *(
@@ -74,9 +77,12 @@ def cast_query(relation: str, kinds: Mapping[str, Kind], ticks_per_second: int |
         ),
         *(f"CAST({label} AS VARCHAR) AS {label}" for label in labels),
     ]
-    tried = ["*", *_tried("user", kinds["user"]), *_tried("item", kinds["item"])]
-    if ticks_per_second is not None and kinds["timestamp"] == "text":
-        tried.append('TRY_CAST("timestamp" AS BIGINT) AS timestamp_try')
+    tried = [
+        "*",
+        *_tried("user", kinds["user"]),
+        *_tried("item", kinds["item"]),
+        *tried_times(kinds["timestamp"], time_unit),
+    ]
     query = f"SELECT {', '.join(tried)} FROM ({relation})"
     query = f"SELECT {', '.join(parsed)} FROM ({query})"
     query = f"SELECT *, {_reason(kinds)} AS reason FROM ({query})"
@@ -114,42 +120,6 @@ def _id_names(role: str, kind: Kind) -> list[str]:
     return [f"{role}_number"] if kind == "integer" else [f"{role}_number", f"{role}_text"]
 
 
-def _seconds(kind: Kind, ticks_per_second: int | None) -> str:
-    """BIGINT seconds, floored. -1 for negative times, more than the last second for too large ones, NULL if not a
-    time."""
-    ticks, raw = ticks_per_second, '"timestamp"'
-    if kind == "integer":
-        return f"CASE WHEN {raw} < 0 THEN -1 ELSE CAST({raw} AS BIGINT) // {ticks} END"
-    if kind == "unsigned":
-        return f"CAST(least({raw}, {_MAX_INT64}) AS BIGINT) // {ticks}"
-    if kind == "floating":
-        return f"CASE WHEN isfinite({raw}) THEN {_clamped(raw, ticks)} END"
-    if ticks is None:
-        micros = f"epoch_us({_instant(raw)})"
-        return f"CASE WHEN {micros} < 0 THEN -1 ELSE {micros} // 1000000 END"
-    # Fast path for the canonical decimal of an integer; regular expressions decide about all others.
-    whole = r"\s*\+?\d{1,18}(\.\d*)?\s*"
-    number = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
-    return (
-        f"CASE WHEN timestamp_try >= 0 AND CAST(timestamp_try AS VARCHAR) = {raw} THEN timestamp_try // {ticks} "
-        f"WHEN regexp_full_match({raw}, '{whole}') THEN CAST(split_part(trim({raw}), '.', 1) AS BIGINT) // {ticks} "
-        f"WHEN regexp_full_match({raw}, '{number}') THEN {_clamped(f'TRY_CAST(trim({raw}) AS DOUBLE)', ticks)} END"
-    )
-
-
-def _clamped(value: str, ticks: int | None) -> str:
-    return f"CAST(greatest(least(floor({value} / {ticks}), {_LAST_SECOND + 1}), -1) AS BIGINT)"
-
-
-def _instant(raw: str) -> str:
-    """TIMESTAMPTZ of ISO text. The two usual forms without another zone use TIMESTAMP, at a third of the cost."""
-    plain = f"{raw} LIKE '____-__-_____:__:__' OR {raw} LIKE '____-__-_____:__:__Z'"
-    return (
-        f"CASE WHEN {plain} THEN CAST(TRY_CAST({raw} AS TIMESTAMP) AS TIMESTAMPTZ) "
-        f"ELSE coalesce(TRY_CAST({raw} AS TIMESTAMPTZ), TRY_CAST(trim({raw}) AS TIMESTAMPTZ)) END"
-    )
-
-
 def _number_columns(role: str, kind: Kind) -> list[str]:
     """The raw column and its value; NULL if missing or not a number."""
     raw = f'"{role}"'
@@ -167,7 +137,7 @@ def _reason(kinds: Mapping[str, Kind]) -> str:
         "missing_time": '"timestamp" IS NULL' + (" OR \"timestamp\" = ''" if kinds["timestamp"] == "text" else ""),
         "unparsable_time": "seconds IS NULL",
         "negative_time": "seconds < 0",
-        "time_out_of_range": f"seconds > {_LAST_SECOND}",
+        "time_out_of_range": f"seconds > {LAST_SECOND}",
     }
     if "rating" in kinds:
         tests["unparsable_rating"] = "rating IS NOT NULL AND rating_value IS NULL"

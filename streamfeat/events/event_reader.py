@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from streamfeat.errors import DataError
 from streamfeat.events.batches import EventBatch, Ids, Rejected, clean_batch, no_formula
 from streamfeat.events.casts import MAX_VALUE_LEN, Kind, cast_query
-from streamfeat.events.parquet import column_kind, invalid_utf8_rows, read_row_groups, time_ticks
-from streamfeat.events.source import TICKS_PER_SECOND
+from streamfeat.events.parquet import column_kind, invalid_utf8_rows, read_row_groups, stored_time_unit
 from streamfeat.events.splits import ROWS_PER_SPLIT, Split, plan_splits
 from streamfeat.events.text import lines_relation, write_batches
 from streamfeat.events.whole_files import is_read_whole, read_whole
@@ -57,7 +56,7 @@ def _read_text(
     source = split.source
     kinds: dict[str, Kind] = dict.fromkeys(source.columns, "text")
     file = scratch / f".split-{split.number:05d}.{os.getpid()}.lines.tmp"
-    query = cast_query(lines_relation(source, file), kinds, TICKS_PER_SECOND.get(source.time_unit))
+    query = cast_query(lines_relation(source, file), kinds, source.time_unit)
     first_row = split.first_row
     try:
         for lines in write_batches(split, file, batch_rows, MAX_VALUE_LEN):
@@ -81,12 +80,12 @@ def _read_tables(
     source = split.source
     tables: Iterator[pa.Table]
     if is_whole := is_read_whole(source):
-        ticks = TICKS_PER_SECOND.get(source.time_unit, 1)
+        unit: str = source.time_unit
         tables = (
             table.slice(first, batch_rows) for table in read_whole(source) for first in range(0, len(table), batch_rows)
         )
     else:
-        ticks = time_ticks(source)
+        unit = stored_time_unit(source)
         tables = read_row_groups(source, split.first_row_group, split.num_row_groups, batch_rows)
     first_row = split.first_row
     for raw in tables:
@@ -96,7 +95,6 @@ def _read_tables(
         if is_whole:
             raw, rows, undated = _own_rows(raw, rows)
         kinds = {name: column_kind(raw.schema.field(name).type) for name in raw.column_names}
-        is_iso = source.time_unit == "iso" and kinds["timestamp"] == "text"
         bad = invalid_utf8_rows(raw, [role for role, kind in kinds.items() if kind == "text"])
         dropped = [Rejected(int(rows[row]), "invalid_utf8", "") for row in bad]
         if dropped:
@@ -107,7 +105,7 @@ def _read_tables(
         # Dictionaries (medium, status) need no cast; decoding them would take a third of the time.
         labels = [role for role in kinds if pa.types.is_dictionary(raw.schema.field(role).type)]
         cast = {role: kind for role, kind in kinds.items() if role not in labels}
-        table = connection.sql(cast_query("FROM raw_rows", cast, None if is_iso else ticks)).to_arrow_table()
+        table = connection.sql(cast_query("FROM raw_rows", cast, unit)).to_arrow_table()
         connection.unregister("raw_rows")
         for role in labels:
             table = table.append_column(role, raw[role])

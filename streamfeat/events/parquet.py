@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.events.casts import Kind
-from streamfeat.events.source import TICKS_PER_SECOND, Source
+from streamfeat.events.source import Source
 
 LABEL_ROLES = ("medium", "status")  # text of few distinct values
 _SAMPLE_ROWS = 4000  # of the first and of the last row group
@@ -134,13 +134,13 @@ def read_row_groups(source: Source, first: int, num: int, batch_rows: int) -> It
             yield pa.table(columns)
 
 
-def time_ticks(source: Source) -> int:
-    """Ticks per second of the integer timestamps of `read_row_groups`."""
+def stored_time_unit(source: Source) -> str:
+    """The unit of the timestamps of `read_row_groups`: of a typed column, the unit of its integers."""
     if source.time_unit != "timestamp":
-        return TICKS_PER_SECOND.get(source.time_unit, 1)
+        return source.time_unit
     with _open(source.path) as file:
         kind = _stored(_type_of(file, source.path, source.columns["timestamp"]))
-    return TICKS_PER_SECOND[kind.unit] if pa.types.is_timestamp(kind) else 1
+    return kind.unit if pa.types.is_timestamp(kind) else "s"
 
 
 def column_kind(kind: pa.DataType) -> Kind:

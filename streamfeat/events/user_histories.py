@@ -15,13 +15,13 @@ from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError, StreamfeatError
 from streamfeat.events.batches import EventBatch, Ids, Rejected
 from streamfeat.events.encodings import encoding_hint
+from streamfeat.events.event_order import Times, TooLongHistoryError, joined_fractions, order_events
 from streamfeat.events.event_paths import EventPaths, check_one_layout, expand, in_folder
 from streamfeat.events.event_reader import read_batches
 from streamfeat.events.formats import recognise
 from streamfeat.events.scratch import scratch_folder
 from streamfeat.events.source import Source
 from streamfeat.events.splits import plan_splits
-from streamfeat.kernels.sort import kept_starts, mark_duplicates, sort_histories
 from streamfeat.schema import PLANNED
 
 STDIN = "-"  # stands for standard input instead of an event file
@@ -29,7 +29,8 @@ STDIN = "-"  # stands for standard input instead of an event file
 
 @dataclass(frozen=True)
 class UserHistories:
-    """Clean events by user, oldest first; equal times in input order; of duplicates only the last one."""
+    """Clean events by user, oldest first at the resolution of the file; equal times in input order; of duplicates only
+    the last one."""
 
     users: list[str]  # raw ids, in order of first appearance
     offsets: NDArray[np.int64]  # (users + 1,): user u has the events offsets[u] to offsets[u + 1] - 1
@@ -129,25 +130,22 @@ def _by_user(
         for name in ("time", "rating", "status", "completion")
     }
     columns["user"] = np.array(users.indices)  # a copy, because kernels do not accept read-only memory
+    fraction = joined_fractions([batch.fraction for batch in batches], [len(batch.time) for batch in batches])
     if not config.keep_planned:
         keep = columns["status"] != PLANNED
         items = items.filter(pa.array(keep))
         columns = {name: values[keep] for name, values in columns.items()}
+        fraction = None if fraction is None else fraction[keep]
     items = items.dictionary_encode()
-    user, item, time = columns.pop("user"), items.indices.to_numpy(), columns["time"]
-    starts = np.zeros(len(users.dictionary) + 1, np.int64)
-    order = np.empty(len(time), np.int64)
-    if failed := sort_histories(user, time, starts, order):
+    user, item = columns.pop("user"), np.array(items.indices)
+    try:
+        order, offsets = order_events(user, Times(columns["time"], fraction), item, len(users.dictionary))
+    except TooLongHistoryError as error:
         paths = ", ".join(source.path for source in sources)
         raise DataError(
-            f"{paths}: user {users.dictionary[failed - 1]}: has too many events over too long a time to be sorted; "
+            f"{paths}: user {users.dictionary[error.user]}: has too many events over too long a time to be sorted; "
             "sort the rows by time, or leave that user out"
-        )
-    keep = np.empty(len(order), np.uint8)
-    mark_duplicates(item[order], time[order], starts, keep)
-    offsets = np.empty_like(starts)
-    kept_starts(starts, keep, offsets)
-    order = order[keep.view(np.bool_)]
+        ) from None
     keys = [key.partition("/") for key in items.dictionary.to_pylist()]  # a medium's name has no "/"
     return UserHistories(
         users=users.dictionary.to_pylist(),
@@ -157,7 +155,7 @@ def _by_user(
         **{name: values[order] for name, values in columns.items()},
         recognised="; ".join(dict.fromkeys(source.note for source in sources)),
         num_rows=num_rows,
-        duplicates=len(keep) - len(order),
+        duplicates=len(user) - len(order),
         rejected=rejected,
     )
 

@@ -54,6 +54,44 @@ def sort_histories(
     return 0
 
 
+@njit("void(int64[::1], int32[::1], int64[::1], int64[::1], int64[::1])", cache=True, nogil=True)
+def sort_fractions(
+    times: NDArray[np.int64],
+    fractions: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    order: NDArray[np.int64],
+    moments: NDArray[np.int64],
+) -> None:
+    """Puts `order`, the result of `sort_histories`, into the order of (user, time, fraction, row).
+
+    `fractions` (n,) are nanoseconds after `times` (n,), both by row. `moments` (n,), by place in `order`, gets numbers
+    that are equal for neighbours whose time and fraction are equal, and only for them.
+    """
+    moment = 0
+    for u in range(starts.shape[0] - 1):
+        first = starts[u]
+        while first < starts[u + 1]:
+            time = times[order[first]]
+            last, is_sorted = first + 1, True
+            while last < starts[u + 1] and times[order[last]] == time:
+                if fractions[order[last]] < fractions[order[last - 1]]:
+                    is_sorted = False
+                last += 1
+            if not is_sorted:
+                packed = np.empty(last - first, np.int64)
+                for k in range(first, last):
+                    packed[k - first] = (np.int64(fractions[order[k]]) << 32) | (k - first)
+                packed.sort()
+                rows = order[first:last].copy()
+                for k in range(first, last):
+                    order[k] = rows[packed[k - first] & 0xFFFFFFFF]
+            for k in range(first, last):
+                if k == first or fractions[order[k]] != fractions[order[k - 1]]:
+                    moment += 1
+                moments[k] = moment
+            first = last
+
+
 @njit("void(int32[::1], int64[::1], int64[::1], uint8[::1])", cache=True, nogil=True)
 def mark_duplicates(
     items: NDArray[np.int32], times: NDArray[np.int64], starts: NDArray[np.int64], keep: NDArray[np.uint8]
