@@ -4,6 +4,7 @@ A field is also an option of the command line, with its bounds and default; its 
 """
 
 import codecs
+import difflib
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen
-from streamfeat.schema import FIELD_NAMES
+from streamfeat.schema import FIELD_NAMES, STATUSES
 from streamfeat.split_rule import SplitRule
 
 MAX_COUNT = 2**48  # largest count: keeps its product with the length of a window or a row below 2^63
@@ -84,6 +85,27 @@ def parse_columns(value: Any) -> Any:
     return {role.strip(): column.strip() for role, _, column in pairs}
 
 
+def parse_statuses(value: Any) -> Any:
+    """`"seen=completed,5=dropped"` as a mapping; anything but a text as it is."""
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.rpartition("=") for pair in value.split(",") if pair.strip()]
+    for word, equals, status in pairs:
+        if not (word and equals and status):
+            raise ValueError(f"{status!r} is not WORD=status; write seen=completed,5=dropped")
+    return {word.strip(): status.strip() for word, _, status in pairs}
+
+
+def check_statuses(words: dict[str, str]) -> dict[str, str]:
+    """`words`. Raises ValueError if one means no status."""
+    for word, status in words.items():
+        if status not in STATUSES:
+            close = difflib.get_close_matches(status, STATUSES, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"statuses: {', '.join(STATUSES)}"
+            raise ValueError(f"{word}={status}: {status!r} is no status; {hint}")
+    return words
+
+
 def parse_limit(value: Any) -> Any:
     """The text `"0"`, which users often type, as `"unlimited"`; anything else as it is."""
     return "unlimited" if value == "0" else value
@@ -103,6 +125,12 @@ UtcDate = Annotated[str, AfterValidator(check_date)]
 MediumName = Annotated[str, BeforeValidator(check_medium_name)]
 MediumNames = Annotated[tuple[MediumName, ...], BeforeValidator(parse_names), Option(metavar="NAME,…")]
 Columns = Annotated[dict[str, str], BeforeValidator(parse_columns), Option(metavar="ROLE=COLUMN,…", default="by name")]
+Statuses = Annotated[
+    dict[str, str],
+    BeforeValidator(parse_statuses),
+    AfterValidator(check_statuses),
+    Option(metavar="WORD=STATUS,…", default="known words"),
+]
 Limit = Annotated[int | Literal["unlimited"], BeforeValidator(parse_limit)]
 Size = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Compression = Literal["lz4", "zstd", "none"]
@@ -126,6 +154,9 @@ class ReadingConfig(Frozen):
         default="auto", description="How files are read; auto recognises each one."
     )
     time_unit: Annotated[TimeUnit, _READING] = Field(default="auto", description="Unit of numeric timestamps.")
+    status: Annotated[Statuses, _READING] = Field(
+        default_factory=dict, description="What words and numbers of the status column mean."
+    )
     undated: Annotated[UtcDate, _READING, Option(metavar="DATE", default="rejected")] = Field(
         default="", description="The date, such as 2015-04-30, of a site's list that has none."
     )

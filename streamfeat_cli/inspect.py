@@ -117,7 +117,7 @@ def dataset_summary(manifest: "Manifest", root: Path) -> dict[str, Any]:
     counts = manifest.cleaning.items()
     rejected = {name.removeprefix("rejected_"): number for name, number in counts if name.startswith("rejected_")}
     odd_times = {name.removeprefix("odd_"): number for name, number in counts if number and name.startswith("odd_")}
-    others = ("rows", "undated", "rejected_", "odd_")
+    others = ("rows", "undated", "planned", "rejected_", "odd_")
     left_out = {name: number for name, number in counts if number and not name.startswith(others)}
     return {
         "dataset": str(root),
@@ -133,6 +133,7 @@ def dataset_summary(manifest: "Manifest", root: Path) -> dict[str, Any]:
         **_time_split(manifest),
         "items": {scale.medium: scale.items for scale in manifest.scales},
         "events": manifest.num_events,
+        "planned_events": manifest.cleaning.get("planned"),  # None: of a dataset that an earlier version built
         "rows_read": manifest.cleaning.get("rows", 0),
         "rejected_rows": rejected,
         "rejected_file": str(root / "rejected.csv") if rejected else None,

@@ -444,8 +444,8 @@ u1,i1,a,no,1,watching,1
 u1,i1,a,1400000000,1""".splitlines()
     (folder / "e.csv").write_text("\n".join(lines) + "\n", "utf-8")
     build_shards([str(folder / "e.csv")], folder / "data", window_len=8, split="users:0.2", columns={"user": "who"},
-                 media=["a", "b"], keep_planned=False, min_item_events=2, min_user_events=2, max_rejected=0.5,
-                 compression="zstd")  # fmt: skip
+                 status={"seen": "completed"}, media=["a", "b"], keep_planned=False, min_item_events=2,
+                 min_user_events=2, max_rejected=0.5, compression="zstd")  # fmt: skip
     return folder / "data"
 
 
@@ -478,7 +478,7 @@ def test_the_page_names_every_key_of_the_manifest_and_no_other(datasets: dict[st
     found = set()
     for root in (*datasets.values(), messy):
         found |= flat(json.loads((root / "dataset.json").read_text("utf-8")))
-    found -= {"config.columns"}  # of a dataset without any
+    found -= {"config.columns", "config.status"}  # of a dataset without any
     patterns = {name: pattern_of(name) for name in named_keys()}
     assert len(patterns) == len(named_keys()) > 60, "one is named twice"
     assert sorted(key for key in found if not any(p.match(key) for p in patterns.values())) == []

@@ -235,6 +235,7 @@ def draft_manifest(
     checksums = sorted((file.path, file.sha256) for receipt in receipts for file in receipt.files)
     times = [time for receipt in histories for time in receipt.facts.training_times]
     facts = [receipt.facts for receipt in partitions]
+    planned = sum(each.events - each.targets for each in facts)
     users_with_too_few_targets = 0
     if plan.config.split_rule.kind == "last":
         users_with_too_few_targets = int((division.held_out.validation_events == 0).sum())
@@ -259,7 +260,7 @@ def draft_manifest(
         repeat_share=division.repeat_share,
         tied_events=sum(each.tied for each in facts),
         tie_rule=TIE_RULE,
-        cleaning=dict(sorted(counts.items())),
+        cleaning=dict(sorted({**counts, "planned": planned}.items())),
         event_chunk=EVENT_CHUNK,
         event_shard=EVENT_SHARD,
         special_tokens={

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import DataError
+from streamfeat.events.statuses import advice
 from streamfeat.store.files import write_durably
 from streamfeat.store.layout import REJECTED
 from streamfeat.store.receipts import FileRecord, SplitReceipt
 
 _SHOWN = 5  # an error shows so many bad rows
+_SEARCHED = 100_000  # for words of unknown statuses
 
 
 def collect_rejected(root: Path, splits: Sequence[SplitReceipt]) -> FileRecord | None:
@@ -47,6 +49,10 @@ def check_rejected(root: Path, config: BuildConfig, counts: Counter[str], encodi
             f"  {row['file']}:{row['row']}: {row['reason']}: {row['value'][:80]!r}"
             for row in islice(csv.DictReader(file), _SHOWN)
         ]
+    if counts["rejected_unknown_status"]:
+        with (root / REJECTED).open(encoding="utf-8", newline="") as file:
+            rows = islice(csv.DictReader(file), _SEARCHED)
+            first.append("  " + advice(row["value"] for row in rows if row["reason"] == "unknown_status"))
     raise DataError(
         f"{bad} of {counts['rows']} rows are bad ({reasons}), more than --max-rejected {config.max_rejected:g}:\n"
         + "\n".join(first)

@@ -1,7 +1,7 @@
 """Makes a batch of events of cast columns: looks up labels, takes out bad rows and names them."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,15 +73,20 @@ class _Labels:
 
 
 def clean_batch(
-    table: pa.Table, rows: NDArray[np.int64], dropped: list[Rejected], default_medium: str, undated: int = 0
+    table: pa.Table,
+    rows: NDArray[np.int64],
+    dropped: list[Rejected],
+    default_medium: str,
+    statuses: Mapping[str, str],
+    undated: int = 0,
 ) -> EventBatch:
     """The batch made from `table`, the result of `casts.cast_query`, whose rows have the numbers `rows` in their file.
 
     Its medium and status may be dictionaries. `dropped` are the rows, in order, that were taken out before the casts.
-    `undated` of the rows have the time of another one.
+    `statuses` are those of the `Source`. `undated` of the rows have the time of another one.
     """
     assert len(table) == len(rows), f"of {len(rows)} rows {len(table)} were cast"
-    labels = {role: _looked_up(table, role) for role in ("medium", "status") if role in table.column_names}
+    labels = {role: _looked_up(table, role, statuses) for role in ("medium", "status") if role in table.column_names}
     keep = table["reason"].to_numpy() == 0
     for label in labels.values():
         keep &= label.codes >= 0
@@ -119,20 +124,20 @@ def _medium_of(value: str | None) -> tuple[str, str]:
         return "", "bad_medium"
 
 
-def _status_of(value: str | None) -> tuple[str, str]:
+def _status_of(value: str | None, statuses: Mapping[str, str]) -> tuple[str, str]:
     """(name of the status, ""), or ("", reason) if the value is not a status."""
     if value is None or not value.strip():
         return STATUSES[COMPLETED], ""
-    name = status_of(value)
+    name = status_of(value, statuses)
     return (name, "") if name else ("", "unknown_status")
 
 
-def _looked_up(table: pa.Table, role: str) -> _Labels:
+def _looked_up(table: pa.Table, role: str, statuses: Mapping[str, str]) -> _Labels:
     """The codes of a label column. Each distinct value is looked up once."""
-    look_up: Callable[[str | None], tuple[str, str]] = _medium_of if role == "medium" else _status_of
     column = table[role].combine_chunks()
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    found = [look_up(value) for value in [*encoded.dictionary.to_pylist(), None]]
+    distinct = [*encoded.dictionary.to_pylist(), None]
+    found = [_medium_of(value) if role == "medium" else _status_of(value, statuses) for value in distinct]
     names = STATUSES if role == "status" else tuple(sorted({name for name, reason in found if not reason}))
     code_of = {name: code for code, name in enumerate(names)}
     places = encoded.indices.fill_null(len(found) - 1).to_numpy()

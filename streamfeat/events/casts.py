@@ -8,6 +8,7 @@ without an error, only TIMESTAMPTZ uses it.
 from collections.abc import Mapping
 from typing import Literal
 
+from streamfeat.events.source import CompletionUnit
 from streamfeat.events.time_casts import LAST_SECOND, time_columns, tried_times
 
 Kind = Literal["text", "integer", "unsigned", "floating"]
@@ -39,7 +40,9 @@ _MAX_FLOAT32 = 3.4028234663852886e38
 _MAX_INT64 = 2**63 - 1
 
 
-def cast_query(relation: str, kinds: Mapping[str, Kind], time_unit: str) -> str:
+def cast_query(
+    relation: str, kinds: Mapping[str, Kind], time_unit: str, completion_unit: CompletionUnit = "share"
+) -> str:
     """SQL over `relation`, which has one column for each role of `kinds`. `time_unit` is that of its timestamps.
 
     Columns of the result: user_number, item_number (int64); user_text, item_text (if ids can be text; a row has a
@@ -55,7 +58,8 @@ def cast_query(relation: str, kinds: Mapping[str, Kind], time_unit: str) -> str:
         *_id_columns("item", kinds["item"]),
         '"timestamp"',
         *times,
-        *(part for role in ("rating", "completion") if role in kinds for part in _number_columns(role, kinds[role])),
+        *(_number_columns("rating", kinds["rating"]) if "rating" in kinds else []),
+        *(_completion_columns(kinds, completion_unit) if "completion" in kinds else []),
         *labels,
     ]
     value = " ".join(
@@ -123,11 +127,33 @@ def _id_names(role: str, kind: Kind) -> list[str]:
 def _number_columns(role: str, kind: Kind) -> list[str]:
     """The raw column and its value; NULL if missing or not a number."""
     raw = f'"{role}"'
+    given = f"nullif({raw}, '')" if kind == "text" else raw
+    return [f"{given} AS {raw}", f"{_number(raw, kind)} AS {role}_value"]
+
+
+def _number(raw: str, kind: Kind) -> str:
     if kind != "text":
-        return [raw, f"{raw} AS {role}_value"]
+        return raw
     # DuckDB accepts an underscore as a digit separator.
-    value = f"CASE WHEN NOT contains({raw}, '_') THEN TRY_CAST({raw} AS DOUBLE) END"
-    return [f"nullif({raw}, '') AS {raw}", f"{value} AS {role}_value"]
+    return f"CASE WHEN NOT contains({raw}, '_') THEN TRY_CAST({raw} AS DOUBLE) END"
+
+
+def _completion_columns(kinds: Mapping[str, Kind], unit: CompletionUnit) -> list[str]:
+    """The raw column and its value as a share. Without a known total a part of a total is missing; a part above its
+    total is the whole."""
+    kind = kinds["completion"]
+    if unit == "share":
+        return _number_columns("completion", kind)
+    given = "nullif(\"completion\", '')" if kind == "text" else '"completion"'
+    if unit == "percent":
+        stripped = "rtrim(\"completion\", '% ')" if kind == "text" else '"completion"'
+        return [f'{given} AS "completion"', f"{_number(stripped, kind)} / 100 AS completion_value"]
+    total = _number('"total"', kinds["total"])
+    part = _number('"completion"', kind)
+    return [
+        f'CASE WHEN {total} > 0 THEN {given} END AS "completion"',
+        f"least({part} / CAST({total} AS DOUBLE), 1) AS completion_value",
+    ]
 
 
 def _reason(kinds: Mapping[str, Kind]) -> str:

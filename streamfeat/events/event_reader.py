@@ -56,7 +56,7 @@ def _read_text(
     source = split.source
     kinds: dict[str, Kind] = dict.fromkeys(source.columns, "text")
     file = scratch / f".split-{split.number:05d}.{os.getpid()}.lines.tmp"
-    query = cast_query(lines_relation(source, file), kinds, source.time_unit)
+    query = cast_query(lines_relation(source, file), kinds, source.time_unit, source.completion_unit)
     first_row = split.first_row
     try:
         for lines in write_batches(split, file, batch_rows, MAX_VALUE_LEN):
@@ -68,7 +68,7 @@ def _read_text(
             rows = np.arange(first_row, first_row + lines.num_rows)
             if dropped:
                 rows = np.delete(rows, [row for row, _, _ in lines.bad])
-            yield clean_batch(table, rows, dropped, default_medium)
+            yield clean_batch(table, rows, dropped, default_medium, source.statuses)
             first_row += lines.num_rows
     finally:
         file.unlink(missing_ok=True)
@@ -105,11 +105,12 @@ def _read_tables(
         # Dictionaries (medium, status) need no cast; decoding them would take a third of the time.
         labels = [role for role in kinds if pa.types.is_dictionary(raw.schema.field(role).type)]
         cast = {role: kind for role, kind in kinds.items() if role not in labels}
-        table = connection.sql(cast_query("FROM raw_rows", cast, unit)).to_arrow_table()
+        query = cast_query("FROM raw_rows", cast, unit, source.completion_unit)
+        table = connection.sql(query).to_arrow_table()
         connection.unregister("raw_rows")
         for role in labels:
             table = table.append_column(role, raw[role])
-        yield clean_batch(table, rows, dropped, default_medium, undated)
+        yield clean_batch(table, rows, dropped, default_medium, source.statuses, undated)
         first_row += num_rows
 
 

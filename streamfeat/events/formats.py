@@ -14,6 +14,7 @@ from streamfeat.events.sample import TextSample, kind_of, sample_text, split_lin
 from streamfeat.events.source import FORMATS, Compression, Format, Source, SourceTimeUnit
 from streamfeat.events.times import recognise_times
 from streamfeat.events.titles import read_titles
+from streamfeat.events.watch_columns import with_watch_columns
 
 __all__ = ["FORMATS", "Source", "read_titles", "recognise"]
 
@@ -51,13 +52,13 @@ def recognise(path: str, config: BuildConfig) -> Source:
             raise ConfigError(
                 f"{path}: --format {config.format} was given, but this is a Parquet file; leave out --format"
             )
-        return _recognise_parquet(path, config)
+        return with_watch_columns(_recognise_parquet(path, config), config)
     compression: Compression = "gzip" if kind == "gzip" else "none"
     if (found := recognise_list(path, compression, config)) is not None:
         return found
     sample = sample_text(path, compression, config.encoding)
     try:
-        return _recognise_text(path, sample, config)
+        return with_watch_columns(_recognise_text(path, sample, config), config)
     except ConfigError as error:
         raise error if not sample.seems else ConfigError(f"{error}; {not_utf8(sample.seems)}") from None
 

@@ -102,12 +102,34 @@ def sample_times(path: str, column: str) -> list[str] | str:
         return values
 
 
+def sample_column(path: str, column: str) -> list[str]:
+    """Values of the column as text, of the first and of the last row group; "" where it is null. None of a type that
+    no role has. Raises DataError if the file is damaged."""
+    with _open(path) as file:
+        stored = _stored(_type_of(file, path, column))
+        if any(is_unfit(stored) for is_unfit in _UNFIT):
+            return []
+        values: list[str] = []
+        for group in sorted({0, file.num_row_groups - 1} - {-1}):
+            try:
+                batch = next(file.iter_batches(_SAMPLE_ROWS, [group], [column], use_threads=False), None)
+                values += [] if batch is None else _decoded(_plain(batch.column(0), "sample"))
+            except _UNREADABLE as error:
+                raise _damaged(path, error) from None
+        return values
+
+
 def _shown(column: pa.Array) -> list[str]:
     """The column's values as text, without nulls; invalid bytes are replaced."""
+    return [text for text, valid in zip(_decoded(column), column.is_valid().to_pylist(), strict=True) if valid]
+
+
+def _decoded(column: pa.Array) -> list[str]:
+    """The values of a column of `_plain` as text, "" for null; invalid bytes are replaced."""
     if column_kind(column.type) == "text":
         column = column.cast(pa.large_binary())
-    values = (value for value in column.to_pylist() if value is not None)
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
+    texts = (value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in column.to_pylist())
+    return ["" if text is None else str(text) for text in texts]
 
 
 def read_row_groups(source: Source, first: int, num: int, batch_rows: int) -> Iterator[pa.Table]:

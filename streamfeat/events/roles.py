@@ -68,6 +68,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "rating": ("rating", "score", "stars", "userrating"),
     "status": ("status", "watchstatus", "watchingstatus"),
     "completion": ("completion", "progress"),
+    "total": (),  # found by its values, beside a completion: see completions.py
     "title": ("title", "itemtitle", "movietitle", "itemname"),
 }
 

@@ -2,6 +2,8 @@
 
 from typing import Literal, get_args
 
+from pydantic import Field
+
 from streamfeat.records import Frozen
 
 Format = Literal[
@@ -23,8 +25,11 @@ Compression = Literal["none", "gzip"]
 SourceTimeUnit = Literal["s", "ms", "us", "ns", "iso", "timestamp"]
 TICKS_PER_SECOND: dict[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
+# What a completion counts: a share from 0 to 1, percent, or parts of the role total (episodes of all episodes).
+CompletionUnit = Literal["share", "percent", "total"]
+
 REQUIRED_ROLES = ("user", "item", "timestamp")
-ROLES = (*REQUIRED_ROLES, "medium", "rating", "status", "completion", "title")
+ROLES = (*REQUIRED_ROLES, "medium", "rating", "status", "completion", "total", "title")
 
 
 class Source(Frozen):
@@ -40,6 +45,8 @@ class Source(Frozen):
     quote: Literal["", '"'] = ""  # empty: quotes are ordinary characters
     header: bool = False  # whether the first line names the columns
     compression: Compression = "none"
+    statuses: dict[str, str] = Field(default_factory=dict)  # words and numbers beside those of statuses.WORDS → status
+    completion_unit: CompletionUnit = "share"
     list_user: str = ""  # of a site's list: the user of entries that name none
     undated: str = ""  # of a site's list: the ISO time of a user without any date; empty: its rows are rejected
     encoding: str = ""  # of text, a name of Python's codecs; empty: UTF-8

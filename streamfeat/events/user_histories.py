@@ -22,6 +22,7 @@ from streamfeat.events.formats import recognise
 from streamfeat.events.scratch import scratch_folder
 from streamfeat.events.source import Source
 from streamfeat.events.splits import plan_splits
+from streamfeat.events.statuses import advice
 from streamfeat.schema import PLANNED
 
 STDIN = "-"  # stands for standard input instead of an event file
@@ -93,6 +94,8 @@ def _read(paths: EventPaths, scratch: Path, config: BuildConfig, medium: str | N
         found = f"the first is row {rejected[0].row}: {rejected[0].reason}" if rejected else "it has no rows"
         if any(reject.reason == "invalid_utf8" for reject in rejected):
             found += f"; {encoding_hint(sources)}"
+        if words := [reject.value for reject in rejected if reject.reason == "unknown_status"]:
+            found += f"; {advice(words)}"
         raise DataError(f"{', '.join(paths.files)}: no row of {num_rows} is an event ({found}); correct the file")
     histories = _by_user(sources, config, batches, rejected, num_rows)
     told = [histories.recognised, paths.note] if paths.note else [histories.recognised]

@@ -148,8 +148,14 @@ def test_typed_parquet_columns_are_judged_as_text_is():
     assert read.reasons == [(1, "non_finite_rating"), (2, "non_finite_rating"), (4, "non_finite_rating")]
     assert read.rows == [Row("1", "1", 5), Row("1", "1", 5, 2.5)]
     decimals = pa.array(["7.5", "8"]).cast(pa.decimal128(5, 2))
-    data = parquet_bytes(user=[1, 1], item=[1, 1], timestamp=[5, 5], rating=decimals, status=pa.array([0.0, None]))
-    assert in_folder(data, "a.parquet").rows == [Row("1", "1", 5, 7.5, status="planned"), Row("1", "1", 5, 8.0)]
+    status = pa.array([0.0, None, 4.0])
+    decimals = pa.concat_arrays([decimals, decimals.slice(0, 1)])
+    data = parquet_bytes(user=[1] * 3, item=[1] * 3, timestamp=[5] * 3, rating=decimals, status=status)
+    assert in_folder(data, "a.parquet").rows == [
+        Row("1", "1", 5, 7.5, status="planned"),
+        Row("1", "1", 5, 8.0),
+        Row("1", "1", 5, 7.5, status="dropped"),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["dictionary", "plain"])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
 from streamfeat.events.item_lists import read_item_list
+from streamfeat.events.statuses import advice
 from streamfeat.events.user_histories import UserHistories, read_histories
 from streamfeat.progress import Note
 from train.inference.ask_time import AskTime, TimeSource
@@ -184,6 +185,8 @@ def _notes(
         reasons = Counter(reject.reason for reject in found.rejected)
         counts = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
         rows = _few([f"row {reject.row} ({reject.value!r})" for reject in found.rejected])
+        if words := [reject.value for reject in found.rejected if reject.reason == "unknown_status"]:
+            rows += f"; {advice(words)}"
         yield Note(f"{len(found.rejected):,} of {found.num_rows:,} rows are not events: {counts}; {rows}", warning=True)
     if found.duplicates:
         yield Note(f"{found.duplicates:,} duplicate events (same user, item and time): the last one of each counts")

@@ -80,6 +80,7 @@ def _source(path: str, compression: Compression, form: Format, found: SiteList, 
         note="; ".join(parts),
         list_user=user,
         undated=config.undated,
+        statuses=config.status,
     )
 
 
