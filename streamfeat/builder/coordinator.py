@@ -26,7 +26,6 @@ from streamfeat.builder.tasks import KEPT_ITEMS_FILE, FilterTask, HistoryTask, P
 from streamfeat.builder.time_split import find_cuts
 from streamfeat.config import BuildConfig, check_workers
 from streamfeat.errors import DamagedError, DataError
-from streamfeat.events.encodings import encoding_hint
 from streamfeat.events.titles import read_titles
 from streamfeat.packings.plan_windows import create_packings, plan_windows
 from streamfeat.packings.window_task import WindowTask
@@ -176,7 +175,8 @@ class Build:
     def histories(self) -> Generator[Progress | Note, None, Manifest]:
         """Makes histories and tables of the event files. Returns the manifest without windows."""
         root, config, digest = self.root, self.config, self.plan.digest
-        splits, num_partitions = split_sources(self.plan)
+        splits, num_partitions, notes = split_sources(self.plan)
+        yield from map(Note, notes)
         tasks = [
             SplitTask(split=split, config=config, num_partitions=num_partitions, digest=digest) for split in splits
         ]
@@ -184,7 +184,7 @@ class Build:
         check_unchanged(self.plan.files)
         counts = sum((Counter(receipt.facts.counts) for receipt in read), Counter[str]())
         rejected = collect_rejected(root, read)
-        check_rejected(root, config, counts, encoding_hint(self.plan.sources))
+        check_rejected(root, config, counts, self.plan.sources)
         assemble.check_media(config, read)
         assemble.check_left(read, counts)
 

@@ -23,7 +23,7 @@ from streamfeat.errors import (
 from streamfeat.events.event_paths import EventPaths, check_one_layout, expand, in_folder
 from streamfeat.events.formats import recognise
 from streamfeat.events.source import Source
-from streamfeat.events.splits import Split, plan_splits
+from streamfeat.events.splits import Split, plan_splits, rows_notes
 from streamfeat.records import Frozen, is_recordable, read_back
 from streamfeat.schema import FORMAT_VERSION
 from streamfeat.store.dataset_folder import (
@@ -126,8 +126,8 @@ def digest_of(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def split_sources(plan: Plan) -> tuple[list[Split], int]:
-    """The splits of all files, and the number of partitions.
+def split_sources(plan: Plan) -> tuple[list[Split], int, list[str]]:
+    """The splits of all files, the number of partitions, and what the user should know about the files' rows.
 
     The number of partitions depends only on the data: the next power of two from rows / 400,000, at most 4096.
     """
@@ -136,7 +136,7 @@ def split_sources(plan: Plan) -> tuple[list[Split], int]:
     if num_rows == 0:
         raise DataError(f"{', '.join(s.path for s in plan.sources)}: no rows; give a file that has events")
     wanted = -(-num_rows // PARTITION_ROWS)
-    return splits, min(1 << (wanted - 1).bit_length(), MAX_PARTITIONS)
+    return splits, min(1 << (wanted - 1).bit_length(), MAX_PARTITIONS), rows_notes(splits)
 
 
 def claim_folder(plan: Plan, *, overwrite: bool) -> Manifest | None:

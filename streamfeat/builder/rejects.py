@@ -8,6 +8,8 @@ from pathlib import Path
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import DataError
+from streamfeat.events.encodings import encoding_hint
+from streamfeat.events.source import Source
 from streamfeat.events.statuses import advice
 from streamfeat.store.files import write_durably
 from streamfeat.store.layout import REJECTED
@@ -33,9 +35,8 @@ def collect_rejected(root: Path, splits: Sequence[SplitReceipt]) -> FileRecord |
     return FileRecord(path=REJECTED, size=size, sha256=sha256)
 
 
-def check_rejected(root: Path, config: BuildConfig, counts: Counter[str], encoding_hint: str = "") -> None:
-    """Raises DataError if the share of bad rows is larger than `max_rejected`. `encoding_hint` is told if rows are bad
-    because they are not UTF-8."""
+def check_rejected(root: Path, config: BuildConfig, counts: Counter[str], sources: Sequence[Source]) -> None:
+    """Raises DataError if the share of bad rows of `sources` is larger than `max_rejected`."""
     bad = sum(number for name, number in counts.items() if name.startswith("rejected_"))
     if bad <= config.max_rejected * counts["rows"]:
         return
@@ -57,6 +58,5 @@ def check_rejected(root: Path, config: BuildConfig, counts: Counter[str], encodi
         f"{bad} of {counts['rows']} rows are bad ({reasons}), more than --max-rejected {config.max_rejected:g}:\n"
         + "\n".join(first)
         + f"\nall of them are in {root / REJECTED}; raise --max-rejected, or check --columns or correct the rows "
-        "and build with --overwrite"
-        + (f"\n{encoding_hint}" if encoding_hint and counts["rejected_invalid_utf8"] else "")
+        "and build with --overwrite" + (f"\n{encoding_hint(sources)}" if counts["rejected_invalid_utf8"] else "")
     )

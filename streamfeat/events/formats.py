@@ -10,7 +10,7 @@ from streamfeat.events.encodings import REPLACED, not_utf8
 from streamfeat.events.lists.sites import recognise_list
 from streamfeat.events.parquet import parquet_columns, sample_times
 from streamfeat.events.roles import check_roles, find_roles
-from streamfeat.events.sample import TextSample, kind_of, sample_text, split_line
+from streamfeat.events.sample import TextSample, kind_of, sample_text, sampled_rows, split_line
 from streamfeat.events.source import FORMATS, Compression, Format, Source, SourceTimeUnit
 from streamfeat.events.times import recognise_times
 from streamfeat.events.titles import read_titles
@@ -87,7 +87,7 @@ def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Sourc
     form, delimiter, quote, names = _layout(path, sample, asked, config)
     header = form not in _HEADERLESS
     columns = find_roles(path, names, config.columns, in_first_line=header)
-    rows = [split_line(line, delimiter, quote) for line in sample.head[1 if header else 0 :] + sample.rest]
+    rows = sampled_rows(sample, delimiter, quote, len(names))[1 if header else 0 :]
     whole = [row for row in rows if len(row) == len(names)]
     if rows and not whole:
         raise ConfigError(

@@ -10,6 +10,7 @@ from typing import Literal
 from streamfeat.config import AUTO_ENCODING
 from streamfeat.errors import ConfigError, DataError, StorageError
 from streamfeat.events.encodings import encoding_of, refuse_zero_bytes, seems_to_be
+from streamfeat.events.row_counts import spans_lines
 from streamfeat.events.source import Compression
 from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.kernels.lines import MAX_LINE_LEN
@@ -170,6 +171,20 @@ def _lines(data: bytes, *, cut_start: bool, cut_end: bool) -> list[bytes]:
     while lines and not lines[-1].strip(b"\r"):
         lines.pop()
     return [line.removesuffix(b"\r") for line in lines[:SAMPLE_LINES]]
+
+
+def sampled_rows(sample: TextSample, delimiter: str, quote: str, num_fields: int) -> list[list[str]]:
+    """The fields of the sampled rows, the header among them. A row may be several lines, as `row_counts` decides."""
+    text = "\n".join(sample.head)
+    if not quote or not spans_lines(text.encode(), delimiter, num_fields):
+        return [split_line(line, delimiter, quote) for line in sample.head + sample.rest]
+    csv.field_size_limit(MAX_LINE_LEN)
+    rows = csv.reader([line + "\n" for line in sample.head], delimiter=delimiter, quotechar=quote)
+    whole = (line for line in sample.rest if line.count(quote) % 2 == 0)  # others begin or end inside a record
+    try:
+        return [*rows, *(split_line(line, delimiter, quote) for line in whole)]
+    except csv.Error:  # a lone carriage return
+        return [split_line(line, delimiter, quote) for line in sample.head]
 
 
 def split_line(line: str, delimiter: str, quote: str) -> list[str]:

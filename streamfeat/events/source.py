@@ -52,4 +52,6 @@ class Source(Frozen):
     encoding: str = ""  # of text, a name of Python's codecs; empty: UTF-8
     seems: str = ""  # the encoding that a needed column seems to have where it is not UTF-8; empty: it is
     first_line: int = 1  # physical line of the header, or of the first row: 2 after a line `sep=;`
+    over_lines: bool = False  # whether quoted fields hold line breaks, so that a row may be several lines
+    rows_note: str = ""  # what counting the rows found out about quotes and line breaks, one line for the user
     decimal_commas: tuple[str, ...] = ()  # roles whose numbers are written as 7,5

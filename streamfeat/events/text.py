@@ -1,4 +1,4 @@
-"""Delimited text: writes the good lines of a split, batch by batch, into a temporary file that DuckDB reads."""
+"""Delimited text: writes the good rows of a split, batch by batch, into a temporary file that DuckDB reads."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfeat.errors import DataError, StorageError
+from streamfeat.events.row_counts import dialect_of
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split
 from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
@@ -17,13 +18,13 @@ from streamfeat.kernels.lines import (
     LINE_GOOD,
     LINE_INVALID_UTF8,
     LINE_MALFORMED,
+    LINE_REPAIRED,
     MAX_LINE_LEN,
-    NO_QUOTE,
-    Dialect,
     Lines,
     gather_lines,
     scan_lines,
 )
+from streamfeat.kernels.records import scan_records
 
 _BLOCK_BYTES = 1 << 22
 _BUFFER_BYTES = 1 << 22  # of DuckDB: with its default of 32 MB, the buffer took more time than a small batch
@@ -33,17 +34,17 @@ LINE_REASONS = {LINE_MALFORMED: "malformed_line", LINE_INVALID_UTF8: "invalid_ut
 
 @dataclass
 class LineBatch:
-    """Consecutive lines of a file. The good ones are in the temporary file, the bad ones here."""
+    """Consecutive rows of a file. The good ones are in the temporary file, the bad ones here."""
 
     num_rows: int = 0
     num_bytes: int = 0
-    bad: list[tuple[int, str, bytes]] = field(default_factory=list)  # (row within the batch, reason, line)
+    bad: list[tuple[int, str, bytes]] = field(default_factory=list)  # (row within the batch, reason, its text)
 
 
 def write_batches(split: Split, file: Path, batch_rows: int, max_value_len: int) -> Iterator[LineBatch]:
-    """Yields batches of up to `batch_rows` lines. For each batch, `file` is rewritten with its good lines.
+    """Yields batches of up to `batch_rows` rows. For each batch, `file` is rewritten with its good rows.
 
-    `max_value_len` bytes of a bad line are kept. Raises DataError if the event file has changed since it was planned.
+    `max_value_len` bytes of a bad row are kept. Raises DataError if the event file has changed since it was planned.
     """
     batch = LineBatch()
     stream = file.open("wb")
@@ -77,7 +78,7 @@ def _add(batch: LineBatch, stream: BinaryIO, block: NDArray[np.uint8], lines: Li
     out = np.empty(int((stops - starts).sum()) + len(starts), np.uint8)
     num_bytes = gather_lines(block, lines, out)
     stream.write(out[:num_bytes].data)
-    for line in np.flatnonzero(codes != LINE_GOOD):
+    for line in np.flatnonzero((codes != LINE_GOOD) & (codes != LINE_REPAIRED)):
         value = block[starts[line] : min(int(stops[line]), int(starts[line]) + max_value_len)].tobytes()
         batch.bad.append((batch.num_rows + int(line), LINE_REASONS[int(codes[line])], value))
     batch.num_rows += len(starts)
@@ -85,38 +86,43 @@ def _add(batch: LineBatch, stream: BinaryIO, block: NDArray[np.uint8], lines: Li
 
 
 def _scanned_blocks(split: Split) -> Iterator[tuple[NDArray[np.uint8], Lines]]:
-    """Blocks of whole lines, and their lines."""
+    """Blocks of whole rows, and their rows."""
     source = split.source
-    delimiter = np.array(list(source.delimiter.encode("ascii")), np.uint8)
-    dialect = Dialect(delimiter, ord(source.quote) if source.quote else NO_QUOTE, len(source.column_names))
-    for data in _whole_lines(split):
+    dialect = dialect_of(source)
+    roles = set(source.columns.values())
+    needed = np.array([column in roles for column in source.column_names], np.uint8)
+    carry = b""  # the record that the last block began
+    for data, is_last in _blocks(split) if source.over_lines else _whole_lines(split):
+        data = bytearray(carry + data) if source.over_lines else data
         block = np.frombuffer(data, np.uint8)
-        num = data.count(b"\n") + 1
+        num = data.count(b"\n") + 2
         lines = Lines(np.empty(num, np.int64), np.empty(num, np.int64), np.empty(num, np.uint8))
-        num = scan_lines(block, dialect, lines)
+        if source.over_lines:
+            num = scan_records(block, dialect, needed, is_last, lines)
+            carry = bytes(data[int(lines.starts[num]) :])
+            if len(carry) > MAX_LINE_LEN:
+                raise _changed(split, "has other quotes")
+        else:
+            num = scan_lines(block, dialect, needed, lines)
         yield block, lines.part(0, num)
 
 
-def _whole_lines(split: Split) -> Iterator[bytearray]:
-    """The bytes of a split in blocks of whole lines. A line that is too long is cut to one byte above the limit."""
+def _changed(split: Split, how: str) -> DataError:
+    return DataError(f"{split.source.path}: {how} than before; do not change the file while it is read")
+
+
+def _blocks(split: Split) -> Iterator[tuple[bytes, bool]]:
+    """The bytes of a split in blocks, and whether a block is the last one."""
     remaining = split.byte_end - split.byte_start
-    carry = bytearray()
     try:
         with open_text(split.source.path, split.source.compression, split.source.encoding) as stream:
             stream.seek(split.byte_start)
             while remaining:
                 data = stream.read(min(_BLOCK_BYTES, remaining))
                 if not data:
-                    raise DataError(
-                        f"{split.source.path}: is shorter than before; do not change the file while it is read"
-                    )
+                    raise _changed(split, "is shorter")
                 remaining -= len(data)
-                carry += data
-                cut = carry.rfind(b"\n") + 1 if remaining else len(carry)
-                if cut:
-                    yield carry[:cut]
-                    carry = carry[cut:]
-                del carry[MAX_LINE_LEN + 1 :]
+                yield data, not remaining
     except GZIP_ERRORS as error:
         raise damaged_gzip(split.source.path, error) from None
     except OSError as error:
@@ -125,8 +131,20 @@ def _whole_lines(split: Split) -> Iterator[bytearray]:
         ) from None
 
 
+def _whole_lines(split: Split) -> Iterator[tuple[bytearray, bool]]:
+    """`_blocks` of whole lines. A line that is too long is cut to one byte above the limit."""
+    carry = bytearray()
+    for data, is_last in _blocks(split):
+        carry += data
+        cut = len(carry) if is_last else carry.rfind(b"\n") + 1
+        if cut:
+            yield carry[:cut], is_last
+            carry = carry[cut:]
+        del carry[MAX_LINE_LEN + 1 :]
+
+
 def lines_relation(source: Source, file: Path) -> str:
-    """SQL that reads the lines in `file`, in order: a VARCHAR column for each role; empty fields are NULL."""
+    """SQL that reads the rows in `file`, in order: a VARCHAR column for each role; empty fields are NULL."""
     roles = {column: role for role, column in source.columns.items()}
     names = [roles.get(column, f"unused_{i}") for i, column in enumerate(source.column_names)]
     columns = ", ".join(f"'{name}': 'VARCHAR'" for name in names)
@@ -137,5 +155,6 @@ def lines_relation(source: Source, file: Path) -> str:
     return (
         f"SELECT {', '.join(selected)} FROM read_csv('{path}', columns = {{{columns}}}, header = false, "
         f"auto_detect = false, delim = '{source.delimiter}', quote = '{source.quote}', escape = '{source.quote}', "
-        f"nullstr = '', parallel = false, max_line_size = {2 * MAX_LINE_LEN}, buffer_size = {_BUFFER_BYTES})"
+        f"new_line = '\\n', nullstr = '', parallel = false, max_line_size = {2 * MAX_LINE_LEN}, "
+        f"buffer_size = {_BUFFER_BYTES})"
     )

@@ -21,7 +21,7 @@ from streamfeat.events.event_reader import read_batches
 from streamfeat.events.formats import recognise
 from streamfeat.events.scratch import scratch_folder
 from streamfeat.events.source import Source
-from streamfeat.events.splits import plan_splits
+from streamfeat.events.splits import plan_splits, rows_notes
 from streamfeat.events.statuses import advice
 from streamfeat.schema import PLANNED
 
@@ -87,7 +87,8 @@ def _copy_stdin(file: Path) -> None:
 def _read(paths: EventPaths, scratch: Path, config: BuildConfig, medium: str | None) -> UserHistories:
     sources = [_source(paths, path, config, medium) for path in paths.files]
     check_one_layout(paths, sources)
-    batches = [batch for split in plan_splits(sources) for batch in read_batches(split, scratch, medium or "")]
+    splits = plan_splits(sources)
+    batches = [batch for split in splits for batch in read_batches(split, scratch, medium or "")]
     rejected = [reject for batch in batches for reject in batch.rejected]
     num_rows = sum(batch.num_rows for batch in batches)
     if len(rejected) == num_rows:
@@ -98,8 +99,8 @@ def _read(paths: EventPaths, scratch: Path, config: BuildConfig, medium: str | N
             found += f"; {advice(words)}"
         raise DataError(f"{', '.join(paths.files)}: no row of {num_rows} is an event ({found}); correct the file")
     histories = _by_user(sources, config, batches, rejected, num_rows)
-    told = [histories.recognised, paths.note] if paths.note else [histories.recognised]
-    return replace(histories, recognised="; ".join(told))
+    told = [histories.recognised, paths.note, *rows_notes(splits)]
+    return replace(histories, recognised="; ".join(filter(None, told)))
 
 
 def _source(paths: EventPaths, path: str, config: BuildConfig, medium: str | None) -> Source:

@@ -47,7 +47,7 @@ def scan(block: bytes, delimiter: str, quote: str, num_fields: int) -> Lines:
     num = block.count(b"\n") + 1
     lines = Lines(np.empty(num, np.int64), np.empty(num, np.int64), np.empty(num, np.uint8))
     dialect = Dialect(array_of(delimiter.encode()), ord(quote) if quote else NO_QUOTE, num_fields)
-    num = scan_lines(array_of(block), dialect, lines)
+    num = scan_lines(array_of(block), dialect, np.ones(num_fields, np.uint8), lines)
     return lines.part(0, num)
 
 
