@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamfeat.errors import ConfigError, StorageError
+from streamfeat.events.lists.sites import check_sites
 from streamfeat.events.source import Source
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -51,14 +52,17 @@ def expand(events: Sequence[str]) -> EventPaths:
 
 
 def check_one_layout(paths: EventPaths, sources: Sequence[Source]) -> None:
-    """Raises ConfigError if the files of one folder have different formats or columns: they are not parts of one log.
+    """Raises ConfigError if the files of one folder have different formats or columns, so that they are not parts of
+    one log, or if lists of several sites have a medium in common. The lists of a folder may differ: each says all of
+    itself.
 
     `sources` are those of the paths' files, in order.
     """
+    check_sites(sources)
     first: dict[str, Source] = {}
     for source in sources:
         folder = paths.folder_of.get(source.path)
-        if folder is None:
+        if folder is None or source.list_user:
             continue
         other = first.setdefault(folder, source)
         if (source.format, source.columns) != (other.format, other.columns):

@@ -10,7 +10,7 @@ from streamfeat.events.encodings import REPLACED, not_utf8
 from streamfeat.events.lists.sites import recognise_list
 from streamfeat.events.parquet import parquet_columns, sample_times
 from streamfeat.events.roles import check_roles, find_roles
-from streamfeat.events.sample import TextSample, kind_of, sample_text, sampled_rows, split_line
+from streamfeat.events.sample import TextSample, kind_of, sample_text, sampled_rows, split_line, zip_of_no_list
 from streamfeat.events.source import FORMATS, Compression, Format, Source, SourceTimeUnit
 from streamfeat.events.times import recognise_times
 from streamfeat.events.titles import read_titles
@@ -56,6 +56,8 @@ def recognise(path: str, config: BuildConfig) -> Source:
     compression: Compression = "gzip" if kind == "gzip" else "none"
     if (found := recognise_list(path, compression, config)) is not None:
         return found
+    if kind == "zip":
+        raise zip_of_no_list(path)
     sample = sample_text(path, compression, config.encoding)
     try:
         return with_watch_columns(_recognise_text(path, sample, config), config)

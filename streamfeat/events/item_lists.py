@@ -8,7 +8,7 @@ from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError
 from streamfeat.events.parquet import parquet_columns, read_columns
 from streamfeat.events.roles import SYNONYMS
-from streamfeat.events.sample import kind_of, split_line
+from streamfeat.events.sample import kind_of, split_line, zip_of_no_list
 from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.events.user_histories import read_histories
 
@@ -28,6 +28,8 @@ def read_item_list(path: str | Path, media: Sequence[str]) -> list[tuple[str, st
     kind = kind_of(path)
     if kind == "parquet":
         found = _parquet_items(path)
+    elif kind == "zip":
+        raise zip_of_no_list(path)
     else:
         lines = _lines(path, gzipped=kind == "gzip")
         found = _text_items(path, lines, media)

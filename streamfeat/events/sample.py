@@ -51,7 +51,7 @@ class TextSample:
     seems: str  # the encoding that it seems to have where it is not UTF-8; "" if the sample is UTF-8
 
 
-def kind_of(path: str, encoding: str = AUTO_ENCODING) -> Literal["parquet", "gzip", "text"]:
+def kind_of(path: str, encoding: str = AUTO_ENCODING) -> Literal["parquet", "gzip", "zip", "text"]:
     """The kind of the file `path`, from its bytes, not from its name. `encoding` is the one that the user gave.
 
     Raises ConfigError for a folder, a missing file and unsupported kinds, DataError for an empty or truncated file,
@@ -89,14 +89,20 @@ def kind_of(path: str, encoding: str = AUTO_ENCODING) -> Literal["parquet", "gzi
             f"{path}: has the name of a Parquet file but is not one (starts with {start[:4]!r}); write it again"
         )
     if start.startswith(_ZIP_MAGIC):
-        what = _SHEET if _is_workbook(path) else "a zip archive; unpack it and give the event file inside"
-        raise ConfigError(f"{path}: {what}")
+        if _is_workbook(path):
+            raise ConfigError(f"{path}: {_SHEET}")
+        return "zip"
     for magic, what in _OTHER_KINDS.items():
         if start.startswith(magic):
             raise ConfigError(f"{path}: {what}")
     if encoding == AUTO_ENCODING and not start.startswith(_UNICODE_MARKS):
         refuse_zero_bytes(path, start)
     return "text"
+
+
+def zip_of_no_list(path: str) -> ConfigError:
+    """The error for an archive that is not one of a site's lists."""
+    return ConfigError(f"{path}: a zip archive; unpack it and give the event file inside")
 
 
 def _is_workbook(path: str) -> bool:

@@ -14,7 +14,18 @@ Format = Literal[
     "recbole",
     "csv",
     "parquet",
+    "anilist",
+    "goodreads",
+    "imdb",
+    "kitsu",
+    "lastfm",
+    "letterboxd",
     "myanimelist",
+    "netflix",
+    "simkl",
+    "spotify",
+    "steam",
+    "trakt",
 ]
 FORMATS: tuple[str, ...] = get_args(Format)
 
@@ -47,7 +58,8 @@ class Source(Frozen):
     compression: Compression = "none"
     statuses: dict[str, str] = Field(default_factory=dict)  # words and numbers beside those of statuses.WORDS → status
     completion_unit: CompletionUnit = "share"
-    list_user: str = ""  # of a site's list: the user of entries that name none
+    list_user: str = ""  # of a site's list: the user of entries that name none; empty for other files
+    list_media: tuple[str, ...] = ()  # of a site's list
     undated: str = ""  # of a site's list: the ISO time of a user without any date; empty: its rows are rejected
     encoding: str = ""  # of text, a name of Python's codecs; empty: UTF-8
     seems: str = ""  # the encoding that a needed column seems to have where it is not UTF-8; empty: it is

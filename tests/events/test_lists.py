@@ -1,6 +1,9 @@
 """Rules that hold for the lists of all sites: users, dates, row numbers, bounds."""
 
 import gzip
+import io
+import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,10 @@ from read_all import read_all
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
+from streamfeat.events.event_paths import expand
 from streamfeat.events.formats import recognise
+from streamfeat.events.lists import zip_members
+from streamfeat.events.user_histories import read_histories, read_several
 
 
 def anime(number: int, finish: str = "0000-00-00", start: str = "0000-00-00", **fields: str) -> str:
@@ -112,3 +118,114 @@ def test_a_list_keeps_its_roles(tmp_path):
     events = written(tmp_path / "events.csv", b"user,item,timestamp\n1,2,1400000000\n")
     with pytest.raises(ConfigError, match="no list of MyAnimeList"):
         recognise(str(events), BuildConfig(format="myanimelist"))
+
+
+def test_a_folder_of_lists_is_one_dataset_with_a_user_each(tmp_path):
+    """Anime and manga of one account are one user; a list may have fields that others lack."""
+    for user in ("mika", "yui"):
+        written(tmp_path / "lists" / f"{user}.xml", export(anime(1, "2016-03-04"), anime(2, my_score="7"), user=user))
+    manga = "<manga><manga_mangadb_id>1</manga_mangadb_id><my_finish_date>2015-01-02</my_finish_date></manga>"
+    written(tmp_path / "lists" / "more.xml", export(manga, user="yui"))
+    found = read_several(expand([str(tmp_path / "lists")]), BuildConfig(), medium=None)
+    assert found.users == ["mika", "yui"]
+    assert found.items == [("anime", "2"), ("anime", "1"), ("manga", "1")]
+    assert found.offsets.tolist() == [0, 2, 5]
+
+
+def test_a_list_serves_recommend_and_takes_the_asked_time_where_it_has_no_date(tmp_path):
+    """`undated` stands for it."""
+    path = written(tmp_path / "list.xml.gz", gzip.compress(export(anime(1), anime(2))))
+    found = read_histories(path, BuildConfig(undated="2026-01-01T12:00:00Z"), medium=None)
+    assert found.time.tolist() == [1767268800, 1767268800]
+
+
+def test_lists_of_two_sites_with_one_medium_are_refused(tmp_path):
+    """The same id is another anime on each of them; films beside anime are fine."""
+    one = written(tmp_path / "a.xml", export(anime(1, "2016-03-04")))
+    games = [{"appid": 10, "name": "Mine", "playtime_forever": 620, "rtime_last_played": 1420167845}]
+    two = written(tmp_path / "b.json", json.dumps({"response": {"games": games}}).encode())
+    assert len(read_several(expand([str(one), str(two)]), BuildConfig(), medium=None).users) == 2
+    entry = {"series_id": 1, "series_type": 0, "status": 2, "updated_at": "2015-01-02 03:04:05"}
+    three = written(tmp_path / "c.json", json.dumps({"user": {"display_name": "yui"}, "lists": [entry]}).encode())
+    with pytest.raises(ConfigError, match="both hold anime: the same id is another item"):
+        read_several(expand([str(one), str(three)]), BuildConfig(), medium=None)
+
+
+def zipped(path: Path, *members: tuple[str | zipfile.ZipInfo, str]) -> Path:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("profile.csv", "Date Joined,Username\n2014-01-01,mika\n")
+        for name, text in members:
+            archive.writestr(name, text)
+    return written(path, out.getvalue())
+
+
+DIARY = "Date,Name,Year,Letterboxd URI,Rating,Rewatch,Tags,Watched Date\n2015-01-05,Fog,2003,https://x,3,,,2015-01-02\n"
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o120777 << 16
+    return info
+
+
+def test_an_archive_is_read_within_bounds(tmp_path, monkeypatch):
+    """Nothing is written, no path is followed, and no archive fills the memory."""
+    assert len(read_all(zipped(tmp_path / "good.zip", ("diary.csv", DIARY))).rows) == 1
+    bad = [
+        (("../diary.csv", DIARY), "leads out of the archive"),
+        (("/diary.csv", DIARY), "leads out of the archive"),
+        (("C:/diary.csv", DIARY), "leads out of the archive"),
+        ((link("diary.csv"), "/etc/passwd"), "is a link"),
+        (("diary.csv", DIARY + "0" * (1 << 22)), "compressed more than 200 times"),
+    ]
+    for member, why in bad:
+        with pytest.raises(DataError, match=why):
+            read_all(zipped(tmp_path / "bad.zip", member))
+    monkeypatch.setattr(zip_members, "MAX_MEMBERS", 2)
+    with pytest.raises(DataError, match="has 3 members, more than 2"):
+        read_all(zipped(tmp_path / "many.zip", ("a.csv", ""), ("b.csv", "")))
+
+
+def test_a_damaged_archive_and_one_of_no_list_say_what_to_do(tmp_path):
+    """Cut short in a download; or events in a zip."""
+    data = zipped(tmp_path / "good.zip", ("diary.csv", DIARY)).read_bytes()
+    with pytest.raises(DataError, match=r"archive is damaged .* export it again"):
+        read_all(written(tmp_path / "short.zip", data[:-30]))
+    broken = bytearray(data)
+    broken[data.index(b"diary.csv") + 20] ^= 0xFF
+    with pytest.raises(DataError, match="archive is damaged"):
+        read_all(written(tmp_path / "broken.zip", bytes(broken)))
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("events.csv", "user,item,timestamp\n1,2,1400000000\n")
+    with pytest.raises(ConfigError, match="unpack it"):
+        read_all(written(tmp_path / "events.zip", out.getvalue()))
+
+
+def test_a_list_in_csv_with_a_malformed_record_loses_no_neighbour(tmp_path):
+    """A record of another width has no item; a stray quote is named."""
+    path = written(tmp_path / "diary.csv", (DIARY + "2015-01-06,Umi\n" + DIARY.splitlines()[1] + "\n").encode())
+    read = read_all(path)
+    assert len(read.rows) == 2
+    assert read.reasons == [(2, "missing_item")]
+    path = written(tmp_path / "diary.csv", DIARY.replace("Fog", '"Fog" II').encode())
+    with pytest.raises(DataError, match="record 1 has malformed quotes"):
+        read_all(path)
+
+
+def test_a_list_in_another_encoding(tmp_path):
+    """UTF-16 by its mark; others are named, with the option that reads them."""
+    data = DIARY.replace("Fog", "Brouillard été")
+    assert read_all(written(tmp_path / "a.csv", data.encode("utf-16"))).rows[0].title == "Brouillard été (2003)"
+    path = written(tmp_path / "b.csv", data.encode("cp1252"))
+    with pytest.raises(DataError, match="--encoding cp1252"):
+        read_all(path)
+    assert read_all(path, encoding="cp1252").rows[0].title == "Brouillard été (2003)"
+
+
+def test_a_table_that_names_its_columns_is_no_list(tmp_path):
+    """`--columns` or `--format csv` read any CSV as a table of events."""
+    path = written(tmp_path / "diary.csv", DIARY.encode())
+    columns = {"user": "Letterboxd URI", "item": "Name", "timestamp": "Watched Date"}
+    assert read_all(path, columns=columns).source.format == "csv"

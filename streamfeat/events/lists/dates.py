@@ -1,9 +1,13 @@
 """Dates of lists as ISO text."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
+from streamfeat.errors import DataError
+
 _DATE = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
+_SHORT_DATE = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})")
 
 
 def day(text: str) -> str:
@@ -34,3 +38,41 @@ def from_unix(seconds: int | float | None) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return str(seconds)
+
+
+def days_of(path: str, values: Sequence[str]) -> list[str]:
+    """The ISO dates of a column in which all dates are written in one way: year first, or day and month in either order
+    with a year of two or four digits. Missing and other values come back as they are.
+
+    The order of day and month is the one in which all values are dates. If both are, it is the one in which the rows
+    are in order of time, newest first, as exports are. Raises DataError if that does not decide it either.
+    """
+    if any(_DATE.fullmatch(value) for value in values):
+        return [day(value) for value in values]
+    found = {place: match for place, value in enumerate(values) if (match := _SHORT_DATE.fullmatch(value))}
+    readings = []
+    for order in ("dmy", "mdy"):
+        days = {place: _short_day(match, order) for place, match in found.items()}
+        if days and all(days.values()):
+            readings.append(days)
+    newest_first = [days for days in readings if list(days.values()) == sorted(days.values(), reverse=True)]
+    decided = (newest_first or readings)[:2]
+    if not decided:
+        return list(values)
+    if differing := [place for place in found if len({days[place] for days in decided}) > 1]:
+        example = differing[0]
+        raise DataError(
+            f"{path}: dates such as {values[example]!r} can be read with the day or with the month first; write them "
+            f"as {decided[0][example]}"
+        )
+    return [decided[0].get(place, value) for place, value in enumerate(values)]
+
+
+def _short_day(match: re.Match[str], order: str) -> str:
+    """ISO text; empty if there is no such day."""
+    first, second, year = (int(part) for part in match.groups())
+    day_of_month, month = (first, second) if order == "dmy" else (second, first)
+    try:
+        return date(year if year > 99 else 2000 + year, month, day_of_month).isoformat()
+    except ValueError:
+        return ""

@@ -1,7 +1,7 @@
 """The sites whose lists are known: recognises a list by its content, and reads it as a table."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -9,11 +9,26 @@ import pyarrow as pa
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
-from streamfeat.events.lists import myanimelist
+from streamfeat.events.lists import (
+    anilist,
+    goodreads,
+    imdb,
+    kitsu,
+    lastfm,
+    letterboxd,
+    myanimelist,
+    netflix,
+    simkl,
+    spotify,
+    steam,
+    trakt,
+)
 from streamfeat.events.lists.accounts import user_of_file
 from streamfeat.events.lists.content import Content
 from streamfeat.events.lists.entries import SiteList
 from streamfeat.events.source import REQUIRED_ROLES, Compression, Format, Source
+
+_SAME_IDS = {"spotify", "lastfm"}  # both name a track by artist and title
 
 
 class Site(NamedTuple):
@@ -24,7 +39,18 @@ class Site(NamedTuple):
 
 
 SITES: dict[Format, Site] = {
+    "anilist": Site("AniList", anilist.read),
+    "goodreads": Site("Goodreads", goodreads.read),
+    "imdb": Site("IMDb", imdb.read),
+    "kitsu": Site("Kitsu", kitsu.read),
+    "lastfm": Site("Last.fm", lastfm.read),
+    "letterboxd": Site("Letterboxd", letterboxd.read),
     "myanimelist": Site("MyAnimeList", myanimelist.read),
+    "netflix": Site("Netflix", netflix.read),
+    "simkl": Site("Simkl", simkl.read),
+    "spotify": Site("Spotify", spotify.read),
+    "steam": Site("Steam", steam.read),
+    "trakt": Site("Trakt", trakt.read),
 }
 
 
@@ -35,7 +61,7 @@ def recognise_list(path: str, compression: Compression, config: BuildConfig) -> 
     """
     if config.format != "auto" and config.format not in SITES:
         return None
-    content = Content.of(path, compression)
+    content = Content.of(path, compression, config.encoding)
     named = any(config.columns.values())
     if named and content.kind == "text" and config.format == "auto":
         return None
@@ -45,15 +71,15 @@ def recognise_list(path: str, compression: Compression, config: BuildConfig) -> 
                 raise ConfigError(
                     f"{path}: is a list of {site.name}, whose fields have their roles; leave out --columns"
                 )
-            return _source(path, compression, form, found, config)
+            return _source(content, form, found, config)
     if config.format != "auto":
         name = SITES[config.format].name  # type: ignore[index]
         raise ConfigError(f"{path}: --format {config.format} was given, but this is no list of {name}; leave it out")
     return None
 
 
-def _source(path: str, compression: Compression, form: Format, found: SiteList, config: BuildConfig) -> Source:
-    user = found.account or user_of_file(path)
+def _source(content: Content, form: Format, found: SiteList, config: BuildConfig) -> Source:
+    user = found.account or user_of_file(content.path)
     roles = [*REQUIRED_ROLES, "medium"]
     roles += [
         role
@@ -63,25 +89,52 @@ def _source(path: str, compression: Compression, form: Format, found: SiteList, 
     media = Counter(entry.medium for entry in found.entries)
     undated = sum(not entry.time for entry in found.entries)
     parts = [
-        f"{SITES[form].name} {found.what}" + (", gzip" if compression == "gzip" else ""),
+        f"{SITES[form].name} {found.what}" + (", gzip" if content.compression == "gzip" else ""),
         ", ".join(f"{number:,} {medium}" for medium, number in sorted(media.items())) or "no entry",
-        f"user {user!r} ({'its account' if found.account else 'by the name of the file'})",
+        _users(found, user),
         *([f"times: {found.times}"] if found.times else []),
         *([f"{undated:,} without a date"] if undated else []),
         *found.left_out,
     ]
     return Source(
-        path=path,
+        path=content.path,
         format=form,
         columns={role: role for role in roles},
         column_names=tuple(roles),
         time_unit="iso",
-        compression=compression,
+        compression=content.compression,
+        encoding=content.encoding,
         note="; ".join(parts),
         list_user=user,
+        list_media=tuple(sorted(media)),
         undated=config.undated,
         statuses=config.status,
     )
+
+
+def check_sites(sources: Sequence[Source]) -> None:
+    """Raises ConfigError if lists of two sites have a medium in common: an id of one site is another item on the other.
+
+    Sites that name items by title (Letterboxd, Netflix, Spotify and Last.fm) would not meet each other's items either.
+    """
+    first: dict[str, Source] = {}
+    for source in sources:
+        for medium in source.list_media:
+            other = first.setdefault(medium, source)
+            if source.format != other.format and {source.format, other.format} != _SAME_IDS:
+                raise ConfigError(
+                    f"{source.path}: is a list of {SITES[source.format].name}, {other.path} one of "
+                    f"{SITES[other.format].name}, and both hold {medium}: the same id is another item on each site; "
+                    "give lists of one site, or build a dataset of each"
+                )
+
+
+def _users(found: SiteList, user: str) -> str:
+    own = {entry.user for entry in found.entries if entry.user}
+    if len(own) > 1:
+        return f"{len(own):,} users"
+    by = "its account" if found.account or own else "by the name of the file"
+    return f"user {next(iter(own), user)!r} ({by})"
 
 
 def read_list(source: Source) -> Iterator[pa.Table]:
@@ -91,7 +144,8 @@ def read_list(source: Source) -> Iterator[pa.Table]:
     An entry without a date has the time of the user's first dated one and stands before it. Where a user has none,
     it has `source.undated`; without that its time stays missing.
     """
-    found = SITES[source.format].read(Content.of(source.path, source.compression))
+    content = Content(source.path, source.compression, source.encoding)
+    found = SITES[source.format].read(content)
     entries = found.entries if found else ()
     users = [entry.user or source.list_user for entry in entries]
     dated: dict[str, list[tuple[float, str]]] = defaultdict(list)

@@ -20,14 +20,14 @@ class Record:
         return next((text for name in names if (text := self.fields.get(name, ""))), "")
 
 
-def read_records(path: str, data: bytes) -> tuple[str, list[Record]]:
-    """The name of the root element, and its records in order.
+def read_records(path: str, data: bytes, encoding: str | None) -> tuple[str, list[Record]]:
+    """The name of the root element, and its records in order. `encoding` comes before the one that the XML declares.
 
     A document type is refused: it can name entities, which can stand for other files or grow without bound. Raises
     DataError for that and for text that is no XML.
     """
     reader = _Reader(path)
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate(encoding)
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = reader.doctype
     parser.StartElementHandler = reader.start
