@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import Field
@@ -21,6 +21,7 @@ from streamfeat_cli.options import OptionalPath, Options, spelled
 if TYPE_CHECKING:
     from train.inference.recommend import Recommendation
 
+MatchItems = Literal["auto", "id", "title"]
 _ONE, _ALL = Option(panel="For a history"), Option(panel="For every user")
 
 
@@ -44,10 +45,13 @@ class RecommendOptions(ReadingConfig):
     candidates: Annotated[OptionalPath, _ONE, Option(metavar="FILE")] = Field(
         default=None, description="File that lists the only items to rank."
     )
+    match: Annotated[MatchItems, _ONE, Option(metavar="id|title", default="id; title where ids are another site's")] = (
+        Field(default="auto", description="Match items by medium and id, or by title and year.")
+    )
     dataset: Annotated[OptionalPath, _ALL] = Field(default=None, description="Where the run's dataset lies now.")
 
 
-_OF_HISTORY, _OF_EVERYONE = {"candidates", *ReadingConfig.model_fields}, {"dataset", "overwrite"}
+_OF_HISTORY, _OF_EVERYONE = {"candidates", "match", *ReadingConfig.model_fields}, {"dataset", "overwrite"}
 
 
 @command(
@@ -92,6 +96,7 @@ def recommend(
         candidates=options.candidates,
         seen=options.seen,
         checkpoint=options.checkpoint,
+        match=options.match,
         reading=reading,
     )
     for found in shown(steps, notes):

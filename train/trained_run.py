@@ -26,6 +26,7 @@ from train.devices.launch import launched
 from train.evaluation.evaluate import evaluate_steps
 from train.evaluation.rows import EvaluationRows, evaluation_rows
 from train.inference.every_user import Written, recommend_all_steps
+from train.inference.item_matching import Match
 from train.inference.recommend import DEFAULT_K, recommend_steps
 from train.inference.recommendation_rows import recommendation_rows
 from train.inference.refresh import Refreshed, refresh_steps
@@ -178,6 +179,7 @@ class TrainedRun(PrintedLines):
         candidates: str | Path | None = None,
         seen: bool = False,
         checkpoint: str = BEST,
+        match: Match = "auto",
         dataset: Dataset | str | PathLike[str] | None = None,
         columns: Mapping[str, str] | None = None,
         progress: bool | None = None,
@@ -187,6 +189,7 @@ class TrainedRun(PrintedLines):
         user: raw id of a user of the dataset. All of this user's events are the history.
         history: a path, a table, a list of tuples (item, timestamp) or (item, timestamp, rating), or of dicts by
         column. Without a column for the user, all rows belong to one user.
+        match: "id" or "title" (and year) says how items of a history are found; "auto" decides it.
         dataset: the folder of the run's dataset, if it was moved; for `user`. columns: role → column of a history.
         Other arguments and the errors are those of `recommend_steps`. `to_dict()` returns the JSON of
         docs/recommend.md.
@@ -217,6 +220,7 @@ class TrainedRun(PrintedLines):
                 candidates=candidates,
                 seen=seen,
                 checkpoint=checkpoint,
+                match="id" if dense_user >= 0 else match,
                 reading=reading,
                 user=dense_user,
                 training_events=training_events,

@@ -36,6 +36,7 @@ class UserHistories:
     users: list[str]  # raw ids, in order of first appearance
     offsets: NDArray[np.int64]  # (users + 1,): user u has the events offsets[u] to offsets[u + 1] - 1
     items: list[tuple[str, str]]  # (medium, raw id), distinct, in order of first appearance
+    titles: list[str]  # of `items`; empty if the files have none
     item: NDArray[np.int64]  # (events,) index into `items`
     time: NDArray[np.int64]  # (events,) Unix seconds, floored
     rating: NDArray[np.float32]  # (events,) NaN if missing
@@ -43,6 +44,7 @@ class UserHistories:
     completion: NDArray[np.float32]  # (events,)
     recognised: str  # one line for the user: the formats of the files
     num_rows: int
+    undated: int  # rows that have the time of another one, or `undated` of the configuration
     duplicates: int
     rejected: list[Rejected]  # rows that are not events
 
@@ -129,6 +131,7 @@ def _by_user(
 ) -> UserHistories:
     users = pa.concat_arrays([_texts(batch.user) for batch in batches]).dictionary_encode()
     items = pa.concat_arrays([_item_keys(batch) for batch in batches])
+    titles = pa.concat_arrays([_titles(batch) for batch in batches])
     columns = {
         name: np.concatenate([getattr(batch, name) for batch in batches])
         for name in ("time", "rating", "status", "completion")
@@ -137,7 +140,7 @@ def _by_user(
     fraction = joined_fractions([batch.fraction for batch in batches], [len(batch.time) for batch in batches])
     if not config.keep_planned:
         keep = columns["status"] != PLANNED
-        items = items.filter(pa.array(keep))
+        items, titles = items.filter(pa.array(keep)), titles.filter(pa.array(keep))
         columns = {name: values[keep] for name, values in columns.items()}
         fraction = None if fraction is None else fraction[keep]
     items = items.dictionary_encode()
@@ -155,13 +158,29 @@ def _by_user(
         users=users.dictionary.to_pylist(),
         offsets=offsets,
         items=[(medium, raw_id) for medium, _, raw_id in keys],
+        titles=_first_titles(titles, item, len(keys)),
         item=item[order].astype(np.int64),
         **{name: values[order] for name, values in columns.items()},
         recognised="; ".join(dict.fromkeys(source.note for source in sources)),
         num_rows=num_rows,
+        undated=sum(batch.undated for batch in batches),
         duplicates=len(user) - len(order),
         rejected=rejected,
     )
+
+
+def _titles(batch: EventBatch) -> pa.StringArray:
+    return pa.nulls(len(batch.time), pa.string()) if batch.title is None else batch.title
+
+
+def _first_titles(titles: pa.StringArray, item: NDArray[np.int64], num_items: int) -> list[str]:
+    """The first title of each item; empty if it has none."""
+    named = np.flatnonzero(titles.is_valid().to_numpy(zero_copy_only=False))
+    items, first = np.unique(item[named], return_index=True)
+    found = [""] * num_items
+    for number, title in zip(items.tolist(), titles.take(pa.array(named[first])).to_pylist(), strict=True):
+        found[number] = title
+    return found
 
 
 def _texts(ids: Ids) -> pa.StringArray:

@@ -43,6 +43,19 @@ class Catalogue:
         """The item's name in messages: with its medium if the run has several media."""
         return f"{medium}/{raw_id}" if medium and len(self._schema.media) > 1 else raw_id
 
+    @property
+    def media(self) -> tuple[str, ...]:
+        """The media of the run."""
+        return self._schema.media
+
+    @property
+    def titles(self) -> list[str | None]:
+        """The title of each item; None if the data has none."""
+        return self._items.title
+
+    def medium(self, item: int) -> str:
+        return self._items.medium[item]
+
     def raw_id(self, item: int) -> str:
         return self._items.raw_id[item]
 

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from streamfeat.progress import Note
 from train.inference.ask_time import AskTime, TimeSource
 from train.inference.best_items import Best, batch_users, best_items
 from train.inference.catalogue import Catalogue
+from train.inference.item_matching import Match, find_items
 from train.inference.queries import History
 from train.inference.scorer import Scorer
 from train.runs.checkpoint import BEST
@@ -61,6 +62,7 @@ def recommend_steps(
     candidates: str | Path | None = None,
     seen: bool = False,
     checkpoint: str = BEST,
+    match: Match = "auto",
     reading: BuildConfig | None = None,
     user: int = -1,
     training_events: int = 0,
@@ -70,7 +72,8 @@ def recommend_steps(
 
     `at` is the time of the predicted event (see `AskTime`). `candidates` is a file with the items to rank; no others
     are ranked. `k` is by default 10, with `candidates` all of them. With `seen`, items of the history may be
-    recommended. `reading` gives the format, columns and time unit of the event file.
+    recommended. `match` says how items are found among those of the run (see `find_items`). `reading` gives the format,
+    columns and time unit of the event file.
 
     `user` is the dense id if the history is that of a user of the dataset, and `training_events` says how many of its
     first events the run was trained on. Raises ConfigError, DataError, DamagedError.
@@ -79,7 +82,9 @@ def recommend_steps(
     scorer = Scorer.of_run(run, checkpoint=checkpoint, refreshed=True)
     manifest, schema = scorer.manifest, scorer.manifest.data_schema
     ask_time = AskTime.of(at, scorer.last_counted)
-    config = (reading or BuildConfig()).model_copy(update={"keep_planned": manifest.config.keep_planned})
+    config = reading or BuildConfig()
+    undated = config.undated or datetime.fromtimestamp(ask_time.at or scorer.last_counted, UTC).isoformat()
+    config = config.model_copy(update={"keep_planned": manifest.config.keep_planned, "undated": undated})
     found = read_histories(history, config, medium=schema.media[0] if len(schema.media) == 1 else None)
     yield Note(f"{history}: {found.recognised}")
     if untrained := [scale.medium for scale in manifest.scales if not scale.targets]:
@@ -88,7 +93,13 @@ def recommend_steps(
             warning=True,
         )
     catalogue = Catalogue(scorer.items, schema)
-    known = _Known(found, catalogue.dense(found.items), schema.time_origin, user, training_events)
+    matched = find_items(catalogue, found, match)
+    yield from matched.notes
+    known = _Known(found, matched.dense, schema.time_origin, user, training_events)
+    if found.undated:
+        yield Note(
+            f"{found.undated:,} events without a date: they have the time of their user's first dated one, or {undated}"
+        )
     yield from _notes(found, known, catalogue, schema.rating_max, ask_time)
     chosen = None
     if candidates is not None:
