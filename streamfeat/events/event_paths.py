@@ -132,7 +132,10 @@ def _not_empty(given: str, found: list[str], marks: list[str], left_out: dict[st
 
 
 def _empty(names: Sequence[str]) -> Iterator[str]:
-    """Those of 0 bytes, and gzip files of 0 bytes. A file that cannot be read is not empty: opening it says why."""
+    """Those of 0 bytes, also in gzip, of blank lines and of an empty JSON array.
+
+    A file that cannot be read is not empty: opening it says why.
+    """
     for name in names:
         try:
             if not os.path.isfile(name) or os.stat(name).st_size > _SMALL:  # noqa: PTH113, PTH116
@@ -142,7 +145,7 @@ def _empty(names: Sequence[str]) -> Iterator[str]:
                 data = gzip.decompress(data)
         except (OSError, EOFError, ValueError):
             continue
-        if not data:
+        if data.strip() in (b"", b"[]"):
             yield name
 
 

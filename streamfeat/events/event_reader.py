@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from streamfeat.errors import DataError
 from streamfeat.events.batches import EventBatch, Ids, Rejected, clean_batch, no_formula
 from streamfeat.events.casts import MAX_VALUE_LEN, Kind, cast_query
+from streamfeat.events.json_files import JSON_FORMATS
+from streamfeat.events.json_rows import read_json
 from streamfeat.events.parquet import column_kind, invalid_utf8_rows, read_row_groups, stored_time_unit
 from streamfeat.events.splits import ROWS_PER_SPLIT, Split, plan_splits
 from streamfeat.events.text import lines_relation, write_batches
@@ -36,7 +38,7 @@ def read_batches(split: Split, scratch: Path, default_medium: str, batch_rows: i
         connection.execute("SET disabled_optimizers = 'type_pushdown'; SET TimeZone = 'UTC'")
         source = split.source
         is_table = source.format == "parquet" or is_read_whole(source)
-        read = _read_tables if is_table else _read_text
+        read = _read_tables if is_table else _read_objects if source.format in JSON_FORMATS else _read_text
         num_rows = 0
         for batch in read(connection, split, scratch, default_medium, batch_rows):
             num_rows += batch.num_rows
@@ -72,6 +74,18 @@ def _read_text(
             first_row += lines.num_rows
     finally:
         file.unlink(missing_ok=True)
+
+
+def _read_objects(
+    connection: duckdb.DuckDBPyConnection, split: Split, scratch: Path, default_medium: str, batch_rows: int
+) -> Iterator[EventBatch]:
+    source = split.source
+    query = cast_query("FROM raw_rows", dict.fromkeys(source.columns, "text"), source.time_unit, source.completion_unit)
+    for batch in read_json(connection, split, batch_rows):
+        connection.register("raw_rows", batch.table)
+        table = connection.sql(query).to_arrow_table()
+        connection.unregister("raw_rows")
+        yield clean_batch(table, batch.rows, batch.dropped, default_medium, source.statuses)
 
 
 def _read_tables(

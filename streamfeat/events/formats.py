@@ -7,6 +7,7 @@ from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.events.decimal_comma import roles_with_decimal_commas
 from streamfeat.events.encodings import REPLACED, not_utf8
+from streamfeat.events.json_files import recognise_json
 from streamfeat.events.lists.sites import recognise_list
 from streamfeat.events.parquet import parquet_columns, sample_times
 from streamfeat.events.roles import check_roles, find_roles
@@ -58,6 +59,8 @@ def recognise(path: str, config: BuildConfig) -> Source:
         return found
     if kind == "zip":
         raise zip_of_no_list(path)
+    if (found := recognise_json(path, compression, config)) is not None:
+        return with_watch_columns(found, config)
     sample = sample_text(path, compression, config.encoding)
     try:
         return with_watch_columns(_recognise_text(path, sample, config), config)

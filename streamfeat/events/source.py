@@ -14,6 +14,8 @@ Format = Literal[
     "recbole",
     "csv",
     "parquet",
+    "json",
+    "json-lines",
     "anilist",
     "goodreads",
     "imdb",
@@ -63,6 +65,8 @@ class Source(Frozen):
     undated: str = ""  # of a site's list: the ISO time of a user without any date; empty: its rows are rejected
     encoding: str = ""  # of text, a name of Python's codecs; empty: UTF-8
     seems: str = ""  # the encoding that a needed column seems to have where it is not UTF-8; empty: it is
+    json_pointers: tuple[str, ...] = ()  # of JSON: where the columns of `column_names` lie in a row (RFC 6901)
+    float_ids: tuple[str, ...] = ()  # of JSON: roles whose whole numbers are written as 7.0
     first_line: int = 1  # physical line of the header, or of the first row: 2 after a line `sep=;`
     over_lines: bool = False  # whether quoted fields hold line breaks, so that a row may be several lines
     rows_note: str = ""  # what counting the rows found out about quotes and line breaks, one line for the user

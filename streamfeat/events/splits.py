@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from streamfeat.events.json_elements import count_elements
 from streamfeat.events.parquet import row_group_sizes
-from streamfeat.events.row_counts import count_rows
+from streamfeat.events.row_counts import RowCount, count_rows
 from streamfeat.events.source import Source
 from streamfeat.events.whole_files import count_records, is_read_whole
 from streamfeat.records import Frozen
@@ -39,6 +40,8 @@ def plan_splits(sources: Sequence[Source], rows_per_split: int = ROWS_PER_SPLIT)
         elif is_read_whole(source):
             num_rows = count_records(source)
             parts = [{"num_rows": num_rows, "first_row": 1}] if num_rows else []
+        elif source.format == "json":
+            parts = _parts(source, count_elements(source, rows_per_split), 0, rows_per_split)
         else:
             source, parts = _text_parts(source, rows_per_split)
         splits += [Split(number=len(splits) + i, source=source, **part) for i, part in enumerate(parts)]
@@ -61,6 +64,12 @@ def _text_parts(source: Source, rows_per_split: int) -> tuple[Source, list[dict[
     """Byte ranges of `rows_per_split` rows each, and the source with what counting them found out."""
     first_row = source.first_line - 1 + source.header  # 0-based
     count = count_rows(source, first_row, rows_per_split)
+    source = source.model_copy(update={"over_lines": count.over_lines, "rows_note": count.note})
+    return source, _parts(source, count, first_row, rows_per_split)
+
+
+def _parts(source: Source, count: RowCount, first_row: int, rows_per_split: int) -> list[dict[str, int]]:
+    """The byte ranges of splits; `first_row` is the first one (0-based) that is no header."""
     starts = count.starts
     if source.compression == "gzip" or source.encoding:
         starts = starts[:1]
@@ -70,7 +79,7 @@ def _text_parts(source: Source, rows_per_split: int) -> tuple[Source, list[dict[
         first = first_row + i * rows_per_split
         last = count.num_rows if end == count.content_end else first + rows_per_split
         parts.append({"num_rows": last - first, "first_row": first + 1, "byte_start": start, "byte_end": end})
-    return source.model_copy(update={"over_lines": count.over_lines, "rows_note": count.note}), parts
+    return parts
 
 
 def rows_notes(splits: Sequence[Split]) -> list[str]:

@@ -92,7 +92,7 @@ def _scanned_blocks(split: Split) -> Iterator[tuple[NDArray[np.uint8], Lines]]:
     roles = set(source.columns.values())
     needed = np.array([column in roles for column in source.column_names], np.uint8)
     carry = b""  # the record that the last block began
-    for data, is_last in _blocks(split) if source.over_lines else _whole_lines(split):
+    for data, is_last in blocks(split) if source.over_lines else whole_lines(split):
         data = bytearray(carry + data) if source.over_lines else data
         block = np.frombuffer(data, np.uint8)
         num = data.count(b"\n") + 2
@@ -101,17 +101,18 @@ def _scanned_blocks(split: Split) -> Iterator[tuple[NDArray[np.uint8], Lines]]:
             num = scan_records(block, dialect, needed, is_last, lines)
             carry = bytes(data[int(lines.starts[num]) :])
             if len(carry) > MAX_LINE_LEN:
-                raise _changed(split, "has other quotes")
+                raise changed(split, "has other quotes")
         else:
             num = scan_lines(block, dialect, needed, lines)
         yield block, lines.part(0, num)
 
 
-def _changed(split: Split, how: str) -> DataError:
+def changed(split: Split, how: str) -> DataError:
+    """The error for a file that is not what was planned."""
     return DataError(f"{split.source.path}: {how} than before; do not change the file while it is read")
 
 
-def _blocks(split: Split) -> Iterator[tuple[bytes, bool]]:
+def blocks(split: Split) -> Iterator[tuple[bytes, bool]]:
     """The bytes of a split in blocks, and whether a block is the last one."""
     remaining = split.byte_end - split.byte_start
     try:
@@ -120,7 +121,7 @@ def _blocks(split: Split) -> Iterator[tuple[bytes, bool]]:
             while remaining:
                 data = stream.read(min(_BLOCK_BYTES, remaining))
                 if not data:
-                    raise _changed(split, "is shorter")
+                    raise changed(split, "is shorter")
                 remaining -= len(data)
                 yield data, not remaining
     except GZIP_ERRORS as error:
@@ -131,10 +132,10 @@ def _blocks(split: Split) -> Iterator[tuple[bytes, bool]]:
         ) from None
 
 
-def _whole_lines(split: Split) -> Iterator[tuple[bytearray, bool]]:
-    """`_blocks` of whole lines. A line that is too long is cut to one byte above the limit."""
+def whole_lines(split: Split) -> Iterator[tuple[bytearray, bool]]:
+    """`blocks` of whole lines. A line that is too long is cut to one byte above the limit."""
     carry = bytearray()
-    for data, is_last in _blocks(split):
+    for data, is_last in blocks(split):
         carry += data
         cut = len(carry) if is_last else carry.rfind(b"\n") + 1
         if cut:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from streamfeat.config import AUTO_ENCODING, BuildConfig
 from streamfeat.errors import ConfigError
 from streamfeat.events.completions import recognise_completion
+from streamfeat.events.json_files import JSON_FORMATS, json_column
 from streamfeat.events.parquet import sample_column
 from streamfeat.events.sample import sample_text, split_line
 from streamfeat.events.source import Source
@@ -68,6 +69,8 @@ class _Samples:
         source = self._source
         if source.format == "parquet":
             return sample_column(source.path, column)
+        if source.format in JSON_FORMATS:
+            return json_column(source, column)
         if self._rows is None:
             sample = sample_text(source.path, source.compression, source.encoding or AUTO_ENCODING)
             lines = sample.head[int(source.header) :] + sample.rest
