@@ -20,6 +20,7 @@ from streamfeat.split_rule import SplitRule
 MAX_COUNT = 2**48  # largest count: keeps its product with the length of a window or a row below 2^63
 MOST_WORKERS = 1024
 AUTO_ENCODING = "auto"  # UTF-8, or what a byte order mark says
+_NEXT_ROLE = re.compile(r",(?=\s*\w+\s*=)")
 MEDIUM_NAME = re.compile(r"[a-z0-9_]{1,32}")
 
 
@@ -65,6 +66,7 @@ class Option:
     metavar: str = ""  # how its value is written; empty: from the type
     default: str = ""  # how its default is written; empty: the default itself
     flags: tuple[str, ...] = ()  # spellings; empty: --name, or --name/--no-name for a truth value
+    repeated: bool = False  # whether it may be typed several times
 
 
 def parse_names(value: Any) -> Any:
@@ -75,14 +77,30 @@ def parse_names(value: Any) -> Any:
 
 
 def parse_columns(value: Any) -> Any:
-    """`"user=uid,item=iid"` as a mapping; anything but a text as it is."""
-    if not isinstance(value, str):
+    """`"user=uid,item=iid"`, or a list of such texts, as a mapping; anything else as it is.
+
+    A comma begins another role only before a word and `=`, so that a column's name may hold one. A name may be empty.
+    """
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         return value
-    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
-    for role, equals, column in pairs:
-        if not (role and equals and column):
+    found: dict[str, str] = {}
+    for pair in (pair for text in texts for pair in _NEXT_ROLE.split(text) if pair.strip()):
+        role, equals, column = (part.strip() for part in pair.partition("="))
+        if not (role and equals):
             raise ValueError(f"{role!r} is not role=column; write user=uid,item=iid,timestamp=ts")
-    return {role.strip(): column.strip() for role, _, column in pairs}
+        if role in found:
+            raise ValueError(f"{role} is given twice; keep one")
+        found[role] = column
+    return found
+
+
+def parse_constants(value: Any) -> Any:
+    """As `parse_columns`, but every role needs a value."""
+    found = parse_columns(value)
+    if isinstance(found, dict) and "" in found.values():
+        raise ValueError("a constant needs a value; write user=me")
+    return found
 
 
 def parse_statuses(value: Any) -> Any:
@@ -124,7 +142,14 @@ def check_date(value: str) -> str:
 UtcDate = Annotated[str, AfterValidator(check_date)]
 MediumName = Annotated[str, BeforeValidator(check_medium_name)]
 MediumNames = Annotated[tuple[MediumName, ...], BeforeValidator(parse_names), Option(metavar="NAME,…")]
-Columns = Annotated[dict[str, str], BeforeValidator(parse_columns), Option(metavar="ROLE=COLUMN,…", default="by name")]
+Columns = Annotated[
+    dict[str, str],
+    BeforeValidator(parse_columns),
+    Option(metavar="ROLE=COLUMN,…", default="by name and values", repeated=True),
+]
+Constants = Annotated[
+    dict[str, str], BeforeValidator(parse_constants), Option(metavar="ROLE=VALUE,…", default="none", repeated=True)
+]
 Statuses = Annotated[
     dict[str, str],
     BeforeValidator(parse_statuses),
@@ -148,7 +173,12 @@ class ReadingConfig(Frozen):
     """How event files are read."""
 
     columns: Annotated[Columns, _READING] = Field(
-        default_factory=dict, description="Columns by role: user, item, timestamp, rating, …"
+        default_factory=dict,
+        description="Columns by role: user, item, timestamp, rating, …; by place (#1) where they have no names; an "
+        "empty one leaves the role out.",
+    )
+    constant: Annotated[Constants, _READING] = Field(
+        default_factory=dict, description="Roles with one value in every row, as user=me."
     )
     format: Annotated[str, _READING] = Field(
         default="auto", description="How files are read; auto recognises each one."

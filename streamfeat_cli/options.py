@@ -130,7 +130,8 @@ def parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     flags = option.flags or ((f"{spelled(name)}/--no-{name.replace('_', '-')}",) if is_flag else (spelled(name),))
     metavar = "" if is_flag else type_text(field)
     info = typer.Option(*flags, help=help_text(field), rich_help_panel=option.panel or None, metavar=metavar)
-    type_: Any = Annotated[(bool if is_flag else str) | None, info]
+    kind: Any = bool if is_flag else list[str] if option.repeated else str
+    type_: Any = Annotated[kind | None, info]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=type_)
 
 

@@ -97,7 +97,7 @@ FILES: dict[str, tuple[bytes, list[str], int, str]] = {
     "41 UTF-16": ((HEADER + GOOD).decode().encode("utf-16"), [], 2, r"UTF-16 text; convert it to UTF-8"),
     "41 two delimiters": (HEADER + GOOD.replace(b",", b";"), [], 2, r"no line has the 4 fields of its first line"),
     "41 line ends of CR alone": ((HEADER + GOOD).replace(b"\n", b"\r"), [], 2, r"end with CR only; convert them"),
-    "41 no header": (GOOD, [], 2, r"no column for user.*name it with --columns user=NAME"),
+    "41 no header": (GOOD, [], 2, r"no column for user: .*looks like data.*--columns user=#1,item=#2,timestamp=#3"),
     "41 a header with a slip": (b"user,itm,timestamp\n" + GOOD, [], 2, r"no column for item.*closest is 'itm'"),
     "41 a column twice": (b"user,item,item,timestamp\n" + GOOD, [], 2, r"two columns are called 'item'"),
     "41 a cut gzip": (gzip.compress(HEADER + GOOD)[:-9], [], 3, r"gzip file is damaged or cut short"),

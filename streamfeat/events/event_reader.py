@@ -16,12 +16,14 @@ from streamfeat.events.casts import MAX_VALUE_LEN, Kind, cast_query
 from streamfeat.events.json_files import JSON_FORMATS
 from streamfeat.events.json_rows import read_json
 from streamfeat.events.parquet import column_kind, invalid_utf8_rows, read_row_groups, stored_time_unit
+from streamfeat.events.source import Source
 from streamfeat.events.splits import ROWS_PER_SPLIT, Split, plan_splits
 from streamfeat.events.text import lines_relation, write_batches
 from streamfeat.events.whole_files import is_read_whole, read_whole
 
 __all__ = ["ROWS_PER_SPLIT", "EventBatch", "Ids", "Rejected", "Split", "plan_splits", "read_batches"]
 
+_QUOTE = "'"
 _MEMORY_LIMIT = "512MB"  # of DuckDB; a batch needs much less
 
 
@@ -56,9 +58,10 @@ def _read_text(
     connection: duckdb.DuckDBPyConnection, split: Split, scratch: Path, default_medium: str, batch_rows: int
 ) -> Iterator[EventBatch]:
     source = split.source
-    kinds: dict[str, Kind] = dict.fromkeys(source.columns, "text")
+    kinds: dict[str, Kind] = dict.fromkeys([*source.columns, *source.constants], "text")
     file = scratch / f".split-{split.number:05d}.{os.getpid()}.lines.tmp"
-    query = cast_query(lines_relation(source, file), kinds, source.time_unit, source.completion_unit)
+    relation = _with_constants(lines_relation(source, file), source)
+    query = cast_query(relation, kinds, source.time_unit, source.completion_unit)
     first_row = split.first_row
     try:
         for lines in write_batches(split, file, batch_rows, MAX_VALUE_LEN):
@@ -119,13 +122,20 @@ def _read_tables(
         # Dictionaries (medium, status) need no cast; decoding them would take a third of the time.
         labels = [role for role in kinds if pa.types.is_dictionary(raw.schema.field(role).type)]
         cast = {role: kind for role, kind in kinds.items() if role not in labels}
-        query = cast_query("FROM raw_rows", cast, unit, source.completion_unit)
+        cast |= dict.fromkeys(source.constants, "text")
+        query = cast_query(_with_constants("FROM raw_rows", source), cast, unit, source.completion_unit)
         table = connection.sql(query).to_arrow_table()
         connection.unregister("raw_rows")
         for role in labels:
             table = table.append_column(role, raw[role])
         yield clean_batch(table, rows, dropped, default_medium, source.statuses, undated)
         first_row += num_rows
+
+
+def _with_constants(relation: str, source: Source) -> str:
+    """SQL of `relation` with a column for each constant role."""
+    values = [f"'{value.replace(_QUOTE, _QUOTE * 2)}' AS \"{role}\"" for role, value in source.constants.items()]
+    return f"SELECT *, {', '.join(values)} FROM ({relation})" if values else relation
 
 
 def _own_rows(raw: pa.Table, rows: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64], int]:

@@ -1,13 +1,12 @@
 """Reads lists of items: one raw id a line, or the item column of a table or of an event file."""
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError
 from streamfeat.events.parquet import parquet_columns, read_columns
-from streamfeat.events.roles import SYNONYMS
+from streamfeat.events.role_names import NAMES, plain
 from streamfeat.events.sample import kind_of, split_line, zip_of_no_list
 from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.events.user_histories import read_histories
@@ -56,7 +55,7 @@ def _parquet_items(path: str) -> Iterator[tuple[str, str]]:
 
 def _text_items(path: str, lines: list[str], media: Sequence[str]) -> Iterator[tuple[str, str]]:
     headers = {delimiter: split_line(lines[0], delimiter, '"') for delimiter in _DELIMITERS if lines}
-    headers = {delimiter: names for delimiter, names in headers.items() if column_of(names, "item") is not None}
+    headers = {delimiter: names for delimiter, names in headers.items() if _names_items(names, media)}
     if headers:
         delimiter, names = max(headers.items(), key=lambda header: len(header[1]))
         yield from _table_items(path, lines[1:], delimiter, names)
@@ -68,6 +67,12 @@ def _text_items(path: str, lines: list[str], media: Sequence[str]) -> Iterator[t
         raw_id, _, medium = line.rpartition(",")
         medium = medium.strip().lower()
         yield (medium, raw_id.strip()) if raw_id and medium in media else ("", line.strip())
+
+
+def _names_items(names: Sequence[str], media: Sequence[str]) -> bool:
+    """Whether the first line has the name of a column of items. In `5,anime` the second field is a medium."""
+    item = column_of(names, "item")
+    return item is not None and names[item].strip().lower() not in media
 
 
 def _table_items(path: str, lines: list[str], delimiter: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -92,8 +97,8 @@ def _events(path: str) -> list[tuple[str, str]]:
 
 def column_of(names: Sequence[str], role: str) -> int | None:
     """The place of the column for a role; None if there is none. RecBole headers have types, as in item_id:token."""
-    plain = [re.sub(r"[^a-z0-9]", "", name.strip().lower().partition(":")[0]) for name in names]
-    return next((plain.index(name) for name in SYNONYMS[role] if name in plain), None)
+    known = [plain(name.partition(":")[0]) for name in names]
+    return next((known.index(name) for name in NAMES[role] if name in known), None)
 
 
 def _lines(path: str, *, gzipped: bool) -> list[str]:

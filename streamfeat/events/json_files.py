@@ -10,9 +10,9 @@ from streamfeat.config import AUTO_ENCODING, BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError
 from streamfeat.events.encodings import encoding_of
 from streamfeat.events.json_elements import elements_of, without_opening
-from streamfeat.events.roles import find_roles
+from streamfeat.events.roles import Table, find_roles
 from streamfeat.events.sample import SAMPLE_BYTES, SAMPLE_LINES
-from streamfeat.events.source import Compression, Source
+from streamfeat.events.source import ID_ROLES, Compression, Source
 from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.events.times import recognise_times
 
@@ -51,7 +51,9 @@ def recognise_json(path: str, compression: Compression, config: BuildConfig) -> 
         is_now = f"it is {_NAMES[sample.form]} ({sample.form})" if sample else "it is no JSON"
         raise ConfigError(f"{path}: --format {config.format} was given, but {is_now}; leave out --format")
     names = list(sample.pointers)
-    columns = find_roles(path, names, config.columns, in_first_line=False)
+    table = Table(path, names, lambda name: _texts(sample, name, missing=[""]))
+    roles = find_roles(table, config.columns, config.constant)
+    columns = roles.columns
     for role, column in columns.items():
         lists = [row[column] for row in sample.rows if isinstance(row.get(column), list)]
         if len(lists) * 2 > len(sample.rows):
@@ -61,18 +63,18 @@ def recognise_json(path: str, compression: Compression, config: BuildConfig) -> 
             )
     unit, times = recognise_times(path, columns["timestamp"], _texts(sample, columns["timestamp"]), config.time_unit)
     parts = filter(None, [_NAMES[sample.form], "gzip" if compression == "gzip" else "", sample.encoding])
-    roles = ", ".join(f"{role}={column}" if role != column else role for role, column in columns.items())
     return Source(
         path=path,
         format=sample.form,
         columns=columns,
+        constants=config.constant,
         column_names=tuple(names),
         time_unit=unit,
         compression=compression,
         encoding=sample.encoding,
         json_pointers=tuple(sample.pointers.values()),
-        float_ids=tuple(role for role in ("user", "item") if _are_floats(path, role, columns[role], sample.rows)),
-        note=f"{', '.join(parts)}; {roles}; {times}",
+        float_ids=tuple(role for role in ID_ROLES if _are_floats(path, role, columns.get(role, ""), sample.rows)),
+        note=f"{', '.join(parts)}; {roles.note}; {times}",
     )
 
 

@@ -13,6 +13,7 @@ from streamfeat.events.casts import Kind
 from streamfeat.events.source import Source
 
 LABEL_ROLES = ("medium", "status")  # text of few distinct values
+NUMBER_ROLES = ("rating", "completion")
 _SAMPLE_ROWS = 4000  # of the first and of the last row group
 # Errors that Arrow raises for damaged files: MemoryError for impossible sizes, UnicodeDecodeError for bad names.
 _UNREADABLE = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError, KeyError)
@@ -103,20 +104,36 @@ def sample_times(path: str, column: str) -> list[str] | str:
 
 
 def sample_column(path: str, column: str) -> list[str]:
-    """Values of the column as text, of the first and of the last row group; "" where it is null. None of a type that
-    no role has. Raises DataError if the file is damaged."""
+    """Sampled values of a column as text, in file order, empty where missing; [] if its type is no text, number or
+    time.
+
+    Raises DataError if the file is damaged.
+    """
     with _open(path) as file:
-        stored = _stored(_type_of(file, path, column))
-        if any(is_unfit(stored) for is_unfit in _UNFIT):
+        if file.schema_arrow.names.count(column) != 1 or _is_unfit(_type_of(file, path, column)):
             return []
         values: list[str] = []
         for group in sorted({0, file.num_row_groups - 1} - {-1}):
             try:
                 batch = next(file.iter_batches(_SAMPLE_ROWS, [group], [column], use_threads=False), None)
-                values += [] if batch is None else _decoded(_plain(batch.column(0), "sample"))
+                values += [] if batch is None else sampled_texts(batch.column(0))
             except _UNREADABLE as error:
                 raise _damaged(path, error) from None
         return values
+
+
+def sampled_texts(column: pa.Array) -> list[str]:
+    """The values of a column of text, numbers or times as text, empty where missing; invalid bytes are replaced."""
+    stored = _stored(column.type)
+    is_time = pa.types.is_timestamp(stored) or pa.types.is_date(stored)
+    if not is_time:
+        column = _plain(column, "rating" if pa.types.is_boolean(stored) else "")
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if is_time or column_kind(column.type) != "text":
+        column = column.cast(pa.string())
+    column = column.cast(pa.large_binary())
+    return ["" if value is None else value.decode("utf-8", "replace") for value in column.to_pylist()]
 
 
 def _shown(column: pa.Array) -> list[str]:
@@ -199,9 +216,12 @@ def _is_uuid(kind: pa.DataType) -> bool:
     return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.uuid"
 
 
+def _is_unfit(kind: pa.DataType) -> bool:
+    return any(is_unfit(_stored(kind)) for is_unfit in _UNFIT) and not _is_uuid(kind)
+
+
 def _check_type(path: str, role: str, column: str, kind: pa.DataType) -> None:
-    stored = _stored(kind)
-    if any(is_unfit(stored) for is_unfit in _UNFIT) and not _is_uuid(kind):
+    if _is_unfit(kind):
         raise ConfigError(
             f"{path}: column {column!r} is of type {kind}, which cannot be read as {role}; "
             f"write it as text or numbers, or name another column with --columns {role}=NAME"
@@ -225,6 +245,8 @@ def _plain(column: pa.Array, role: str) -> pa.Array:
         return column.view(pa.int64())
     if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return column
+    if pa.types.is_boolean(kind) and role in NUMBER_ROLES:
+        return column.cast(pa.int8())
     if pa.types.is_floating(kind):
         return column.cast(pa.float32()) if pa.types.is_float16(kind) else column
     return column.cast(pa.string())

@@ -1,159 +1,242 @@
-"""Finds the column for each role: by its name, or by `--columns`."""
+"""Chooses the column for each role: the one that `--columns` gives, or the best of those whose name and values fit.
+
+docs/reading.md states the rules, with examples.
+"""
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from streamfeat.errors import ConfigError
+from streamfeat.events.column_values import ColumnValues, is_clock, share
+from streamfeat.events.role_names import NAMES, TIMES, is_like_rating, plain
 from streamfeat.events.source import REQUIRED_ROLES, ROLES
 
 MAX_COLUMNS = 4096  # in a file: the search for similar names among more columns takes minutes
 
-# Names in lower case, without all characters but letters and digits. The first one that the file has counts.
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "user": (
-        "user",
-        "userid",
-        "uid",
-        "username",
-        "useridx",
-        "member",
-        "memberid",
-        "profileid",
-        "customerid",
-        "visitorid",
-        "reviewerid",
-    ),
-    "item": (
-        "item",
-        "itemid",
-        "iid",
-        "movieid",
-        "movie",
-        "animeid",
-        "mangaid",
-        "mediaid",
-        "bookid",
-        "gameid",
-        "trackid",
-        "songid",
-        "artistid",
-        "showid",
-        "videoid",
-        "productid",
-        "asin",
-        "isbn",
-        "contentid",
-        "articleid",
-        "imdbid",
-    ),
-    "timestamp": (
-        "timestamp",
-        "time",
-        "ts",
-        "datetime",
-        "date",
-        "unixseconds",
-        "unixtime",
-        "unixtimestamp",
-        "unixreviewtime",
-        "eventtime",
-        "eventtimestamp",
-        "createdat",
-        "updatedat",
-        "lastupdated",
-        "watchedat",
-    ),
-    "medium": ("medium", "media", "mediatype"),
-    "rating": ("rating", "score", "stars", "userrating"),
-    "status": ("status", "watchstatus", "watchingstatus"),
-    "completion": ("completion", "progress"),
-    "total": (),  # found by its values, beside a completion: see completions.py
-    "title": ("title", "itemtitle", "movietitle", "itemname"),
-}
+_CLOSE = 0.75  # the similarity from which on a name may be a slip of the pen
+_PLACE = re.compile(r"#(\d{1,4})")
+_PARTS = ("year", "month", "day", "hour", "minute", "second")
 
 
-def check_roles(overrides: Mapping[str, str]) -> None:
-    """Raises ConfigError if `--columns` names an unknown role."""
-    for role in overrides:
-        if role not in ROLES:
-            close = difflib.get_close_matches(role, ROLES, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"roles: {', '.join(ROLES)}"
-            raise ConfigError(f"columns: unknown role {role!r}; {hint}; a role is given as role=column")
+@dataclass(frozen=True)
+class Table:
+    """The columns of a file, and sampled values of each."""
+
+    path: str
+    names: Sequence[str]
+    sample: Callable[[str], Sequence[str]]  # column → its sampled values as text, empty where missing; rows in order
+    delimiter: str = ""  # of text
+    _sampled: dict[str, ColumnValues] = field(default_factory=dict, repr=False)
+
+    def values(self, name: str) -> ColumnValues:
+        """The sampled values of a column, sampled once."""
+        if name not in self._sampled:
+            self._sampled[name] = ColumnValues(self.sample(name))
+        return self._sampled[name]
 
 
-def find_roles(path: str, names: Sequence[str], overrides: Mapping[str, str], *, in_first_line: bool) -> dict[str, str]:
-    """Role → column of `names`. An override with an empty column means that the role has no column. `in_first_line`
-    says that `names` come from the file's first line.
+@dataclass(frozen=True)
+class Roles:
+    """The column of each role, and what is said about them."""
 
-    Raises ConfigError, with the columns found and the closest one, if a required role has no column, an override names
-    a missing column, a name occurs twice or one column has two roles.
+    columns: dict[str, str]  # role → column
+    note: str
+
+
+def check_roles(overrides: Mapping[str, str], constants: Mapping[str, str]) -> None:
+    """Raises ConfigError if `--columns` or `--constant` names an unknown role, or both name one."""
+    for option, form, given in (("columns", "column", overrides), ("constant", "value", constants)):
+        for role in given:
+            if role not in ROLES:
+                close = difflib.get_close_matches(role, ROLES, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"roles: {', '.join(ROLES)}"
+                raise ConfigError(f"{option}: unknown role {role!r}; {hint}; a role is given as role={form}")
+    if "timestamp" in constants:
+        raise ConfigError("constant: timestamp: events of one time have no order; name their column of times")
+    for role in constants.keys() & {role for role, column in overrides.items() if column}:
+        raise ConfigError(f"constant: {role} is given a column, too, with --columns; leave one of them out")
+
+
+def find_roles(table: Table, overrides: Mapping[str, str], constants: Mapping[str, str]) -> Roles:
+    """The column for each role. An override with an empty column means that the role has none; a role of `constants`
+    needs none.
+
+    Raises ConfigError, with the columns found and those that could serve, if a required role has no column, an override
+    names a missing column, a name occurs twice or one column has two roles.
     """
-    check_roles(overrides)
+    check_roles(overrides, constants)
+    names = table.names
     if len(names) > MAX_COLUMNS:
         raise ConfigError(
-            f"{path}: has {len(names):,} columns, more than {MAX_COLUMNS:,}; write a file with only the needed columns"
+            f"{table.path}: has {len(names):,} columns, more than {MAX_COLUMNS:,}; write a file with only the needed "
+            "columns"
         )
-    columns = {}
-    taken = {column for column in overrides.values() if column}
+    columns = {role: _named(table, role, column) for role, column in overrides.items() if column}
+    left: dict[str, list[str]] = {}
+    unfit: dict[str, str] = {}
+    for role in ROLES:
+        if role in overrides or role in constants:
+            continue
+        candidates = [name for name in candidates_of(role, names) if name not in columns.values()]
+        fit = [name for name in candidates if table.values(name).fits(role)]
+        if role == "title" and "item" in columns:
+            fit = [name for name in fit if table.values(name).follows(table.values(columns["item"]))]
+        if fit:
+            columns[role] = _best(table, role, fit)
+            left[role] = [name for name in fit if name != columns[role]]
+        elif candidates and role in REQUIRED_ROLES:
+            columns[role] = candidates[0]
+        elif candidates and role != "title":
+            unfit[candidates[0]] = role
+    columns = {role: columns[role] for role in ROLES if role in columns}
+    for role in REQUIRED_ROLES:
+        if role not in columns and role not in constants:
+            raise ConfigError(_no_column(table, role, columns))
+    _check_distinct(table, columns)
+    return Roles(columns, _note(table, columns, constants, left, unfit))
+
+
+def candidates_of(role: str, names: Sequence[str]) -> list[str]:
+    """The columns of `names` that are called like the role, in the order in which names are taken."""
     by_plain_name: dict[str, str] = {}
     for name in names:
-        if name not in taken:
-            by_plain_name.setdefault(_plain(name), name)
-    for role in ROLES:
-        if role in overrides:
-            if overrides[role]:
-                columns[role] = _named(path, names, role, overrides[role])
-            continue
-        found = next((by_plain_name[plain] for plain in SYNONYMS[role] if plain in by_plain_name), None)
-        if found is not None:
-            columns[role] = found
-    for role in REQUIRED_ROLES:
-        if role not in columns:
-            raise ConfigError(_no_column(path, names, role, in_first_line=in_first_line))
-    _check_distinct(path, names, columns)
-    return columns
+        by_plain_name.setdefault(plain(name), name)
+    return [by_plain_name[known] for known in NAMES[role] if known in by_plain_name]
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+def _best(table: Table, role: str, fit: Sequence[str]) -> str:
+    """The column that is taken of several that fit."""
+    if role == "item":  # of an order, item_id may be the number of the line
+        return min(fit, key=lambda name: table.values(name).counts_rows)
+    if role != "timestamp" or len(fit) == 1:
+        return fit[0]
+    values = {name: table.values(name) for name in fit}
+    rank = {name: (not values[name].surely_times, _rank(name)) for name in fit}
+    # `fit` is in the order of names, and `min` takes the first of equals.
+    first = min(fit, key=lambda name: rank[name])
+    for name in fit:
+        related = rank[name] == rank[first] or values[name].same_days(values[first])
+        if related and rank[name][0] == rank[first][0] and values[name].finer_than(values[first]):
+            first = name
+    return first
 
 
-def _named(path: str, names: Sequence[str], role: str, column: str) -> str:
+def _rank(name: str) -> int:
+    """How nearly the name of a time says when the user acted; 0 is best."""
+    return next(rank for rank, names in enumerate(TIMES) if plain(name) in names)
+
+
+def _named(table: Table, role: str, column: str) -> str:
+    """The column that the user gives, by its name or by its place (`#1` is the first)."""
+    names = table.names
     if column in names:
         return column
+    if place := _PLACE.fullmatch(column):
+        if 1 <= int(place[1]) <= len(names):
+            return names[int(place[1]) - 1]
+        raise ConfigError(f"{table.path}: no column {column} for {role}; there are {len(names)}: {_listed(names)}")
     close = difflib.get_close_matches(column, list(names), n=1, cutoff=0.4)
     hint = f"; the closest is {close[0]!r}" if close else ""
-    raise ConfigError(f"{path}: no column {column!r} for {role}; found {_listed(names)}{hint}")
+    raise ConfigError(f"{table.path}: no column {column!r} for {role}; found {_listed(names)}{hint}")
 
 
-def _no_column(path: str, names: Sequence[str], role: str, *, in_first_line: bool) -> str:
+def _no_column(table: Table, role: str, columns: Mapping[str, str]) -> str:
+    """The error for a required role without a column. It names only columns whose values could play the role."""
+    path, names = table.path, table.names
     if not names:
         return f"{path}: no column for {role}: the file has no columns at all; write it again with its columns"
-    plain = {_plain(name): name for name in names}
-    best = ("", 0.6)
-    for candidate in SYNONYMS[role]:
-        for close in difflib.get_close_matches(candidate, list(plain), n=1, cutoff=best[1]):
-            best = (plain[close], difflib.SequenceMatcher(None, candidate, close).ratio())
-    named = f"--columns {role}={best[0] or 'NAME'}"
-    closest = f"the closest is {best[0]!r}; " if best[0] else ""
-    headerless = in_first_line and all(re.fullmatch(r"[\d.:+\- TZ]*", name) for name in names)
-    remedy = (
-        "its first line looks like data: add a line that names the columns" if headerless else f"name it with {named}"
-    )
-    return f"{path}: no column for {role}; found {_listed(names)}; {closest}{remedy}"
+    free = [name for name in names if name not in columns.values() and table.values(name).fits(role)]
+    if role == "timestamp":
+        free = [name for name in free if table.values(name).surely_times or not table.values(name).rows]
+    others = {name for other in ROLES if other != role for name in candidates_of(other, names)}
+    by_plain_name = {plain(name): name for name in free if name not in others}
+    best = ("", _CLOSE)
+    for candidate in NAMES[role]:
+        for close in difflib.get_close_matches(candidate, list(by_plain_name), n=1, cutoff=best[1]):
+            best = (by_plain_name[close], difflib.SequenceMatcher(None, candidate, close).ratio())
+    if best[0]:
+        advice = f"the closest is {best[0]!r}; name it with --columns {role}={quoted(best[0])}"
+    elif role == "timestamp" and free:
+        advice = f"times are in {_listed(free)}; name one with --columns timestamp={quoted(free[0])}"
+    elif role == "timestamp":
+        advice = without_time(table)
+    else:
+        advice = f"name it with --columns {role}=NAME"
+        advice += ", or, if all events are of one user, give --constant user=me" if role == "user" else ""
+    return f"{path}: no column for {role}; found {_listed(names)}; {advice}"
 
 
-def _check_distinct(path: str, names: Sequence[str], columns: Mapping[str, str]) -> None:
+def without_time(table: Table) -> str:
+    """What to do with a file in which no column holds times."""
+    places = {end: place for place, name in enumerate(table.names, 1) for end in _PARTS if plain(name).endswith(end)}
+    separator = {"\t": "\\t", " ": " "}.get(table.delimiter, table.delimiter)
+    awk = f"awk -F'{separator}' -v OFS='{separator}' '{{sub(/\\r$/,\"\")}}"
+    if {"year", "month", "day"} <= places.keys():
+        at = [f"${places[part]}" if part in places else "0" for part in _PARTS]
+        form = '"%04d-%02d-%02d %02d:%02d:%02d"'
+        remedy = (
+            f"{awk} NR==1{{print $0,\"timestamp\";next}} {{print $0,sprintf({form},{','.join(at)})}}' '{table.path}'"
+        )
+        what = "the date is in several columns; write it as one"
+    else:
+        name = 'NR==1{print $0,"timestamp";next} ' if not _is_place(table.names[0]) else ""
+        remedy = f"{awk} {name}{{print $0,1000000000+NR}}' '{table.path}'"
+        what = "no column holds times; if the rows are in order of time, number them"
+    return f"{what}: {remedy} > with_times.txt" if table.delimiter else f"{what} in a column called timestamp"
+
+
+def _is_place(name: str) -> bool:
+    return bool(_PLACE.fullmatch(name))
+
+
+def quoted(name: str) -> str:
+    """`name` as it is typed in a shell."""
+    return name if re.fullmatch(r"[\w.#+:-]+", name) and not name.startswith("#") else f"'{name}'"
+
+
+def _check_distinct(table: Table, columns: Mapping[str, str]) -> None:
     role_of: dict[str, str] = {}
     for role, column in columns.items():
-        if list(names).count(column) > 1:
-            raise ConfigError(f"{path}: two columns are called {column!r}; rename one of them")
+        if list(table.names).count(column) > 1:
+            raise ConfigError(f"{table.path}: two columns are called {column!r}; rename one of them")
         if column in role_of:
             raise ConfigError(
-                f"{path}: column {column!r} is given as {role_of[column]} and as {role}; name another for one"
+                f"{table.path}: column {column!r} is given as {role_of[column]} and as {role}; name another for one"
             )
         role_of[column] = role
+
+
+def _note(
+    table: Table,
+    columns: Mapping[str, str],
+    constants: Mapping[str, str],
+    left: Mapping[str, Sequence[str]],
+    unfit: Mapping[str, str],
+) -> str:
+    """What was taken and what was left, for the user."""
+    taken = set(columns.values())
+    parts = []
+    for role, column in columns.items():
+        others = [name for name in left.get(role, ()) if name not in taken]
+        parts.append((f"{role}={column}" if role != column else role) + (f" (not {_listed(others)})" if others else ""))
+    parts += [f"{role} is always {value!r}" for role, value in constants.items()]
+    said = {name for names in left.values() for name in names}
+    other = [
+        f"{name!r} does not hold a {role}" for name, role in unfit.items() if name not in taken and name not in said
+    ]
+    said |= unfit.keys() | taken
+    ratings = [name for name in table.names if name not in said and is_like_rating(name)]
+    ratings = [name for name in ratings if table.values(name).is_numeric]
+    if ratings:
+        take = "" if "rating" in columns else f" (--columns rating={quoted(ratings[0])} takes it)"
+        other.append(f"{_listed(ratings)} holds numbers and has no role{take}")
+    clocks = [name for name in candidates_of("timestamp", table.names) if name not in taken]
+    clocks = [name for name in clocks if (given := table.values(name).given) and share(given, is_clock) > 0.5]
+    if clocks and "timestamp" in columns:
+        other.append(f"{_listed(clocks)} holds times of day without a date")
+    return ", ".join(parts) + (f"; left out: {'; '.join(other)}" if other else "")
 
 
 def _listed(names: Sequence[str]) -> str:

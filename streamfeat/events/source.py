@@ -41,6 +41,7 @@ TICKS_PER_SECOND: dict[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**
 # What a completion counts: a share from 0 to 1, percent, or parts of the role total (episodes of all episodes).
 CompletionUnit = Literal["share", "percent", "total"]
 
+ID_ROLES = ("user", "item")
 REQUIRED_ROLES = ("user", "item", "timestamp")
 ROLES = (*REQUIRED_ROLES, "medium", "rating", "status", "completion", "total", "title")
 
@@ -50,7 +51,7 @@ class Source(Frozen):
 
     path: str
     format: Format
-    columns: dict[str, str]  # role (of ROLES) → column; always has the required roles
+    columns: dict[str, str]  # role (of ROLES) → column; with `constants` it has the required roles
     column_names: tuple[str, ...]  # all columns in file order; invented if the file has no header
     time_unit: SourceTimeUnit
     note: str  # what was recognised, one line for the user
@@ -71,3 +72,4 @@ class Source(Frozen):
     over_lines: bool = False  # whether quoted fields hold line breaks, so that a row may be several lines
     rows_note: str = ""  # what counting the rows found out about quotes and line breaks, one line for the user
     decimal_commas: tuple[str, ...] = ()  # roles whose numbers are written as 7,5
+    constants: dict[str, str] = Field(default_factory=dict)  # role → its value in every row

@@ -10,7 +10,7 @@ import io
 import os
 import re
 import reprlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,8 +20,10 @@ import pyarrow.parquet as pq
 
 from streamfeat.errors import ConfigError, StreamfeatError, storage_errors
 from streamfeat.events.item_lists import column_of
-from streamfeat.events.roles import find_roles
+from streamfeat.events.role_names import is_like_rating
+from streamfeat.events.roles import Table, candidates_of, find_roles
 from streamfeat.events.scratch import scratch_folder
+from streamfeat.events.source import ROLES
 from streamfeat.progress import Note
 
 NOBODY = "you"  # the user of a history without a column for the user
@@ -145,8 +147,7 @@ def _write(table: Any, name: str, folder: Path, columns: Mapping[str, str]) -> P
     """Writes the columns of `table` that have a role to a Parquet file, named after its content, with a fixed
     modification time."""
     with _stream(name, table) as reader:
-        wanted = list(find_roles(name, reader.schema.names, columns, in_first_line=False).values())
-        schema = pa.schema([reader.schema.field(column) for column in wanted])
+        schema = pa.schema([reader.schema.field(column) for column in _wanted(name, reader.schema.names, columns)])
         file = folder / "table.tmp"
         with storage_errors(file):
             _arrow(name, lambda: _write_parquet(file, schema, reader))
@@ -154,6 +155,16 @@ def _write(table: Any, name: str, folder: Path, columns: Mapping[str, str]) -> P
                 digest = hashlib.file_digest(written, "sha256").hexdigest()
             os.utime(file, ns=(0, 0))
             return file.replace(folder / f"table-{digest[:16]}.parquet")
+
+
+def _wanted(path: str, names: Sequence[str], columns: Mapping[str, str]) -> list[str]:
+    """The columns that may have a role by their names, in order. Which of them have one is recognised by their values
+    when the file is read. Raises ConfigError as `find_roles` does for a table without rows."""
+    found = find_roles(Table(path, names, lambda _: ()), columns, {}).columns
+    asked = [role for role, column in columns.items() if column]
+    candidates = [name for role in ROLES if role not in asked for name in candidates_of(role, names)]
+    may = {*found.values(), *candidates, *filter(is_like_rating, names)}
+    return [name for name in names if name in may]
 
 
 def _write_parquet(file: Path, schema: pa.Schema, reader: pa.RecordBatchReader) -> None:

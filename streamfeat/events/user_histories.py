@@ -109,15 +109,11 @@ def _source(paths: EventPaths, path: str, config: BuildConfig, medium: str | Non
     try:
         source = recognise(path, config)
     except ConfigError as error:
-        if "no column for user" not in str(error):
-            raise in_folder(paths, path, error) from None
-        raise ConfigError(
-            f"{error}; the history of a single user needs this column, too: the same id in every row"
-        ) from None
-    if medium is None and "medium" not in source.columns:
+        raise in_folder(paths, path, error) from None
+    if medium is None and "medium" not in {**source.columns, **source.constants}:
         raise ConfigError(
             f"{path}: no column for medium; found {', '.join(source.column_names)}; "
-            "add one, or name it with --columns medium=NAME"
+            "add one, name it with --columns medium=NAME, or give one for all rows with --constant medium=NAME"
         )
     return source
 

@@ -49,7 +49,7 @@ def with_watch_columns(source: Source, config: BuildConfig) -> Source:
 
 def _without(note: str, role: str, column: str) -> str:
     """A source's note without one of the roles that it lists."""
-    return re.sub(rf", {role}(={re.escape(column)})?(?=[,;]|$)", "", note, count=1)
+    return re.sub(rf", {role}(={re.escape(column)})?( \(not [^)]*\))?(?=[,;]|$)", "", note, count=1)
 
 
 def _refuse_if_asked(source: Source, config: BuildConfig, role: str, why: str) -> None:

@@ -187,7 +187,7 @@ def test_invalid_utf8_is_a_bad_row_in_every_role(role, kind):
     good = {"timestamp": b"1300000000", "medium": b"anime", "status": b"dropped", "title": b"ok"}[role]
     binary = {"string": pa.binary(), "large_string": pa.large_binary(), "string_view": pa.binary_view()}[kind]
     text = pa.array([good, good, good, b"\xff"], binary).view(getattr(pa, kind)())
-    columns = {"user": ["u"] * 4, "item": ["1"] * 4, "timestamp": [1_300_000_000] * 4, role: text}
+    columns = {"user": ["u"] * 4, "item": ["1", "2", "3", "4"], "timestamp": [1_300_000_000] * 4, role: text}
     read = in_folder(parquet_bytes(**columns), "a.parquet")
     assert read.reasons == [(4, "invalid_utf8")]
     assert [row.time for row in read.rows] == [1_300_000_000] * 3

@@ -106,7 +106,7 @@ def test_uuids_are_read_as_their_usual_text(tmp_path):
     duckdb.sql(f"COPY (SELECT u AS user, u AS item, 1300000000 AS timestamp FROM (VALUES {values}) t(u)) TO '{path}'")
     assert [(row.user, row.item) for row in read_all(path).rows] == [(str(value), str(value)) for value in UUIDS]
     column = pa.array([None, *(value.bytes for value in UUIDS)], pa.uuid())
-    write(path, user=column, title=column, item=[1] * 4, timestamp=[1_300_000_000] * 4)
+    write(path, user=column, title=column, item=[1, 2, 3, 4], timestamp=[1_300_000_000] * 4)
     read = read_all(path)
     assert [(row.user, row.title) for row in read.rows] == [(str(value), str(value)) for value in UUIDS]
     assert read.reasons == [(1, "missing_user")]
@@ -221,7 +221,7 @@ def test_all_roles_are_read(tmp_path):
 
 ERRORS = {
     "missing column": (b"user,itm,ts\n1,2,3\n", {}, ConfigError, ["'user', 'itm', 'ts'", "closest is 'itm'"]),
-    "no header": (b"1,2,3,881250949\n1,2,3,4\n", {}, ConfigError, ["no column for user", "looks like data"]),
+    "no header": (b"1,2,3,881250949\n1,2,3,881250950\n", {}, ConfigError, ["no column for user", "looks like data"]),
     "unknown role": (
         b"user,item,ts\n", {"columns": {"usr": "user"}}, ConfigError, ["'usr'", "mean 'user'?; a role is given as"],
     ),

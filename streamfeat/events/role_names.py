@@ -1,0 +1,86 @@
+"""The names under which columns usually stand, for each role.
+
+Names are in lower case, without all characters but letters and digits: `My Rating` is `myrating`. docs/reading.md
+states the rules; `roles.py` applies them.
+"""
+
+import re
+
+# Names of identifiers. They are taken before labels, because two users or films may have one name.
+IDENTIFIERS: dict[str, tuple[str, ...]] = {
+    "user": (
+        "userid", "useridx", "uid", "userkey", "userhash", "usersk", "memberid", "accountid", "profileid", "customerid",
+        "clientid", "visitorid", "reviewerid", "viewerid", "listenerid", "readerid", "playerid", "subscriberid",
+        "personid", "steamid",
+    ),
+    "item": (
+        "itemid", "iid", "itemidx", "itemkey", "movieid", "filmid", "animeid", "mangaid", "mediaid", "parentasin",
+        "asin", "productid", "bookid", "isbn", "gameid", "appid", "trackid", "songid", "videoid", "episodeid", "showid",
+        "seriesid", "artistid", "albumid", "contentid", "articleid", "newsid", "storyid", "recipeid", "businessid",
+        "venueid", "locationid", "poiid", "jokeid", "beerid", "beerbeerid", "restaurantid", "hotelid", "courseid",
+        "podcastid", "imdbid", "tmdbid", "tconst", "const",
+    ),
+}  # fmt: skip
+
+LABELS: dict[str, tuple[str, ...]] = {
+    "user": (
+        "user", "username", "userlogin", "login", "nickname", "member", "membername", "profile", "profilename",
+        "reviewprofilename", "customer", "visitor", "reviewer", "reviewername", "viewer", "listener", "player",
+    ),
+    "item": (
+        "item", "movie", "film", "anime", "manga", "book", "game", "track", "trackname", "song", "songname", "video",
+        "episode", "show", "series", "product", "business", "article", "recipe", "venue", "artist", "artistname",
+        "album",
+    ),
+}  # fmt: skip
+
+# Names of times in the order in which they are taken: the moment of the act, a moment, the last change of the row, the
+# making of the row.
+TIMES: tuple[tuple[str, ...], ...] = (
+    (
+        "watchedat", "viewedat", "listenedat", "playedat", "readat", "ratedat", "reviewedat", "visitedat", "clickedat",
+        "purchasedat", "orderedat", "streamedat", "consumedat", "watcheddate", "dateread", "daterated", "dateplayed",
+        "datewatched", "eventtime", "eventtimestamp", "eventdate", "actiontime", "interactiontime", "checkintime",
+        "unixreviewtime", "reviewtime", "reviewtimestamp", "reviewdate", "ratingtimestamp", "ratingtime", "ratingdate",
+        "purchasetime", "purchasedate", "ordertime", "orderdate", "transactiontime", "transactiondate", "tdat",
+        "endtime",
+    ),
+    (
+        "timestamp", "time", "ts", "datetime", "timems", "timestampms", "date", "unixseconds", "unixtime",
+        "unixtimestamp", "uts", "epoch", "epochms", "utctime", "timeutc",
+    ),
+    ("updatedat", "lastupdated", "mylastupdated", "lastmodified", "modifiedat", "changedat", "updated", "progressedat"),
+    ("createdat", "created", "creationtime", "createtime", "createddate", "dateadded", "addedat", "insertedat"),
+)  # fmt: skip
+
+# Role → names, in the order in which they are taken.
+NAMES: dict[str, tuple[str, ...]] = {
+    "user": (*IDENTIFIERS["user"], *LABELS["user"]),
+    "item": (*IDENTIFIERS["item"], *LABELS["item"]),
+    "timestamp": tuple(name for names in TIMES for name in names),
+    "medium": ("medium", "media", "mediatype"),
+    "rating": (
+        "rating", "userrating", "myrating", "yourrating", "myscore", "userscore", "score", "stars", "starrating",
+        "overall", "overallrating", "reviewoverall", "reviewrating", "reviewscore", "ratingtwenty", "grade",
+    ),
+    "status": ("status", "watchstatus", "watchingstatus", "mystatus", "readingstatus", "liststatus", "exclusiveshelf"),
+    "completion": ("completion", "progress", "completionrate"),
+    "total": (),  # found by its values, beside a completion: see completions.py
+    "title": (
+        "title", "itemtitle", "movietitle", "filmtitle", "booktitle", "animetitle", "gametitle", "producttitle",
+        "itemname", "moviename", "productname", "movie", "film", "anime", "manga", "book", "game", "track", "trackname",
+        "song", "songname", "video", "article", "recipe",
+    ),
+}  # fmt: skip
+
+_LIKE_RATING = re.compile("rating|score|stars|grade|overall")
+
+
+def plain(name: str) -> str:
+    """`name` in lower case, without all characters but letters and digits."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def is_like_rating(name: str) -> bool:
+    """Whether the column `name` is called like a rating."""
+    return bool(_LIKE_RATING.search(plain(name)))

@@ -1,0 +1,245 @@
+"""Columns get their roles by name and by value, and what was taken and left is said."""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from read_all import Row, read_all
+
+from streamfeat.config import BuildConfig
+from streamfeat.errors import ConfigError
+from streamfeat.events.formats import recognise
+
+PAGE = (Path(__file__).parents[2] / "docs/reading.md").read_text("utf-8")
+ROLES = ("user", "item", "timestamp", "rating", "title")
+EXAMPLES = [
+    [cell.strip().strip("`").replace("⇥", "\t") for cell in line.strip("|").split("|")]
+    for line in PAGE.splitlines()
+    if re.match(r"\| `[^`]*[,;⇥][^`]*` \| `", line)
+]
+
+
+@pytest.mark.parametrize(("header", "row", "roles"), [(e[0], e[1], e[2:]) for e in EXAMPLES])
+def test_the_headers_on_the_page_are_read_as_it_says(tmp_path, header, row, roles):
+    """Every row of the table of docs/reading.md, as text."""
+    path = tmp_path / "events.csv"
+    path.write_text(f"{header}\n" + f"{row}\n" * 12)
+    columns = recognise(str(path), BuildConfig()).columns
+    assert {role: columns.get(role, "") for role in ROLES} == dict(zip(ROLES, roles, strict=True))
+
+
+def test_the_page_has_examples():
+    """The test above would pass without any."""
+    assert len(EXAMPLES) >= 14
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_identifier_comes_before_a_label(tmp_path, suffix):
+    """Two people of one name are two users; the choice is said, and the film's name is its title."""
+    rows = [("Sam", f"{i}", f"Film {i % 3}", f"f{i % 3}", 1_500_000_000 + i) for i in range(12)]
+    names = ("user", "user_id", "movie", "movie_id", "timestamp")
+    source = written(tmp_path, suffix, names, rows)
+    assert source.columns == {"user": "user_id", "item": "movie_id", "timestamp": "timestamp", "title": "movie"}
+    assert "user=user_id (not 'user'), item=movie_id" in source.note
+
+
+def test_an_identifier_without_values_is_not_taken(tmp_path):
+    """Exports keep empty columns."""
+    source = written(
+        tmp_path, "csv", ("user_id", "user", "item", "ts"), [("", "a", f"i{i}", 1e9 + i) for i in range(9)]
+    )
+    assert source.columns["user"] == "user"
+
+
+def test_a_column_that_numbers_the_rows_is_no_item(tmp_path):
+    """`item_id` of an order is the line of the order."""
+    rows = [(i, f"p{i % 4}", "u", 1_500_000_000 + i) for i in range(1, 20)]
+    assert written(tmp_path, "csv", ("item_id", "product", "user", "time"), rows).columns["item"] == "product"
+
+
+def test_a_column_that_differs_between_rows_of_one_item_is_no_title(tmp_path):
+    """The `title` of a review is that of the review."""
+    rows = [("u", f"i{i % 3}", 1_500_000_000 + i, f"my opinion {i}") for i in range(12)]
+    assert "title" not in written(tmp_path, "csv", ("user", "item", "time", "title"), rows).columns
+
+
+def test_a_finer_time_of_the_same_days_is_taken_and_an_earlier_event_is_not(tmp_path):
+    """`created_at` is finer than `watched_on` in both files, but in the second one it is the day of the account."""
+    names = ("user", "item", "date", "created_at")
+    same = [("u", f"i{i}", f"2020-03-{i + 1:02d}", f"2020-03-{i + 1:02d} 10:00:0{i % 9}") for i in range(12)]
+    assert written(tmp_path, "csv", names, same).columns["timestamp"] == "created_at"
+    other = [(u, item, date, "2012-01-01 10:00:00") for u, item, date, _ in same]
+    source = written(tmp_path, "csv", names, other)
+    assert source.columns["timestamp"] == "date"
+    assert "timestamp=date (not 'created_at')" in source.note
+
+
+def test_a_time_of_day_is_no_time(tmp_path):
+    """The column of dates is taken, and the other one is named."""
+    rows = [("u", f"i{i}", "2020-03-01", f"{i}:00:00") for i in range(12)]
+    source = written(tmp_path, "csv", ("user", "item", "date", "time"), rows)
+    assert source.columns["timestamp"] == "date"
+    assert "'time' holds times of day without a date" in source.note
+
+
+def test_a_column_called_like_a_rating_is_named_if_it_has_no_role(tmp_path):
+    """With the option that takes it."""
+    rows = [("u", f"i{i}", 1_500_000_000 + i, 7) for i in range(3)]
+    source = written(tmp_path, "csv", ("user", "item", "time", "Rating / 10"), rows)
+    assert "'Rating / 10' holds numbers and has no role (--columns rating='Rating / 10' takes it)" in source.note
+    rows = [("u", f"i{i}", 1_500_000_000 + i, "PG-13", i % 10) for i in range(12)]
+    source = written(tmp_path, "csv", ("user", "item", "time", "rating", "score"), rows)
+    assert source.columns["rating"] == "score"
+
+
+def test_advice_names_only_columns_that_could_play_the_role(tmp_path):
+    """`itm_ts` is nearer to `item` than `thing`, but holds times; no column but `when` holds them."""
+    rows = [("u", f"i{i}", f"2020-03-{i + 1:02d}", i / 3) for i in range(12)]
+    with pytest.raises(ConfigError, match=r"no column for timestamp; .*; times are in 'when'; .*timestamp=when"):
+        written(tmp_path, "csv", ("user", "item", "when", "times"), rows)
+    with pytest.raises(ConfigError) as caught:
+        written(tmp_path, "csv", ("user", "thing", "timestamp", "itemm"), rows)
+    assert "closest" not in str(caught.value)
+
+
+def test_columns_may_be_given_by_place_and_roles_left_out_or_constant(tmp_path):
+    """Also for Parquet; the constant is the same in every row."""
+    rows = [("x", f"i{i}", 1_500_000_000 + i, 3) for i in range(3)]
+    config = {"columns": "item=#2,rating=", "constant": "user=it's me"}
+    for suffix in ("csv", "parquet"):
+        written(tmp_path, suffix, ("who", "what", "time", "rating"), rows, **config)
+        read = read_all(tmp_path / f"events.{suffix}", **config)
+        assert read.rows == [Row("it's me", f"i{i}", 1_500_000_000 + i) for i in range(3)]
+        assert 'user is always "it\'s me"' in read.source.note
+    with pytest.raises(ConfigError, match="there are 4"):
+        read_all(tmp_path / "events.csv", columns={"item": "#5"})
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("user=a,item=b", {"user": "a", "item": "b"}),
+        ("rating=Rating, of 10", {"rating": "Rating, of 10"}),
+        (["rating=a=b", "user=Name, first, timestamp=t"], {"rating": "a=b", "user": "Name, first", "timestamp": "t"}),
+        ("status=", {"status": ""}),
+    ],
+)
+def test_a_comma_begins_another_role_only_before_a_word_and_an_equals_sign(given, found):
+    """A name is all between the first `=` and such a comma."""
+    assert BuildConfig(columns=given).columns == found
+
+
+def test_columns_and_constants_that_cannot_be_are_refused(tmp_path):
+    """The message says what to write."""
+    with pytest.raises(ValueError, match="user is given twice"):
+        BuildConfig(columns=["user=a", "user=b"])
+    with pytest.raises(ValueError, match="a constant needs a value"):
+        BuildConfig(constant="user=")
+    rows = [("x", "i", 1_500_000_000)]
+    written(tmp_path, "csv", ("who", "what", "time"), rows, columns="user=who,item=what")
+    for columns, constant, message in (
+        ({"user": "who"}, {"user": "me"}, "constant: user is given a column, too"),
+        ({}, {"timestamp": "2020-01-01"}, "constant: timestamp: events of one time"),
+        ({}, {"usr": "me"}, "constant: unknown role 'usr'; did you mean 'user'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read_all(tmp_path / "events.csv", columns=columns, constant=constant)
+
+
+DATA = {
+    "words": ("sam,heat,1500000000\nann,up,1500000001\n", "sam holds"),
+    "dates": ("2017-07-14;sam;heat\n2017-07-15;ann;up\n", ""),
+    "numbers": ("1\t20\t1500000000\t1\n2\t27\t1500004321\t2\n", ""),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_a_first_line_of_data_never_becomes_names(tmp_path, name):
+    """It is refused with options that read it, whether ids are words or numbers."""
+    path = tmp_path / "events.txt"
+    path.write_text(DATA[name][0] * 20)
+    with pytest.raises(ConfigError, match="first line looks like data, not names") as caught:
+        recognise(str(path), BuildConfig())
+    advised = re.search(r"--columns (\S+)", str(caught.value))
+    assert advised
+    read = read_all(path, columns=advised[1])
+    assert len(read.rows) == 40
+    assert {row.time for row in read.rows} <= {1500000000, 1500000001, 1500004321, 1499990400, 1500076800}
+
+
+def test_names_are_names_even_if_ids_are_words(tmp_path):
+    """A file of words with a header, and one whose names are numbers."""
+    path = tmp_path / "events.csv"
+    path.write_text("user,item,timestamp\nsam,heat,1500000000\nann,up,1500000001\n")
+    assert len(read_all(path).rows) == 2
+    path.write_text("0,1,2\nsam,heat,1500000000\nann,up,1500000001\n")
+    assert len(read_all(path, columns="user=0,item=1,timestamp=2").rows) == 2
+
+
+def test_movielens_is_not_believed_by_the_number_of_its_fields(tmp_path):
+    """Item, user, rating, time as in MovieLens-100K, and its times with user and item changed about."""
+    path = tmp_path / "events.tsv"
+    for line in ("20\t1\t5\t1500000000", "1500\t7\t5\t881250949", "7\t20\t17\t881250949", "7\t20\t881250949\t5"):
+        path.write_text(f"{line}\n" * 20)
+        with pytest.raises(ConfigError, match="first line looks like data"):
+            recognise(str(path), BuildConfig())
+    path.write_text("196\t242\t3\t881250949\n" * 20)
+    assert recognise(str(path), BuildConfig()).format == "movielens-100k"
+    path.write_text("userId,movieId,rating,timestamp\nann,up,3,1500000000\n")
+    assert recognise(str(path), BuildConfig()).format == "csv"
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        ("B008122250,A534439589175X,1.0,1499990400", Row("A534439589175X", "B008122250", 1499990400, 1.0)),
+        ("A534439589175X,0439010001,5.0,1499990400", Row("A534439589175X", "0439010001", 1499990400, 5.0)),
+        ("7\t2017-07-14T00:00:00Z\t30.23\t-97.79\t22847", Row("7", "22847", 1499990400)),
+    ],
+)
+def test_the_files_of_amazon_and_gowalla_have_no_names(tmp_path, line, row):
+    """Users and items are told apart by the form of their ids."""
+    path = tmp_path / "ratings.txt"
+    path.write_text(f"{line}\n" * 12)
+    assert read_all(path).rows == [row] * 12
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("1 1\n1 2\n2 1\n", "awk .*1000000000"),
+        ("1:\n7,3,2005-09-06\n2:\n8,4,2005-09-06\n", "awk -F:"),
+        ("userID\tmovieID\tdate_day\tdate_month\tdate_year\n75\t3\t9\t7\t2017\n", "awk .*%04d"),
+        ("user_id,anime_id,rating\n0,20,-1\n", "awk .*1000000000"),
+    ],
+)
+def test_a_file_without_a_column_of_times_is_refused_with_a_command_that_makes_one(tmp_path, text, advice):
+    """The command is typed as it stands, and what it writes is read."""
+    import subprocess
+
+    path = tmp_path / "events.txt"
+    path.write_text(text * 12)
+    with pytest.raises(ConfigError, match=advice) as caught:
+        recognise(str(path), BuildConfig())
+    command = re.search(r"(\(echo|awk) .*> (\S+)", str(caught.value), re.DOTALL)
+    assert command
+    subprocess.run(command[0], shell=True, cwd=tmp_path, check=True)
+    made = tmp_path / command[2]
+    columns = "user=#1,item=#2,timestamp=#3" if text.startswith("1 1") else {}
+    lines = text.strip().split("\n")
+    num = {"1 1": 3, "1:\n": 2}.get(text[:3], len(lines) - 1) * 12
+    assert len(read_all(made, columns=columns).rows) >= num - 11
+
+
+def written(folder, suffix, names, rows, **config):
+    """The source of a file with these columns."""
+    path = folder / f"events.{suffix}"
+    if suffix == "csv":
+        path.write_text(
+            "\n".join(",".join(f'"{v}"' if "," in str(v) else str(v) for v in row) for row in [names, *rows])
+        )
+    else:
+        pq.write_table(pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))), path)
+    return recognise(str(path), BuildConfig(**config))
