@@ -162,7 +162,7 @@ Compression = Literal["lz4", "zstd", "none"]
 Objective = Literal["causal", "masked"]
 MaskPolicy = Literal["disjoint", "seed"]
 SplitName = Literal["training", "validation"]
-TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "days", "excel-days", "yyyymmdd", "dmy", "mdy", "iso"]
 Encoding = Annotated[str, AfterValidator(check_encoding), Option(metavar="NAME")]
 
 
@@ -183,7 +183,10 @@ class ReadingConfig(Frozen):
     format: Annotated[str, _READING] = Field(
         default="auto", description="How files are read; auto recognises each one."
     )
-    time_unit: Annotated[TimeUnit, _READING] = Field(default="auto", description="Unit of numeric timestamps.")
+    time_unit: Annotated[TimeUnit, _READING] = Field(
+        default="auto",
+        description="Unit of numeric times (days since 1970 or of a spreadsheet) or form of dates; auto: recognised.",
+    )
     status: Annotated[Statuses, _READING] = Field(
         default_factory=dict, description="What words and numbers of the status column mean."
     )

@@ -187,6 +187,7 @@ class Build:
         check_rejected(root, config, counts, self.plan.sources)
         assemble.check_media(config, read)
         assemble.check_left(read, counts)
+        assemble.check_times(config, counts)
 
         num_provisional = items.merge_items(root, read)
         gathered = yield from self.stage(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from streamfeat.events.source import CompletionUnit
-from streamfeat.events.time_casts import LAST_SECOND, time_columns, tried_times
+from streamfeat.events.time_casts import LAST_SECOND, UNCLEAR_ZONE, time_steps
 
 Kind = Literal["text", "integer", "unsigned", "floating"]
 
@@ -20,6 +20,7 @@ REASONS = (
     "missing_item",
     "missing_time",
     "unparsable_time",
+    "unclear_time_zone",
     "negative_time",
     "time_out_of_range",
     "unparsable_rating",
@@ -28,6 +29,7 @@ REASONS = (
 )
 _ROLE_OF_REASON = {
     "unparsable_time": "timestamp",
+    "unclear_time_zone": "timestamp",
     "negative_time": "timestamp",
     "time_out_of_range": "timestamp",
     "unparsable_rating": "rating",
@@ -52,7 +54,7 @@ def cast_query(
     text if `kinds` has them. Rows with a reason may hold nulls, other rows only in text columns.
     """
     labels = [role for role in ("medium", "status", "title") if role in kinds]
-    times = time_columns(kinds["timestamp"], time_unit)
+    *steps, times = time_steps(kinds["timestamp"], time_unit)
     parsed = [
         *_id_columns("user", kinds["user"]),
         *_id_columns("item", kinds["item"]),
@@ -81,13 +83,10 @@ def cast_query(
         ),
         *(f"CAST({label} AS VARCHAR) AS {label}" for label in labels),
     ]
-    tried = [
-        "*",
-        *_tried("user", kinds["user"]),
-        *_tried("item", kinds["item"]),
-        *tried_times(kinds["timestamp"], time_unit),
-    ]
-    query = f"SELECT {', '.join(tried)} FROM ({relation})"
+    tried = [*_tried("user", kinds["user"]), *_tried("item", kinds["item"])]
+    query = f"SELECT {', '.join(['*', *tried])} FROM ({relation})"
+    for step in steps:
+        query = f"SELECT *, {', '.join(step)} FROM ({query})"
     query = f"SELECT {', '.join(parsed)} FROM ({query})"
     query = f"SELECT *, {_reason(kinds)} AS reason FROM ({query})"
     return f"SELECT {', '.join(clean)} FROM ({query})"
@@ -162,6 +161,7 @@ def _reason(kinds: Mapping[str, Kind]) -> str:
         "missing_item": "item_missing",
         "missing_time": '"timestamp" IS NULL' + (" OR \"timestamp\" = ''" if kinds["timestamp"] == "text" else ""),
         "unparsable_time": "seconds IS NULL",
+        "unclear_time_zone": f"seconds = {UNCLEAR_ZONE}",
         "negative_time": "seconds < 0",
         "time_out_of_range": f"seconds > {LAST_SECOND}",
     }

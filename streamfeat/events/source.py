@@ -33,9 +33,11 @@ FORMATS: tuple[str, ...] = get_args(Format)
 
 Compression = Literal["none", "gzip"]
 
-# Units of a numeric timestamp. "iso" is text such as 2013-04-03T22:45:08Z. "timestamp" is a Parquet timestamp or date;
-# its type has the unit.
-SourceTimeUnit = Literal["s", "ms", "us", "ns", "iso", "timestamp"]
+# How times are written. "days" count from 1970, "excel-days" as spreadsheets do; the last five are the forms of text of
+# `time_forms`. "timestamp" is a Parquet timestamp or date; its type has the unit.
+SourceTimeUnit = Literal[
+    "s", "ms", "us", "ns", "days", "excel-days", "timestamp", "iso", "yyyymmdd", "dmy", "mdy", "ctime", "parts"
+]
 TICKS_PER_SECOND: dict[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 # What a completion counts: a share from 0 to 1, percent, or parts of the role total (episodes of all episodes).

@@ -1,6 +1,9 @@
 """SQL that casts the raw times of a file to whole Unix seconds and the nanoseconds after them."""
 
+from collections.abc import Mapping
+
 from streamfeat.events.source import TICKS_PER_SECOND
+from streamfeat.events.time_forms import FORMS, month_sql, zone_sql
 
 LAST_SECOND = 253_402_300_799  # the end of the year 9999
 NANOSECONDS = 10**9  # of a second
@@ -8,39 +11,41 @@ _RAW = '"timestamp"'
 _MAX_INT64 = 2**63 - 1
 _FITS_INT64 = 9.2e18  # a double below this can be cast to BIGINT
 
+UNCLEAR_ZONE = -2  # in place of seconds
+
 # A whole number with or without decimals, and any other number.
 _WHOLE = r"\s*\+?\d{1,18}(\.\d*)?\s*"
 _NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
 
-
-def tried_times(kind: str, unit: str) -> list[str]:
-    """Columns of a query below that of `time_columns`, which need them."""
-    if unit not in TICKS_PER_SECOND:
-        return [f"epoch_us({_instant(_RAW)}) AS timestamp_us"]
-    return ['TRY_CAST("timestamp" AS BIGINT) AS timestamp_try'] if kind == "text" else []
+# Days of 86,400 s before 1970 in the units that count days.
+_DAYS_BEFORE_1970 = {"days": 0, "excel-days": 25_569}
 
 
-def time_columns(kind: str, unit: str) -> list[str]:
-    """SQL columns of the column "timestamp", whose values are of the `kind` of the casts and the unit `unit`.
+def time_steps(kind: str, unit: str) -> list[list[str]]:
+    """SQL columns for the column "timestamp", whose values are of the `kind` of the casts and the unit `unit`: one list
+    for each of the queries, one around the other.
 
-    `seconds` is BIGINT, floored: -1 for negative times, more than LAST_SECOND for too large ones, NULL for what is no
-    time. `fraction` is INTEGER, the nanoseconds after that second, rounded down; there is none if the values are whole
-    seconds by their type. If `seconds` is no good time, `fraction` means nothing.
+    In the end `seconds` is BIGINT, floored: -1 for negative times, UNCLEAR_ZONE for a time zone with several meanings,
+    more than LAST_SECOND for too large ones, NULL for what is no time. `fraction` is INTEGER, the nanoseconds after
+    that second, rounded down; there is none if the values are whole seconds by their type. If `seconds` is no good
+    time, `fraction` means nothing.
     """
-    raw, ticks = _RAW, TICKS_PER_SECOND.get(unit)
-    if ticks is None:
-        seconds = "CASE WHEN timestamp_us < 0 THEN -1 ELSE timestamp_us // 1000000 END"
-        return [f"{seconds} AS seconds", f"{_iso_fraction(raw)} AS fraction"]
+    if unit in FORMS:
+        return _of_form(kind, unit)
+    if unit in _DAYS_BEFORE_1970:
+        return _of_days(kind, _DAYS_BEFORE_1970[unit])
+    ticks = TICKS_PER_SECOND[unit]
     if kind == "text":
-        return [f"{_text_seconds(raw, ticks)} AS seconds", f"{_text_fraction(raw, ticks)} AS fraction"]
+        tried = f"TRY_CAST({_RAW} AS BIGINT) AS timestamp_try"
+        return [[tried], [f"{_text_seconds(_RAW, ticks)} AS seconds", f"{_text_fraction(_RAW, ticks)} AS fraction"]]
     if kind == "floating":
-        seconds, fraction = _of_double(raw, ticks)
-        return [f"CASE WHEN isfinite({raw}) THEN {seconds} END AS seconds", f"{fraction} AS fraction"]
-    whole = f"CAST({raw} AS BIGINT)" if kind == "integer" else f"CAST(least({raw}, {_MAX_INT64}) AS BIGINT)"
+        seconds, fraction = _of_double(_RAW, ticks)
+        return [[f"CASE WHEN isfinite({_RAW}) THEN {seconds} END AS seconds", f"{fraction} AS fraction"]]
+    whole = f"CAST({_RAW} AS BIGINT)" if kind == "integer" else f"CAST(least({_RAW}, {_MAX_INT64}) AS BIGINT)"
     seconds = f"{whole} // {ticks}"
     if kind == "integer":
-        seconds = f"CASE WHEN {raw} < 0 THEN -1 ELSE {seconds} END"
-    return [f"{seconds} AS seconds", *([f"{_rest(whole, ticks)} AS fraction"] if ticks > 1 else [])]
+        seconds = f"CASE WHEN {_RAW} < 0 THEN -1 ELSE {seconds} END"
+    return [[f"{seconds} AS seconds", *([f"{_rest(whole, ticks)} AS fraction"] if ticks > 1 else [])]]
 
 
 def _rest(whole: str, ticks: int) -> str:
@@ -90,18 +95,99 @@ def _digits(text: str) -> str:
     return f"CAST(rpad(left({text}, 9), 9, '0') AS INTEGER)"
 
 
-def _iso_fraction(raw: str) -> str:
-    # A TIMESTAMP of DuckDB has microseconds; further digits are taken from the text. A zone shifts whole seconds.
-    longer = f"length(split_part({raw}, '.', 2)) > {len('123456Z')}"
-    found = f"regexp_extract({raw}, ':\\d\\d\\.(\\d+)', 1)"
-    micros = "CAST(timestamp_us % 1000000 AS INTEGER) * 1000"
-    return f"CASE WHEN NOT contains({raw}, '.') THEN 0 WHEN {longer} THEN {_digits(found)} ELSE {micros} END"
+def _of_days(kind: str, before_1970: int) -> list[list[str]]:
+    """Days as numbers, maybe with decimals. These seldom give whole seconds exactly, so half a millisecond is added to
+    all that are not whole."""
+    value = f"TRY_CAST(trim({_RAW}) AS DOUBLE)" if kind == "text" else f"CAST({_RAW} AS DOUBLE)"
+    if kind == "text":
+        value = f"CASE WHEN regexp_full_match({_RAW}, '{_NUMBER}') THEN {value} END"
+    days = f"{value} AS timestamp_days"
+    whole = "floor(timestamp_days)"
+    later = f"CASE WHEN timestamp_days = {whole} THEN 0 ELSE (timestamp_days - {whole}) * 86400 + 0.0005 END AS later"
+    first = f"(least({whole}, 1e9) - {before_1970}) * 86400"
+    seconds = f"CASE WHEN timestamp_days < {before_1970} THEN -1 ELSE CAST({first} + floor(later) AS BIGINT) END"
+    return [
+        [days],
+        [later],
+        [
+            f"CASE WHEN isfinite(timestamp_days) THEN {seconds} END AS seconds",
+            f"TRY_CAST(floor((later - floor(later)) * {NANOSECONDS}) AS INTEGER) AS fraction",
+        ],
+    ]
 
 
-def _instant(raw: str) -> str:
-    """TIMESTAMPTZ of ISO text. The usual forms without another zone use TIMESTAMP, at a third of the cost."""
-    plain = " OR ".join(f"{raw} LIKE '____-__-_____:__:__{rest}'" for rest in ("", "Z", ".___Z", ".______Z"))
+def _of_form(kind: str, form: str) -> list[list[str]]:
+    """Text of a form of `FORMS`."""
+    text = _RAW if kind == "text" else f"CAST({_RAW} AS VARCHAR)"
+    pattern, parts = FORMS[form]
+    names = ", ".join(f"'{part}'" for part in parts)
+    part = {name: f"timestamp_parts['{name}']" for name in parts}
+    split = f"regexp_extract({text}, '^{pattern}$', [{names}])"
+    usual = form == "iso" and kind == "text"
+    plain, plain_fraction = _of_usual_iso() if usual else ("NULL::BIGINT", "0")
+    zone = f"coalesce(nullif({part['z']}, ''), {part['place']})" if "place" in part else part.get("z", "''")
+    instant = f"{_date(part)} || ' ' || {_clock(part)} || timestamp_zone"
+    split_fraction = f"CASE WHEN {part['f']} = '' THEN 0 ELSE {_digits(part['f'])} END"
+    return [
+        [f"{plain} AS timestamp_plain"],
+        [f"CASE WHEN timestamp_plain IS NULL THEN {split} END AS timestamp_parts"],
+        [f"{zone_sql(zone)} AS timestamp_zone"],
+        [f"epoch_us(TRY_CAST({instant} AS TIMESTAMPTZ)) + {_half_day(part)} AS timestamp_split"],
+        [
+            f"CASE WHEN timestamp_plain < 0 OR timestamp_split < 0 THEN -1 "
+            f"WHEN timestamp_zone IS NULL AND {part['y']} <> '' THEN {UNCLEAR_ZONE} "
+            "ELSE coalesce(timestamp_plain, timestamp_split) // 1000000 END AS seconds",
+            f"CASE WHEN timestamp_plain IS NULL THEN {split_fraction} ELSE {plain_fraction} END AS fraction",
+        ],
+    ]
+
+
+def _of_usual_iso() -> tuple[str, str]:
+    """Microseconds since 1970 and nanoseconds of the usual ISO forms, in UTC; NULL for others. They need no regular
+    expression that takes them apart, which costs three times as much."""
+    usual = " OR ".join(f"{_RAW} LIKE '____-__-_____:__:__{rest}'" for rest in ("", "Z"))
+    usual += f" OR regexp_full_match({_RAW}, '....-..-.....:..:..\\.\\d+Z?')"
+    # A TIMESTAMP of DuckDB has microseconds; further digits are taken from the text.
+    micros = "CAST(timestamp_plain % 1000000 AS INTEGER) * 1000"
+    longer = f"length({_RAW}) > {len('2013-04-03T22:45:08.123456')}"
+    decimals = f"rtrim(substr({_RAW}, {len('2013-04-03T22:45:08.') + 1}), 'Z')"
     return (
-        f"CASE WHEN {plain} THEN CAST(TRY_CAST({raw} AS TIMESTAMP) AS TIMESTAMPTZ) "
-        f"ELSE coalesce(TRY_CAST({raw} AS TIMESTAMPTZ), TRY_CAST(trim({raw}) AS TIMESTAMPTZ)) END"
+        f"CASE WHEN {usual} THEN epoch_us(TRY_CAST({_RAW} AS TIMESTAMP)) END",
+        f"CASE WHEN {longer} THEN {_digits(decimals)} ELSE {micros} END",
+    )
+
+
+def _date(part: Mapping[str, str]) -> str:
+    year = part["y"]
+    if "ap" in part:  # a year may have two digits, which mean what they mean to strptime
+        year = (
+            f"CASE WHEN length({year}) = 2 THEN CASE WHEN {year} < '69' THEN '20' ELSE '19' END ELSE '' END || {year}"
+        )
+    return f"({year}) || '-' || ({month_sql(part['m'])}) || '-' || {part['d']}"
+
+
+def _clock(part: Mapping[str, str]) -> str:
+    """Hours, minutes and seconds with colons; no fraction."""
+    if "t" in part:
+        return f"CASE WHEN {part['t']} = '' THEN '00:00' ELSE split_part(replace({part['t']}, ',', '.'), '.', 1) END"
+    if "hour" in part:
+        return " || ':' || ".join(f"lpad({part[name]}, 2, '0')" for name in ("hour", "minute", "second"))
+    # A column of numbers loses leading zeros: 800 is 8:00, 80000 is 8:00:00.
+    alone = (
+        f"CASE WHEN length({part['hhmm']}) > 4 THEN lpad({part['hhmm']}, 6, '0') ELSE lpad({part['hhmm']}, 4, '0') END"
+    )
+    digits = f"rpad(CASE WHEN {part['digits']} <> '' THEN {part['digits']} ELSE {alone} END, 6, '0')"
+    return f"regexp_replace({digits}, '(..)(..)(..)', '\\1:\\2:\\3')"
+
+
+def _half_day(part: Mapping[str, str]) -> str:
+    """Microseconds to add for AM and PM; NULL if the hour does not go with them."""
+    if "ap" not in part:
+        return "0"
+    hour = f"CAST(nullif(split_part({part['t']}, ':', 1), '') AS INTEGER)"
+    first = f"lower(left({part['ap']}, 1))"
+    return (
+        f"CASE WHEN {first} = '' THEN 0 WHEN {hour} NOT BETWEEN 1 AND 12 THEN NULL "
+        f"WHEN {first} = 'p' AND {hour} < 12 THEN 43200000000 WHEN {first} = 'a' AND {hour} = 12 THEN -43200000000 "
+        "ELSE 0 END"
     )

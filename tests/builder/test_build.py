@@ -278,7 +278,7 @@ def test_odd_times_are_kept_and_counted(tmp_path: Path) -> None:
     """Times before 1990, or more than a day after the file was written."""
     path = tmp_path / "e.csv"
     path.write_text("user,item,timestamp\nu,a,86400\nu,b,1400000000\nu,c,4000000000\nv,c,1400000000\n")
-    manifest = build_shards([str(path)], tmp_path / "out")
+    manifest = build_shards([str(path)], tmp_path / "out", time_unit="s")
     assert manifest.num_events == 4
     assert manifest.cleaning["odd_before_1990"] == 1
     assert manifest.cleaning["odd_after_the_file"] == 1

@@ -72,12 +72,12 @@ def test_a_folder_whose_files_are_not_parts_of_one_log_is_refused(tmp_path):
     part(log / "ratings.csv", 0)
     (log / "tags.csv").write_text("userId,movieId,tag,timestamp\n1,2,good,1500000000\n")
     with pytest.raises(ConfigError, match=r"not parts of one log.*tags\.csv has csv with userId.*'.*ml/\*\.csv'"):
-        make_plan([str(log)], tmp_path / "out", BuildConfig())
+        make_plan([str(log)], tmp_path / "out", BuildConfig(time_unit="s"))
     with pytest.raises(ConfigError, match="not parts of one log"):
-        read_histories(log, BuildConfig(), medium="film")
+        read_histories(log, BuildConfig(time_unit="s"), medium="film")
     (log / "tags.csv").write_text("movieId,title\n1,One\n")
     with pytest.raises(ConfigError, match=r"no column for user.*or give the event files themselves"):
-        make_plan([str(log)], tmp_path / "out", BuildConfig())
+        make_plan([str(log)], tmp_path / "out", BuildConfig(time_unit="s"))
 
 
 def test_a_folder_without_events_or_of_a_delta_table_is_refused(tmp_path):

@@ -210,12 +210,13 @@ def test_all_roles_are_read(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(
         "user,item,media,time,score,status,progress,title\n"
-        'u,1,Anime,10,7.5,Completed,0.5,"One, the ""first"""\nu,2,manga,11,,4,,\nu,3,manga,12,1,,1,Three\n'
+        'u,1,Anime,1300000010,7.5,Completed,0.5,"One, the ""first"""\n'
+        "u,2,manga,1300000011,,4,,\nu,3,manga,1300000012,1,,1,Three\n"
     )
     assert read_all(path).rows == [
-        Row("u", "1", 10, 7.5, "anime", "completed", 0.5, 'One, the "first"'),
-        Row("u", "2", 11, None, "manga", "dropped", 1.0, None),
-        Row("u", "3", 12, 1.0, "manga", "completed", 1.0, "Three"),
+        Row("u", "1", 1300000010, 7.5, "anime", "completed", 0.5, 'One, the "first"'),
+        Row("u", "2", 1300000011, None, "manga", "dropped", 1.0, None),
+        Row("u", "3", 1300000012, 1.0, "manga", "completed", 1.0, "Three"),
     ]
 
 
@@ -282,7 +283,7 @@ def test_a_folder_and_an_absent_file_are_refused(tmp_path):
 
 def test_a_parquet_column_of_a_type_that_cannot_serve_is_refused(tmp_path):
     """Lists cannot be ids."""
-    table = pa.table({"user": [[1]], "item": [1], "timestamp": [1]})
+    table = pa.table({"user": [[1]], "item": [1], "timestamp": [1_300_000_000]})
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match=r"'user' is of type list.*--columns user=NAME"):
         read_all(tmp_path / "a.parquet")

@@ -89,13 +89,120 @@ def test_the_middle_and_end_of_a_file_are_looked_at_too(tmp_path):
         read_all(path)
 
 
-def test_small_values_are_no_evidence_of_a_unit(tmp_path):
-    """0 and other small numbers among milliseconds are early milliseconds; without others they are seconds."""
+def test_few_small_values_are_no_evidence_of_a_unit(tmp_path):
+    """0, and up to 1% of other small numbers among milliseconds, are early milliseconds."""
     path = tmp_path / "a.csv"
-    path.write_text(f"user,item,ts\nu,i,0\nu,i,5000\nu,i,{INSTANT}000\n")
-    assert [row.time for row in read_all(path).rows] == [0, 5, INSTANT]
-    path.write_text("user,item,ts\nu,i,0\nu,i,5000\n")
-    assert [row.time for row in read_all(path).rows] == [0, 5000]
+    path.write_text("user,item,ts\nu,i,5000\n" + "u,i,0\n" * 50 + f"u,i,{INSTANT}000\n" * 100)
+    assert [row.time for row in read_all(path).rows] == [5] + [0] * 50 + [INSTANT] * 100
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["1", "2", "5000"], r"numbers from 1 to 5000.*as seconds.*before 1974; say with --time-unit"),
+        (
+            ["43831", "44196.5"],
+            r"as days of a spreadsheet they are 2020-01-01 to 2020-12-31 \(--time-unit excel-days\)",
+        ),
+        (["18262", "18627"], r"as days since 1970 they are 2020-01-01 to 2020-12-31 \(--time-unit days\)"),
+        (["17", str(INSTANT)], r"mixes 1 numbers such as 17 with 1 times such as 1365029108.*--time-unit s"),
+        (
+            ["2020010112", "2020123123"],
+            r"dates with an hour or seconds since 1970.*--time-unit yyyymmdd or --time-unit s",
+        ),
+    ],
+)
+def test_numbers_that_are_no_usual_times_are_refused_until_it_is_said_what_they_are(tmp_path, values, told):
+    """The message names the readings with usual dates, and the option for them; 1970 is never assumed."""
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,ts\n" + "".join(f"u,i,{value}\n" for value in values))
+    with pytest.raises(ConfigError, match=told):
+        read_all(path)
+    assert [row.time for row in read_all(path, time_unit="s").rows] == [int(float(value)) for value in values]
+
+
+@pytest.mark.parametrize("stored", ["text", "int32", "int64", "float64"])
+def test_whole_numbers_that_are_dates_are_dates(tmp_path, stored):
+    """YYYYMMDD as text, whole numbers or floats, also where a few rows are no dates."""
+    days = [20200131, 20200229, 20191231] * 50
+    path = tmp_path / "a.parquet"
+    values = pa.array([*days, 99]).cast("string" if stored == "text" else stored)
+    pq.write_table(pa.table({"user": [1] * 151, "item": [1] * 151, "date": values}), path)
+    read = read_all(path)
+    expected = [datetime.strptime(str(day), "%Y%m%d").replace(tzinfo=UTC).timestamp() for day in days]
+    assert [row.time for row in read.rows] == expected
+    assert read.reasons == [(151, "unparsable_time")]
+    assert "dates as whole numbers" in read.source.note
+
+
+FORMS = {
+    # Form of the first value → values of one file that all are of 2013-04-03 22:45:08 UTC.
+    "digits": ["20130403224508", "20130403224508"],
+    "digits with T": ["20130403T224508Z", "20130403T224508", "20130404T004508+02:00"],
+    "day first": ["03/04/2013 22:45:08", "3.4.2013 22:45:08", "03-04-13 10:45:08 PM", "3 Apr 2013, 22:45:08"],
+    "month first": [
+        "04/03/2013 10:45:08 pm", "4/3/13 22:45:08", "April 3, 2013 at 10:45:08 PM", "Apr 3rd 2013 22:45:08",
+    ],
+    "mail": ["Wed, 03 Apr 2013 22:45:08 GMT", "Thu, 4 Apr 2013 00:45:08 +0200"],
+    "web server": ["03/Apr/2013:22:45:08 +0000", "04/Apr/2013:00:45:08 +0200"],
+    "ctime": ["Wed Apr 03 22:45:08 +0000 2013", "Wed Apr  3 22:45:08 2013", "Wed Apr  3 22:45:08 UTC 2013"],
+    "ISO": [
+        "2013-04-03 22:45:08,250", "2013-04-03 10:45:08 PM", "2013.4.3 22:45:08", "2013-04-03T22:45:08 +0000",
+        "2013-04-04 07:45:08 JST", "2013-04-03T22:45:08.5+00:00[UTC]", "2013-04-04T00:45:08[Europe/Berlin]",
+        "2013-04-03 20:45:08 GMT-2", "2013-04-03 17:15:08-5:30", "2013-04-03 22:45:08 gmt",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_dates_are_read_in_the_forms_that_people_write(tmp_path, name):
+    """Day and month in the order that all dates allow; English names of months; AM and PM; offsets."""
+    settling = {"day first": "30/04/2013", "month first": "04/30/2013"}.get(name)  # 30 is no month
+    values = FORMS[name] + ([settling] if settling else [])
+    pq.write_table(pa.table({"user": values, "item": values, "ts": values}), tmp_path / "a.parquet")
+    read = read_all(tmp_path / "a.parquet")
+    assert [row.time for row in read.rows][: len(FORMS[name])] == [INSTANT] * len(FORMS[name])
+    assert not read.rejected
+
+
+def test_dates_that_may_begin_with_the_day_or_the_month_are_refused_until_it_is_said(tmp_path):
+    """A date that can be read in one way decides for the file; two-digit years may be first, too."""
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,ts\n" + "".join(f"u,i,{day:02d}/0{month}/2020\n" for day, month in ((3, 4), (5, 6))))
+    with pytest.raises(ConfigError, match=r"'03/04/2020'.*the day or the month.*--time-unit dmy or mdy"):
+        read_all(path)
+    days = {unit: [row.time // 86400 - 18262 for row in read_all(path, time_unit=unit).rows] for unit in ("dmy", "mdy")}
+    assert days == {"dmy": [31 + 29 + 31 + 2, 31 + 29 + 31 + 30 + 31 + 4], "mdy": [31 + 29 + 3, 31 + 29 + 31 + 30 + 5]}
+    path.write_text("user,item,ts\nu,i,31/04/20\nu,i,12/04/20\n")
+    with pytest.raises(ConfigError, match="the day or the year"):
+        read_all(path)
+    path.write_text("user,item,ts\nu,i,31/04/2020\nu,i,04/31/2020\n")
+    with pytest.raises(ConfigError, match=r"in several orders.*2020-12-31"):
+        read_all(path)
+
+
+@pytest.mark.parametrize("zone", ["CST", "IST", "BST", "PST", "CET", "XYZ"])
+def test_a_time_zone_with_several_meanings_is_refused_by_its_name(tmp_path, zone):
+    """In the sample; a row after it is rejected. DuckDB would read CST as Chicago and BST as Dhaka."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"user,item,ts\nu,i,2013-04-03 22:45:08 {zone}\n")
+    with pytest.raises(ConfigError, match=rf"the time zone '{zone}' (has several meanings: |is not known).*\+02:00"):
+        read_all(path)
+    path.write_text("user,item,ts\n" + "u,i,2013-04-03 22:45:08\n" * 200 + f"u,i,2013-04-03 22:45:08 {zone}\n")
+    assert read_all(path).reasons == [(202, "unclear_time_zone")]
+
+
+def test_days_of_a_spreadsheet_are_read_to_the_second(tmp_path):
+    """Their decimals are no whole seconds exactly."""
+    path = tmp_path / "a.csv"
+    moments = [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=7919 * i) for i in range(200)]
+    days = [repr((moment - datetime(1899, 12, 30, tzinfo=UTC)) / timedelta(days=1)) for moment in moments]
+    path.write_text("user,item,ts\n" + "".join(f"u,{i},{day[:16]}\n" for i, day in enumerate(days)))
+    assert [row.time for row in read_all(path, time_unit="excel-days").rows] == [int(m.timestamp()) for m in moments]
+    path.write_text("user,item,ts\nu,1,18262\nu,1,18262.5\nu,1,-1\nu,1,no\nu,1,99999999\n")
+    read = read_all(path, time_unit="days")
+    assert [row.time for row in read.rows] == [1577836800, 1577836800 + 43200]
+    assert [reason for _, reason in read.reasons] == ["negative_time", "unparsable_time", "time_out_of_range"]
 
 
 @pytest.mark.parametrize(
