@@ -94,7 +94,7 @@ def test_what_is_no_table_is_named(tmp_path: Path, no_trace: Path) -> None:
         streamfeat.build(pa.table({"user": ["a"], "item": ["b"], "when": [1]}), out)
     good = pa.table({"user": ["a"], "item": ["b"], "timestamp": [1_400_000_000]})
     with pytest.raises(ConfigError, match=r"table 1: column 'item' is of type list"):
-        streamfeat.build([good, pa.table({"user": ["a"], "item": [["b"]], "timestamp": [1]})], out)
+        streamfeat.build([good, pa.table({"user": ["a"], "item": [["b"]], "timestamp": [1_400_000_000]})], out)
     pandas = pytest.importorskip("pandas", reason="pip install -e '.[dev]'")
     polars = pytest.importorskip("polars", reason="pip install -e '.[dev]'")
     with pytest.raises(ConfigError, match=r"table: LazyFrame is neither .*; give its \.collect\(\)"):
