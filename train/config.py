@@ -13,13 +13,14 @@ from streamfeat.errors import ConfigError
 from streamfeat.records import Frozen, validated
 
 Preset = Literal["tiny", "small", "base"]
+Optimizer = Literal["adamw", "muon"]
 
 # `tiny` was measured on MovieLens (docs/design.md). The larger ones have a lower rate and dropout, as is usual for
 # wider models, and were not tuned.
 PRESETS: dict[Preset, dict[str, Any]] = {
-    "tiny": {"layers": 2, "width": 64, "heads": 2, "dropout": 0.2, "learning_rate": 4e-3},
-    "small": {"layers": 4, "width": 256, "heads": 4, "dropout": 0.2, "learning_rate": 1e-3},
-    "base": {"layers": 8, "width": 768, "heads": 12, "dropout": 0.1, "learning_rate": 3e-4},
+    "tiny": {"layers": 3, "width": 64, "heads": 2, "dropout": 0.2, "learning_rate": 4e-3, "optimizer": "muon"},
+    "small": {"layers": 4, "width": 256, "heads": 4, "dropout": 0.2, "learning_rate": 1e-3, "optimizer": "adamw"},
+    "base": {"layers": 8, "width": 768, "heads": 12, "dropout": 0.1, "learning_rate": 3e-4, "optimizer": "adamw"},
 }
 
 
@@ -99,6 +100,9 @@ class TrainConfig(Frozen):
         default="disjoint", description="How the masked objective masks."
     )
     model: ModelConfig = ModelConfig()
+    optimizer: Annotated[Optimizer, _OPTIMISATION, _OF_PRESET] = Field(
+        default="adamw", description="AdamW for all parameters, or Muon for matrices and AdamW for the others."
+    )
     learning_rate: Annotated[float, _OPTIMISATION, Option(default="the preset's, lower for long runs")] = Field(
         default=4e-3, gt=0, description="Learning rate at its peak."
     )
@@ -118,7 +122,7 @@ class TrainConfig(Frozen):
         default=0.02, ge=0, le=1, description="Share of the peak that the rate falls to."
     )
     weight_decay: Annotated[float, _OPTIMISATION] = Field(
-        default=0.01, ge=0, description="AdamW: weight decay, of matrices only."
+        default=0.01, ge=0, description="Weight decay, of matrices only."
     )
     beta_1: Annotated[float, _OPTIMISATION] = Field(
         default=0.9, ge=0, lt=1, description="AdamW: decay of the mean gradient."

@@ -103,7 +103,7 @@ def test_the_options_of_train_stand_in_panels_in_the_order_of_use() -> None:
     panels = re.findall(r"─ (\w[\w ]*\w) ─", shown)
     assert panels == ["Arguments", "Options", "Model", "Optimisation", "Length of the run", "Data", "Live training"]
     first = [re.search(r"--[\w-]+", shown.partition(f"─ {panel} ─")[2]) for panel in panels[2:]]
-    assert [found and found[0] for found in first] == ["--preset", "--learning-rate", "--epochs", "--seed", "--live"]
+    assert [found and found[0] for found in first] == ["--preset", "--optimizer", "--epochs", "--seed", "--live"]
 
 
 @pytest.mark.parametrize("name", NAMES)

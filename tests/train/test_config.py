@@ -50,7 +50,7 @@ def test_every_field_of_a_configuration_can_be_read_back_from_a_file(tmp_path: P
     [
         ("learnign_rate = 1.0", r"unknown key 'learnign_rate'; did you mean 'learning_rate'"),
         ("[model]\nwidht = 3", r"unknown key 'model.widht'; did you mean 'width'"),
-        ("[optimizer]\nlr = 3", r"unknown key 'optimizer'; known: "),
+        ("[adam]\nlr = 3", r"unknown key 'adam'; known: "),
         ("width = 32\n[model]\nwidth = 64", "width: is given twice"),
         ("model = 3", "is a table"),
         ("epochs = 0", "epochs: "),

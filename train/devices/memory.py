@@ -5,11 +5,12 @@ memory. The memory of a forward and backward pass is measured (`train/training/r
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from streamfeat.errors import ConfigError, RankError
 from streamfeat.store.manifest import Manifest
@@ -36,7 +37,7 @@ class MemoryNeeded:
     weights: int
     average: int  # of the weights over the steps
     gradients: int  # including the buffers in which ranks exchange them
-    optimizer: int  # the two moments of AdamW
+    optimizer: int  # the two moments of AdamW; of matrices that Muon turns, one
     tables: int  # what is popular at each time
     batches: int  # off CUDA: the stream's arrays and the decoded chunks
     producers: int  # off CUDA: the processes that a live run starts
@@ -82,18 +83,24 @@ def lasting_needs(manifest: Manifest, config: TrainConfig, world: World, terms: 
     with torch.device("meta"):
         model = EventTransformer.of(manifest, config, np.zeros(manifest.num_items, np.int64), terms)
     knows_popularity = BatchFacts.of(manifest, config, terms).knows_popularity
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    weights = _num_bytes(model.parameters())
+    turned = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    of_optimizer = 2 * weights - (_num_bytes(turned) if config.optimizer == "muon" else 0)
     on_gpu = world.device.type == "cuda"
     return MemoryNeeded(
         weights=weights,
         average=weights if config.ema else 0,
         gradients=weights * (1 if world.size == 1 else 2),
-        optimizer=2 * weights,
+        optimizer=of_optimizer,
         tables=table_bytes(terms, manifest.num_items, world.device) if knows_popularity else 0,
         batches=0 if on_gpu else _batch_bytes(manifest, config, world),
         producers=0 if on_gpu or not config.live else _producer_bytes(manifest, config),
-        saving=0 if on_gpu else 4 * weights,  # the optimizer's state, as a copy and as the bytes of a file
+        saving=0 if on_gpu else 2 * of_optimizer,  # the optimizer's state, as a copy and as the bytes of a file
     )
+
+
+def _num_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _batch_bytes(manifest: Manifest, config: TrainConfig, world: World) -> int:

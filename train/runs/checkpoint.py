@@ -4,7 +4,7 @@
 
 - `model.safetensors`: the weights that are validated and asked, by parameter name
 - `trained.safetensors`: where these are an average over the steps, the weights that the next update changes
-- `optimizer.safetensors`: AdamW's state, `<parameter name>.<exp_avg, exp_avg_sq or step>`
+- `optimizer.safetensors`: the optimizer's state, `<parameter name>.<entry>`
 - `state.json`: step, position in the data, configuration, versions
 - `manifest.json`: size and SHA-256 of each, written last
 

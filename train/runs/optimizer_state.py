@@ -1,4 +1,4 @@
-"""AdamW's state as named tensors, for checkpoints. Loading checks it against the model."""
+"""The optimizer's state as named tensors, for checkpoints. Loading checks it against the model."""
 
 from collections.abc import Mapping
 
@@ -27,14 +27,17 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
     # load_state_dict puts each entry on its device.
     state = {index: entries[name] for index, name in enumerate(ordered) if name in entries}
     parameters = dict(model.named_parameters())
+    turned = {names[p] for group in optimizer.param_groups if group.get("orthogonal") for p in group["params"]}
     for name in entries:
-        _check_entries(name, entries[name], parameters.get(name))
+        _check_entries(name, entries[name], parameters.get(name), is_turned=name in turned)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _check_entries(name: str, entries: Mapping[str, Tensor], parameter: Tensor | None) -> None:
-    """Raises ValueError if these cannot be AdamW's tensors of `parameter`. torch itself does not check shapes."""
+def _check_entries(name: str, entries: Mapping[str, Tensor], parameter: Tensor | None, *, is_turned: bool) -> None:
+    """Raises ValueError if these cannot be the tensors of `parameter`: Muon's if it `is_turned` by Muon, or AdamW's.
+    torch itself does not check shapes."""
     shapes = {entry: tuple(value.shape) for entry, value in entries.items()}
     expected = None if parameter is None else tuple(parameter.shape)
-    if expected is None or shapes != {"exp_avg": expected, "exp_avg_sq": expected, "step": ()}:
+    moments = ("momentum",) if is_turned else ("exp_avg", "exp_avg_sq")
+    if expected is None or shapes != {**dict.fromkeys(moments, expected), "step": ()}:
         raise ValueError(f"optimizer state of {name!r} has the shapes {shapes}, the parameter has {expected}")

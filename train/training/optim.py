@@ -1,17 +1,18 @@
-"""AdamW, and the clipping of gradients."""
+"""The optimizer, and the clipping of gradients."""
 
 import torch
 from torch import Tensor, nn
 
 from train.config import TrainConfig
 from train.model.heads import FactorTable
+from train.training.muon import Muon
 
 _MOST_SHRINKING = 0.04  # of the factors of ratings in one step: few ratings, or a high rate, must not turn their sign
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay only for the matrices of linear layers and, with a decay of their own, for the factors of
-    ratings; not for embeddings, norms and biases.
+    """AdamW, or Muon, with weight decay only for the matrices of linear layers and, with a decay of their own, for the
+    factors of ratings; not for embeddings, norms and biases.
 
     The type of the module that owns a parameter decides, not the parameter's name: wrappers add a prefix to names.
     """
@@ -27,6 +28,9 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     ]
     betas = (config.beta_1, config.beta_2)
     fused = matrices[0].device.type in ("cpu", "cuda")
+    if config.optimizer == "muon":
+        groups = [{**group, "orthogonal": group["params"] is matrices} for group in groups]
+        return Muon(groups, lr=config.learning_rate, betas=betas, fused=fused)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=fused)
 
 

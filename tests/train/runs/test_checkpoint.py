@@ -19,7 +19,7 @@ from torch import nn
 
 from streamfeat.errors import DamagedError, FormatVersionError, StorageError
 from streamfeat.stream.stream import StreamState
-from train.config import TrainConfig
+from train.config import Optimizer, TrainConfig
 from train.runs.checkpoint import Checkpoint, Checkpoints, TrainState, read_checkpoint
 from train.runs.standing import Figures, Standing
 from train.training.optim import make_optimizer
@@ -37,10 +37,10 @@ class Small(nn.Module):
         self.unused = nn.Linear(2, 2)
 
 
-def new(seed: int) -> tuple[Small, torch.optim.AdamW]:
+def new(seed: int, optimizer: Optimizer = "adamw") -> tuple[Small, torch.optim.AdamW]:
     torch.manual_seed(seed)
     model = Small()
-    return model, make_optimizer(model, TrainConfig())
+    return model, make_optimizer(model, TrainConfig(optimizer=optimizer))
 
 
 def learn(model: Small, optimizer: torch.optim.AdamW, steps: int) -> None:
@@ -71,14 +71,15 @@ def saved(run: Path, *steps: int) -> Checkpoints:
     return checkpoints
 
 
-def test_a_restored_model_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    """Weights, both moments and the step counts come back, for a parameter without gradients too."""
-    model, optimizer = new(0)
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_restored_model_goes_on_bit_for_bit(tmp_path: Path, kind: Optimizer) -> None:
+    """Weights, moments and the step counts come back, for a parameter without gradients too."""
+    model, optimizer = new(0, kind)
     learn(model, optimizer, 3)
     Checkpoints(tmp_path).save(state(3), model, optimizer)
     learn(model, optimizer, 4)
 
-    other, other_optimizer = new(1)
+    other, other_optimizer = new(1, kind)
     learn(other, other_optimizer, 2)
     checkpoint, problems = Checkpoints(tmp_path).load_newest()
     assert checkpoint is not None
@@ -88,6 +89,18 @@ def test_a_restored_model_goes_on_bit_for_bit(tmp_path: Path) -> None:
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, other.state_dict()[name]), name
     assert checkpoint.state == state(3)
+
+
+@pytest.mark.parametrize(("kind", "other"), [("adamw", "muon"), ("muon", "adamw")])
+def test_the_state_of_another_optimizer_is_refused(tmp_path: Path, kind: Optimizer, other: Optimizer) -> None:
+    """Moments of AdamW are no momentum of Muon, and the other way round."""
+    model, optimizer = new(0, kind)
+    learn(model, optimizer, 1)
+    Checkpoints(tmp_path).save(state(1), model, optimizer)
+    checkpoint, _ = Checkpoints(tmp_path).load_newest()
+    assert checkpoint is not None
+    with pytest.raises(DamagedError, match=r"optimizer state of 'out\.weight'"):
+        checkpoint.restore(*new(0, other))
 
 
 def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:

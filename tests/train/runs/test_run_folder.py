@@ -24,11 +24,11 @@ from train.training.loop import train_steps
 TINY: dict[str, Any] = {"layers": 1, "width": 8, "heads": 1, "batch_tokens": 64, "steps": 1}
 
 OTHER = {    "hidden_times": 0.2,
-  # another value of each field than any preset has
-    "objective": "masked", "mask_policy": "seed", "preset": "base", "layers": 3, "width": 96, "heads": 1,
+  # another value of each field than the default preset has
+    "objective": "masked", "mask_policy": "seed", "preset": "base", "layers": 5, "width": 96, "heads": 1,
     "feed_forward": 3.0, "dropout": 0.55, "batch_tokens": 77, "micro_batch_tokens": 33, "steps": 7, "epochs": 9,
-    "learning_rate": 0.5, "beta_1": 0.5, "beta_2": 0.5, "weight_decay": 0.5, "clip": 0.5, "ema": 0.5,
-    "final_learning_rate": 0.5, "validate_every": 3, "checkpoint_every": 3, "seed": 5, "threads": 2,
+    "optimizer": "adamw", "learning_rate": 0.5, "beta_1": 0.5, "beta_2": 0.5, "weight_decay": 0.5, "clip": 0.5,
+    "ema": 0.5, "final_learning_rate": 0.5, "validate_every": 3, "checkpoint_every": 3, "seed": 5, "threads": 2,
     "warm_up_steps": 7, "decay_share": 0.5, "keep": 5, "monitor": "anime_watch", "patience": 9, "live": True,
     "live_disk": 10**8, "live_workers": 3, "live_timeout": 60.0,
 }  # fmt: skip

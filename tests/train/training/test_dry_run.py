@@ -29,8 +29,8 @@ def test_a_dry_run_times_ten_steps_and_keeps_nothing(tiny_dataset: Path) -> None
     assert estimate.step_s > 0
     assert estimate.weight_bytes == 4 * estimate.num_parameters == estimate.gradient_bytes
     assert (
-        2 * estimate.weight_bytes < estimate.optimizer_bytes < 2 * estimate.weight_bytes + 4096
-    )  # AdamW's two moments
+        estimate.weight_bytes < estimate.optimizer_bytes < 2 * estimate.weight_bytes + 4096
+    )  # two moments of AdamW, one of matrices
     assert estimate.peak_bytes > 10**8  # torch alone takes more
 
 
