@@ -85,9 +85,11 @@ def print_training(summary: dict[str, Any]) -> None:
     out.print(table)
     if best:
         out.print(f"best: step {best['step']:,}, {summary['best_checkpoint']}", **PLAIN)
-        for medium, chosen in best["transitions"].items():
-            gain = f"gain {chosen['gain']:.4f} ± {chosen['error']:.4f} nats" if chosen["strength"] else "no clear gain"
-            out.print(f"transitions of {medium}: strength {chosen['strength']:g}, {gain} on validation", **PLAIN)
+        for medium, mixtures in best["mixtures"].items():
+            for time, chosen in mixtures.items():
+                gain = f"gain {chosen['gain']:.4f} ± {chosen['error']:.4f} nats" if chosen["gain"] else "no clear gain"
+                parts = f"transitions {chosen['strength']:g}, model {1 - sum(chosen['shares']):.0%}"
+                out.print(f"{medium}, time {time}: {parts}, {gain} on validation", **PLAIN)
 
 
 def print_estimate(estimate: dict[str, Any]) -> None:

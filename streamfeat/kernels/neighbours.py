@@ -1,4 +1,4 @@
-"""Which items follow each other most often in histories, and what the last items of a history say about the next one.
+"""Which items follow an item most often in histories, and what the last items of a history say about the next one.
 
 Axes: E events, V items, K neighbours of an item at most, N histories, P places of a history's last items.
 """
@@ -82,9 +82,9 @@ def heaviest_neighbours(
 ) -> None:
     """Row r: the K heaviest neighbours of item first + r; -1 where it has fewer. total_R: the weight of all neighbours.
 
-    Two events of a history that are at most `window` events apart weigh 1 / lag, in both directions. This is added to
-    `before`, which knows only the neighbours that it has kept. Of equal weights the lower item is kept. `sums_V` and
-    `met_V` are scratch memory; `sums_V` is 0 before and after.
+    An event at most `window` events after one of the item weighs 1 / lag. This is added to `before`, which knows only
+    the neighbours that it has kept. Of equal weights the lower item is kept. `sums_V` and `met_V` are scratch memory;
+    `sums_V` is 0 before and after.
     """
     for r in range(item_RK.shape[0]):
         num_met, total = 0, before.total_V[first + r]
@@ -94,19 +94,18 @@ def heaviest_neighbours(
             num_met += 1
         for at in range(events.start_V[first + r], events.start_V[first + r + 1]):
             place = events.place[at]
-            for side in (-1, 1):
-                for lag in range(1, window + 1):
-                    other = place + side * lag
-                    if other < 0 or events.item_E[other] < 0:
-                        break
-                    if not events.is_new_E[max(place, other)]:
-                        continue
-                    item = events.item_E[other]
-                    if sums_V[item] == 0.0:
-                        met_V[num_met] = item
-                        num_met += 1
-                    sums_V[item] += 1.0 / lag
-                    total += 1.0 / lag
+            for lag in range(1, window + 1):
+                later = place + lag
+                if events.item_E[later] < 0:
+                    break
+                if not events.is_new_E[later]:
+                    continue
+                item = events.item_E[later]
+                if sums_V[item] == 0.0:
+                    met_V[num_met] = item
+                    num_met += 1
+                sums_V[item] += 1.0 / lag
+                total += 1.0 / lag
         kept = 0
         for m in range(num_met):
             item, weight = met_V[m], np.float32(sums_V[met_V[m]])

@@ -33,13 +33,12 @@ def index_of(given_histories: list[list[int]], new_from: int) -> EventIndex:
 
 
 def weights_of(given_histories: list[list[int]], new_from: int) -> Counter[tuple[int, int]]:
-    """(i, j) → Σ 1 / lag over pairs at most WINDOW events apart, both ways, whose later event is new."""
+    """(i, j) → Σ 1 / lag over pairs in which j follows i by at most WINDOW events and is new."""
     weights: Counter[tuple[int, int]] = Counter()
     for history in given_histories:
         for later in range(new_from, len(history)):
             for earlier in range(max(0, later - WINDOW), later):
                 weights[history[earlier], history[later]] += 1 / (later - earlier)
-                weights[history[later], history[earlier]] += 1 / (later - earlier)
     return weights
 
 

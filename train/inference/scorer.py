@@ -18,6 +18,7 @@ from train.devices.device import MOST_CUDA_HEAD, autocast
 from train.inference.queries import BatchShape, History, Query, query_batches
 from train.model.batch import BatchFacts, evidence_of, moved, to_batch
 from train.model.heads import NUM_FACTORS
+from train.model.mixture import log_mixture, part_probs
 from train.model.past_ratings import NUM_KNOWN, log_counts
 from train.model.popularity import HIDDEN, TOLD, PopularityFeatures, PopularityRows
 from train.model.targets import past_of, segment_bounds
@@ -27,6 +28,7 @@ from train.runs.folder import Run, check_checkpoint
 from train.runs.record import described, read_record
 from train.runs.refreshed import read_refreshed
 from train.runs.run_terms import read_terms
+from train.runs.standing import Mixtures
 from train.runs.trained import checkpoint_folder
 from train.terms.terms import Terms
 from train.terms.transitions import LAST_ITEMS
@@ -34,6 +36,8 @@ from train.terms.transitions import LAST_ITEMS
 # Tokens of one forward pass. Without CUDA, attention holds all pairs of a segment: 8 windows of 1024 take about 300 MB.
 _CPU_TOKENS = 8192
 _GPU_TOKENS = 65_536
+
+_MOST_MIXED = 2**24  # probabilities of a mixture at a time
 
 
 class Scorer:
@@ -51,18 +55,18 @@ class Scorer:
         items: ItemTable,
         checkpoint: Path,
         terms: Terms | None = None,
-        strengths: Mapping[str, float] | None = None,
+        mixtures: Mapping[str, Mixtures] | None = None,
     ) -> None:
         """`model` has its weights and is on the device where it runs; `terms` are the tables that it was made with.
 
-        `strengths` says by medium how strongly their transitions shift the logits (default: not at all).
+        `mixtures` says by medium how transitions and popularity count in P (default: not at all).
         """
         self.manifest, self.config, self.items = manifest, config, items
         self.checkpoint = checkpoint  # the folder of the weights
         self.device = model.inputs.item.weight.device
         self._model = model.eval()
         self._facts = BatchFacts.of(manifest, config, terms).on_device(self.device)
-        self.strengths = dict(strengths or {})
+        self.mixtures = dict(mixtures or {})
         head = config.model.width // config.model.heads
         self._for_gpu = self.device.type == "cuda" and head <= MOST_CUDA_HEAD
         window_len = manifest.data_schema.window_len
@@ -95,9 +99,9 @@ class Scorer:
                 f"{found.path}: holds the weights of another model ({error}); restore the run's own checkpoints"
             ) from None
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        last = found.state.standing.last
-        strengths = {medium: of.strength for medium, of in last.transitions.items()} if last else {}
-        return cls(model.to(device), manifest, record.train, items, found.path, terms, strengths)
+        best = found.state.standing.best
+        mixtures = best.mixtures if best else None
+        return cls(model.to(device), manifest, record.train, items, found.path, terms, mixtures)
 
     @property
     def last_counted(self) -> int:
@@ -146,7 +150,9 @@ class Scorer:
                 self._popularity_rows(histories, times, features) if features else None,
                 features.by_medium if features else (),
             )
-            self._add_transitions(logits, medium, histories)
+            mixtures = self.mixtures.get(self._facts.schema.media[medium])
+            if mixtures is not None:
+                logits = self._mixed(logits, medium, histories, times, mixtures)
             if not (self.exclude_seen if exclude_seen is None else exclude_seen):
                 return logits.log_softmax(-1)
             seen = self.seen(histories, medium)
@@ -155,10 +161,42 @@ class Scorer:
             log_probs[seen] = -torch.inf  # if all items are seen, log_softmax gave NaN
             return log_probs
 
-    def _add_transitions(self, logits_NV: Tensor, medium: int, histories: Sequence[History]) -> None:
+    def _mixed(
+        self,
+        logits_NV: Tensor,
+        medium: int,
+        histories: Sequence[History],
+        times: Sequence[int | None],
+        mixtures: Mixtures,
+    ) -> Tensor:
+        """(N, V): log of the mixture, which adds up to 1 over the items that the softmax had in training."""
+        of_each = [mixtures.hidden if time is None else mixtures.told for time in times]
+        self._add_transitions(logits_NV, medium, histories, torch.tensor([of.strength for of in of_each]))
+        shares_NK = torch.tensor([of.shares for of in of_each]).to(self.device)
+        if not shares_NK.any():
+            return logits_NV
+        left_NV = torch.ones_like(logits_NV, dtype=torch.bool)
+        if self.exclude_seen:
+            left_NV[self.seen(histories, medium)] = False
+            left_NV |= ~left_NV.any(1, keepdim=True)
+        features = self._facts.popularity
+        row_N = np.zeros(len(times), np.int64)
+        if features:
+            is_told = np.array([time is not None for time in times], np.bool_)
+            row_N = features.rows_at(np.array([time or 0 for time in times], np.int64), is_told)
+            row_N = np.where(is_told, row_N, features.newest_row())
+        at_N, step = torch.from_numpy(row_N).to(self.device), max(1, _MOST_MIXED // logits_NV.shape[1])
+        for first in range(0, len(logits_NV), step):
+            rows = slice(first, first + step)
+            parts = part_probs(features, medium, at_N[rows], left_NV[rows])
+            logits_NV[rows] = log_mixture(logits_NV[rows], left_NV[rows], shares_NK[rows], parts)
+        return logits_NV
+
+    def _add_transitions(
+        self, logits_NV: Tensor, medium: int, histories: Sequence[History], strength_N: Tensor
+    ) -> None:
         schema, terms = self._facts.schema, self._facts.terms
-        strength = self.strengths.get(schema.media[medium], 0.0)
-        if terms is None or not strength:
+        if terms is None or not strength_N.any():
             return
         last_NP = np.full((len(histories), LAST_ITEMS), -1, np.int32)
         for row, history in zip(last_NP, histories, strict=True):
@@ -166,7 +204,7 @@ class Scorer:
             row[: len(items)] = items
         low, high = schema.medium_offsets[medium : medium + 2]
         lift_NV = torch.from_numpy(terms.transitions.log_lift(last_NP, low, high)).to(self.device)
-        logits_NV.add_(lift_NV, alpha=strength)
+        logits_NV.addcmul_(lift_NV, strength_N.to(self.device)[:, None])
 
     def _popularity_rows(
         self, histories: Sequence[History], times: Sequence[int | None], features: PopularityFeatures

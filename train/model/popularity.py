@@ -74,6 +74,12 @@ class PopularityFeatures:
         """The row of zeros, for a target before which no time is known."""
         return len(self.counts.edges)
 
+    def newest_row(self) -> int:
+        """The row of the last edge, before which all events lie. Makes it if it is missing."""
+        row = len(self.counts.edges) - 1
+        self.make(np.array([row]))
+        return row
+
     def rows_at(self, time: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.int64]:
         """(N,): the row of each time, the empty one where it is not `known`. Makes rows that are missing."""
         rows = np.where(known, self.counts.row_of(time), self.empty_row)

@@ -5,12 +5,20 @@ from pydantic import Field
 from streamfeat.records import Frozen
 
 
-class TransitionStrength(Frozen):
-    """By what the transitions of a medium's items are multiplied, as chosen on validation."""
+class Mixture(Frozen):
+    """How a medium's items are scored, as chosen on validation: see `train/model/mixture.py`."""
 
-    strength: float  # 0: the model alone is better, or not clearly worse
-    gain: float  # of the validation loss over strength 0, in nats
+    strength: float  # by what the transitions are multiplied that are added to the logits
+    shares: tuple[float, ...]  # of the parts beside the model, which has the rest
+    gain: float  # of the validation loss over the model alone, in nats
     error: float  # standard error of the gain, over users
+
+
+class Mixtures(Frozen):
+    """The mixtures of a medium for targets whose time is told, and for those whose time is hidden."""
+
+    told: Mixture
+    hidden: Mixture
 
 
 class Figures(Frozen):
@@ -20,7 +28,7 @@ class Figures(Frozen):
     loss: float | None
     watch: float | None = None  # mean over media of loss / scale; runs of older versions have none
     losses: dict[str, float | None]  # by task
-    transitions: dict[str, TransitionStrength] = Field(default_factory=dict)  # by medium with targets
+    mixtures: dict[str, Mixtures] = Field(default_factory=dict)  # by medium with targets; of a best validation alone
 
     def value(self, monitor: str) -> float | None:
         """The figure named `monitor`: `watch`, `loss`, or the loss of a task."""

@@ -1,7 +1,8 @@
 """Which items follow each other in the training histories: at scoring, they shift the logits of the model.
 
-T[i, j] sums 1 / lag over all pairs of events of a user, of items i and j, that are at most 10 events apart, both ways.
-Of each item, the 64 heaviest neighbours are kept. The term is ln(1 + s / (c · share)): with s + c · share the smoothed
+T[i, j] sums 1 / lag over all pairs of events of a user in which j follows i by at most 10 events. Counts of both
+directions ranked worse where items come and go, and level elsewhere (docs/quality.md). Of each item, the 64 heaviest
+neighbours are kept. The term is ln(1 + s / (c · share)): with s + c · share the smoothed
 mean over the last items of a history of P(j | i), and `share` the item's share of all training events.
 
 Axes: V items, N histories, P places of a history's last items, V_m items of a medium.

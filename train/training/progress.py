@@ -107,12 +107,12 @@ class Validated:
             for task, loss in self.figures.losses.items()
         )
         best = ", the best so far" if self.is_best else ""
-        transitions = "".join(
-            f"; transitions of {medium} at {chosen.strength:g} gain {chosen.gain:.4f} nats"
-            for medium, chosen in self.figures.transitions.items()
-            if chosen.strength
+        gains = "".join(
+            f"; scored as a mixture, {medium} gains {of.told.gain:.4f} nats (time hidden: {of.hidden.gain:.4f})"
+            for medium, of in self.figures.mixtures.items()
+            if of.told.gain or of.hidden.gain
         )
-        return f"step {self.figures.step:,}: validation loss {decimal(self.figures.loss)}{best}: {tasks}{transitions}"
+        return f"step {self.figures.step:,}: validation loss {decimal(self.figures.loss)}{best}: {tasks}{gains}"
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,13 @@ from train.training.bad_steps import append_bad_step
 from train.training.baseline_losses import score_baselines
 from train.training.feed import Feed, open_feed
 from train.training.lap import Lap
+from train.training.mixtures import MixtureTrial, choose_mixtures
 from train.training.progress import Finished, Losses, Saved, Started, Stepped, Stopped, TrainingReport, Validated
 from train.training.rehearsal import check_pass
 from train.training.restore import refuse_older, restore
 from train.training.schedule import Schedule
 from train.training.start import carry_weights
 from train.training.stopping import check_has_figure, check_monitor
-from train.training.strengths import StrengthTrial
 from train.training.update import Update, Updater, finite_or_none, scaled_sum, scaled_watch_mean
 from train.training.validation import validate, validation_batches
 
@@ -150,17 +150,25 @@ class Session:
         updater, lap = self.updater, Lap()
         with contextlib.closing(lap.timed(self._validation_batches())) as batches:
             model = updater.average_model or updater.model
-            trial = StrengthTrial(updater.facts, self.terms.tables.transitions) if self.terms else None
+            num_users = self.manifest.splits["validation"].users
+            trial = MixtureTrial(updater.facts, self.terms.tables, num_users, told=True) if self.terms else None
             losses = validate(model, batches, updater.facts, updater.micro_windows, self.world, trial=trial, stop=stop)
         if losses is None:
             return
         loss, watch = scaled_sum(losses, updater.scales), scaled_watch_mean(losses, updater.scales)
         totals = finite_or_none({"loss": loss, "watch": watch})
         losses = finite_or_none(losses)
-        strengths = trial.result(self.world) if trial else {}
-        figures = Figures(step=self.step, losses=losses, transitions=strengths, **totals)
+        figures = Figures(step=self.step, loss=totals["loss"], watch=totals["watch"], losses=losses)
         is_counted = self.step >= self.schedule.patient_from
-        self.standing = self.standing.after(figures, self.config.monitor, is_counted=is_counted)
+        standing = self.standing.after(figures, self.config.monitor, is_counted=is_counted)
+        if trial and standing.best is figures:
+            with contextlib.closing(self._validation_batches()) as batches:
+                mixtures = choose_mixtures(trial, model, batches, updater.micro_windows, self.world, stop=stop)
+            if mixtures is None:
+                return
+            figures = figures.model_copy(update={"mixtures": mixtures})
+            standing = self.standing.after(figures, self.config.monitor, is_counted=is_counted)
+        self.standing = standing
         speed, wait_share = self._over_all_ranks(lap)
         self._write("validation", totals, losses, updater.rate_of(self.step - 1), speed, wait_share)
         baselines = self.started.baselines if self.started else {}

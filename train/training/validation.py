@@ -17,8 +17,8 @@ from train.devices.ranks import World
 from train.model.batch import BatchFacts, to_batch
 from train.model.targets import Arrays, task_names
 from train.model.transformer import EventTransformer
+from train.training.mixtures import MixtureTrial
 from train.training.progress import Losses
-from train.training.strengths import StrengthTrial
 from train.training.update import micro_batches
 
 
@@ -76,16 +76,16 @@ def validate(
     micro_windows: int,
     world: World,
     *,
-    trial: StrengthTrial | None = None,
+    trial: MixtureTrial | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Losses | None:
     """The loss of every task over the `batches` of all ranks. None if `stop` returned True on any rank before the end.
-    Adds the targets to `trial`. Leaves the model in training mode."""
+    Adds targets to `trial`. Leaves the model in training mode."""
     means = {task: UserMeans() for task in task_names(facts.schema.media)}
     stopped = False
     model.eval()
     try:
-        for arrays in batches:
+        for number, arrays in enumerate(batches):
             if stopped := stop():
                 break
             for rows in micro_batches(arrays, micro_windows):
@@ -93,7 +93,7 @@ def validate(
                 with torch.no_grad(), autocast(world.device):
                     state_ND = model(batch).flatten(0, 1)
                     found = model.target_losses(batch, state_ND)
-                if trial is not None:
+                if trial is not None and number % trial.every == 0:
                     trial.add(model, state_ND, batch, {name: array[rows] for name, array in arrays.items()})
                 for task, (losses, user) in found.items():
                     means[task].add(losses.numpy(), user.numpy())

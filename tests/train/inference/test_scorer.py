@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,12 @@ from streamfeat.stream.featurize import TOKEN_ARRAYS
 from train.inference.queries import BatchShape, History, Query, query_batches, stored_histories
 from train.inference.scorer import Scorer
 from train.model.batch import to_batch
+from train.runs.standing import Mixture, Mixtures
 from train.training.loop import train_steps
-from train.training.strengths import STRENGTHS, StrengthTrial
+from train.training.mixtures import STRENGTHS, MixtureTrial, try_hidden_times
 
 CPU = torch.device("cpu")
+ONE_RANK: Any = SimpleNamespace(device=CPU, any=lambda *flags: flags)
 GIVEN: dict[str, Any] = {"layers": 2, "width": 16, "heads": 2, "batch_tokens": 128, "steps": 12, "checkpoint_every": 6}
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}  # of the same sums in another order
 
@@ -86,7 +89,8 @@ def loss_of(dataset: Path, scorer: Scorer, *, hidden: bool = False, exclude_seen
 
 
 def compare(dataset: Path, scorer: Scorer, wanted: dict[str, Any], *, hidden: bool, exclude_seen: bool) -> int:
-    """Hold the scorer to `wanted`; returns how many targets were compared."""
+    """Hold the scorer, without a mixture, to `wanted`; returns how many targets were compared."""
+    scorer.mixtures = {}
     schema, compared = scorer.manifest.data_schema, 0
     offsets = schema.medium_offsets
     for user, before, with_target in asked_events(dataset):
@@ -120,37 +124,79 @@ def test_the_next_event_gets_the_loss_that_validation_gives_it_causal(
     assert max(len(before) for _, before, _ in asked_events(last_events)) > 64
 
 
+@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("name", ["causal", "disjoint", "seed"])
-def test_strengths_of_transitions_are_tried_on_the_losses_that_scoring_gives(
-    runs: dict[str, Path], last_events: Path, name: str
+def test_mixtures_are_tried_on_the_probabilities_that_scoring_gives(
+    runs: dict[str, Path], last_events: Path, name: str, told: bool
 ) -> None:
-    """Each strength, each medium, each user whose history fits in a window."""
+    """Strengths and parts, each medium, each user whose history fits in a window, told the time or not."""
     scorer = Scorer.of_run(runs[name])
-    facts = scorer._facts
-    trial = StrengthTrial(facts, facts.terms.transitions)
-    batch = to_batch(arrays := validation(last_events, scorer), slice(None), facts, CPU, split="validation")
-    with torch.no_grad():
-        trial.add(scorer._model, scorer._model(batch).flatten(0, 1), batch, arrays)
+    facts, model = scorer._facts, scorer._model
+    trial = MixtureTrial(facts, facts.terms, 0, told=told)
+    shown = validation(last_events, scorer)
+    if told:
+        batch = to_batch(shown, slice(None), facts, CPU, split="validation")
+        with torch.no_grad():
+            trial.add(model, model(batch).flatten(0, 1), batch, shown)
+    else:
+        windows = len(shown["item"])
+        assert try_hidden_times(model, [shown], trial, windows, ONE_RANK)
+        model.eval()
     compared = 0
     for medium, of_medium in enumerate(facts.schema.media):
         users = np.concatenate(trial._users[of_medium]).tolist()
-        losses = np.concatenate(trial._losses[of_medium]).reshape(-1, len(STRENGTHS))
-        wanted = dict(zip(users, losses, strict=True))
-        low, high = facts.schema.medium_offsets[medium : medium + 2]
+        found = np.concatenate(trial._found[of_medium]).reshape(len(users), -1)
+        losses, parts = np.split(found, [len(STRENGTHS)], 1)
+        row_of = {user: row for row, user in enumerate(users)}
+        assert len(row_of) == len(users)
+        low = facts.schema.medium_offsets[medium]
+        none = (0.0,) * parts.shape[1]
+        tried = [(strength, none) for strength in STRENGTHS]
+        tried += [(0.3, (*none[:k], 0.6, *none[k + 1 :])) for k in range(len(none))]
         for user, before, with_target in asked_events(last_events):
-            if user not in wanted or len(before) >= facts.schema.window_len - 1:
+            if user not in row_of or len(before) >= facts.schema.window_len - 1:
                 continue
-            item, time = int(with_target.item[-1]), None if name == "seed" else int(with_target.time[-1])
-            assert low <= item < high
+            item, row = int(with_target.item[-1]), row_of[user]
+            time = int(with_target.time[-1]) if told and name != "seed" else None
             states = scorer.states([before], [time], medium)
-            for strength, loss in zip(STRENGTHS, wanted[user], strict=True):
-                scorer.strengths = {of_medium: strength}
+            for strength, shares in tried:
+                mixture = Mixture(strength=strength, shares=shares, gain=0.1, error=0.1)
+                wrong = Mixture(strength=9.0, shares=none, gain=0.1, error=0.1)
+                is_hidden = time is None
+                both = Mixtures(told=wrong if is_hidden else mixture, hidden=mixture if is_hidden else wrong)
+                scorer.mixtures = {of_medium: both}
                 log_prob = scorer.log_probs(states, medium, [before], [time])[0, item - low].item()
                 if math.isfinite(log_prob):  # a repeat is left out here
-                    assert -log_prob == pytest.approx(loss, abs=1e-4)
+                    of_model = np.exp(-losses[row, STRENGTHS.index(strength)]) * (1 - sum(shares))
+                    assert log_prob == pytest.approx(math.log(of_model + parts[row] @ shares), abs=1e-4)
                     compared += strength > 0
-            assert wanted[user].std() > 1e-3 or not len(before)
-    assert compared > 60
+    assert compared > 120
+
+
+def test_a_mixture_is_a_distribution_whether_seen_items_are_left_out_or_not(
+    runs: dict[str, Path], last_events: Path
+) -> None:
+    """P of the items left does not depend on how it is asked for. Nothing is divided by 0 if all items are seen."""
+    scorer = Scorer.of_run(runs["causal"])
+    scorer._facts = replace(scorer._facts, exclude_seen=True)
+    name, (low, high) = scorer.manifest.data_schema.media[0], scorer.manifest.data_schema.medium_offsets[:2]
+    mixture = Mixture(strength=0.3, shares=(0.2, 0.1, 0.0, 0.1, 0.0, 0.1), gain=0.1, error=0.1)
+    scorer.mixtures = {name: Mixtures(told=mixture, hidden=mixture)}
+    histories = [before for _, before, _ in itertools.islice(asked_events(last_events), 5)]
+    everything = np.arange(low, high)
+    rated = np.full(len(everything), np.nan, np.float32)
+    status, time = np.full(len(everything), histories[0].status[0]), np.full(len(everything), histories[0].time[-1])
+    histories.append(History(everything, time, rated, status, rated))
+    for times in ([None] * 6, [int(history.time[-1]) for history in histories]):
+        states = scorer.states(histories, times, 0)
+        left = scorer.log_probs(states, 0, histories, times)
+        kept = scorer.log_probs(states, 0, histories, times, exclude_seen=False)
+        assert kept.isfinite().all()
+        torch.testing.assert_close(kept.exp().sum(1), torch.ones(6))
+        torch.testing.assert_close(left.exp().sum(1), torch.tensor([1.0, 1, 1, 1, 1, 0]))
+        seen = scorer.seen(histories, 0)
+        kept[seen] = -torch.inf
+        torch.testing.assert_close(kept[:5].log_softmax(1), left[:5], rtol=1e-4, atol=1e-4)
 
 
 def test_the_next_event_gets_the_loss_that_validation_gives_it_masked(runs: dict[str, Path], last_events: Path) -> None:

@@ -1,0 +1,224 @@
+"""Chooses on the validation split how strongly transitions shift the logits at scoring, and the shares of a mixture.
+
+Axes: N targets, S strengths of transitions, K parts of the mixture (`train/model/mixture.py`), V items of a medium,
+U users.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from train.devices.device import autocast
+from train.devices.ranks import World
+from train.model.batch import Batch, BatchFacts, to_batch
+from train.model.mixture import part_probs
+from train.model.popularity import PopularityRows
+from train.model.targets import Arrays, Targets, segment_bounds
+from train.model.transformer import EventTransformer
+from train.model.transitions import last_items
+from train.runs.standing import Mixture, Mixtures
+from train.terms.terms import Terms
+from train.training.update import micro_batches
+
+STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+
+_MOST_TARGETS = 8  # of a segment and a task; each is scored once for every strength
+_ROWS = 128  # targets at a time
+_SWEEPS = 200  # of the shares
+_LEAST_SHARE = 0.005  # a part that gets less is left out
+
+# A trial takes every k-th batch, k at most 4, as long as it has about so many users.
+_LEAST_USERS = 1024
+_LEAST_HIDDEN_USERS = 256  # a pass of its own
+_MOST_EVERY = 4
+
+
+class MixtureTrial:
+    """The losses of watch targets at every strength and for every part. Each rank adds its share of the validation
+    split."""
+
+    def __init__(self, facts: BatchFacts, terms: Terms, num_users: int, *, told: bool) -> None:
+        """`told` says whether the model knows the times of the targets. The split has `num_users`."""
+        least = _LEAST_USERS if told else _LEAST_HIDDEN_USERS
+        self.every = max(1, min(_MOST_EVERY, num_users // least))  # so many batches, of which it takes the first
+        self.facts, self.terms, self.num_users = facts, terms, num_users
+        self._told = told
+        media = facts.schema.media
+        self._users: dict[str, list[NDArray[np.int64]]] = {name: [np.empty(0, np.int64)] for name in media}
+        self._found: dict[str, list[NDArray[np.float64]]] = {name: [np.empty(0)] for name in media}  # (N * (S + K),)
+
+    @torch.no_grad()
+    def add(self, model: EventTransformer, state_ND: Tensor, batch: Batch, arrays: Arrays) -> None:
+        """Adds targets of a batch: at most 8 of a segment and task, spread over it, the last one included.
+
+        `state_ND` are the states of all tokens of the batch, `arrays` what it was made of.
+        """
+        facts, first_N = self.facts, segment_bounds(arrays["segment"])[0]
+        for medium, name in enumerate(facts.schema.media):
+            targets = batch.targets[f"{name}_watch"]
+            token_N = targets.token_N.cpu().numpy()
+            chosen = _spread(token_N, first_N)
+            low, high = facts.schema.medium_offsets[medium : medium + 2]
+            for rows in np.split(chosen, range(_ROWS, len(chosen), _ROWS)):
+                last_NP = last_items(arrays, token_N[rows], facts.schema.num_items, causal=facts.causal)
+                lift_NV = torch.from_numpy(self.terms.transitions.log_lift(last_NP, low, high)).to(state_ND.device)
+                row_N = torch.from_numpy(rows).to(state_ND.device)
+                logits_NV = _logits(model, state_ND, batch, medium, targets, row_N)
+                item_N1 = targets.item_N[row_N, None]
+                found = [_losses(logits_NV, lift_NV, item_N1, strength) for strength in STRENGTHS]
+                parts = part_probs(
+                    facts.popularity, medium, self._rows(targets, row_N), logits_NV.isneginf().logical_not()
+                )
+                found += [part_NV.gather(1, item_N1)[:, 0] for part_NV in parts]
+                self._users[name].append(targets.user[rows].astype(np.int64))
+                self._found[name].append(torch.stack(found, 1).double().cpu().numpy().reshape(-1))
+
+    def _rows(self, targets: Targets, row_N: Tensor) -> Tensor:
+        """(N,): the rows of popularity for the parts."""
+        if self._told and targets.popularity is not None:
+            return targets.popularity.row_N[row_N]
+        return torch.full_like(row_N, self.facts.popularity.newest_row() if self.facts.popularity else 0)
+
+    def result(self, world: World) -> dict[str, Mixture]:
+        """The mixture for each medium with targets on any rank. All ranks must call it and get the same.
+
+        The shares are those of the lowest mean loss over users. The strength is the least one whose loss, each with its
+        own shares, is at most one standard error above the lowest and more than one below that of strength 0; errors
+        are of differences within users. Without such a strength it is 0.
+        """
+        chosen = {}
+        for name in self.facts.schema.media:
+            users, found = (
+                world.concatenated(np.concatenate(parts)) for parts in (self._users[name], self._found[name])
+            )
+            if len(users):
+                table = found.reshape(len(users), -1)
+                chosen[name] = _best(users, table[:, : len(STRENGTHS)], table[:, len(STRENGTHS) :])
+        return chosen
+
+
+def choose_mixtures(
+    told: MixtureTrial,
+    model: EventTransformer,
+    batches: Iterable[Arrays],
+    micro_windows: int,
+    world: World,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Mixtures] | None:
+    """The mixtures of each medium: `told` has its targets, those for hidden times are those of the validation
+    `batches`. None if `stop` returned True on any rank before the end. Leaves the model in training mode."""
+    hidden = MixtureTrial(told.facts, told.terms, told.num_users, told=False)
+    if not try_hidden_times(model, batches, hidden, micro_windows, world, stop=stop):
+        return None
+    of_told, of_hidden = told.result(world), hidden.result(world)
+    return {name: Mixtures(told=of_told[name], hidden=of_hidden[name]) for name in of_told if name in of_hidden}
+
+
+def try_hidden_times(
+    model: EventTransformer,
+    batches: Iterable[Arrays],
+    trial: MixtureTrial,
+    micro_windows: int,
+    world: World,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Adds the targets of the validation `batches` to `trial`, with their times hidden. False if `stop` returned True
+    on any rank before the end. Leaves the model in training mode."""
+    facts, stopped = trial.facts, False
+    model.eval()
+    try:
+        for shown in itertools.islice(batches, 0, None, trial.every):
+            if stopped := stop():
+                break
+            arrays = with_hidden_times(shown, causal=facts.causal)
+            for rows in micro_batches(arrays, micro_windows):
+                batch = to_batch(arrays, rows, facts, world.device, split="validation")
+                with torch.no_grad(), autocast(world.device):
+                    state_ND = model(batch).flatten(0, 1)
+                trial.add(model, state_ND, batch, {name: array[rows] for name, array in arrays.items()})
+    finally:
+        model.train()
+    return not world.any(stopped)[0]
+
+
+def with_hidden_times(arrays: Arrays, *, causal: bool) -> Arrays:
+    """`arrays` with the times of all targets hidden, as for a question without a time."""
+    if causal:
+        none_told = {name: np.zeros_like(arrays[name]) for name in ("told_time", "told_time_known")}
+        return {**arrays, **none_told}
+    shown = (arrays["weight_item"] == 0) & (arrays["weight_rating"] == 0)
+    return {**arrays, "time": arrays["time"] * shown, "time_known": arrays["time_known"] & shown}
+
+
+def _logits(
+    model: EventTransformer, state_ND: Tensor, batch: Batch, medium: int, targets: Targets, row_N: Tensor
+) -> Tensor:
+    """(N, V) float32: the softmax's inputs for the targets `row_N`, as in training: -inf for seen items."""
+    rows = targets.popularity
+    if rows is not None:
+        of_host = None if rows.row is None else rows.row[row_N.cpu().numpy()]
+        rows = PopularityRows(rows.row_N[row_N], rows.time_N[row_N], of_host)
+    state = state_ND[targets.token_N[row_N]].float()
+    logits_NV = model.watch.logits(state, model.inputs, medium, rows, batch.features)
+    if targets.seen is not None:
+        targets.seen.leave_out(logits_NV, row_N, targets.item_N[row_N, None])
+    return logits_NV
+
+
+def _losses(logits_NV: Tensor, lift_NV: Tensor, item_N1: Tensor, strength: float) -> Tensor:
+    """(N,): -log P of the items in nats."""
+    shifted_NV = torch.add(logits_NV, lift_NV, alpha=strength)
+    return shifted_NV.logsumexp(1) - shifted_NV.gather(1, item_N1)[:, 0]
+
+
+def _spread(token_N: NDArray[np.int64], first_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ascending rows of the targets at the flat tokens `token_N` that are scored. `first_N` is the first token of each
+    token's segment."""
+    order = np.argsort(token_N, kind="stable")
+    _, segment, sizes = np.unique(first_N[token_N[order]], return_inverse=True, return_counts=True)
+    from_end = np.cumsum(sizes)[segment] - 1 - np.arange(len(order))
+    return np.sort(order[from_end % -(-sizes[segment] // _MOST_TARGETS) == 0])
+
+
+def _best(user_N: NDArray[np.int64], losses_NS: NDArray[np.float64], parts_NK: NDArray[np.float64]) -> Mixture:
+    users, index, sizes = np.unique(user_N, return_inverse=True, return_counts=True)
+    weight_N = 1 / sizes[index] / len(users)
+    shares = [_fitted(np.column_stack((np.exp(-loss_N), parts_NK)), weight_N) for loss_N in losses_NS.T]
+    mixed = [
+        -np.log(np.exp(-loss_N) * of[0] + parts_NK @ of[1:]) for loss_N, of in zip(losses_NS.T, shares, strict=True)
+    ]
+    alone_U, *means = (np.bincount(index, loss_N) / sizes for loss_N in (losses_NS[:, 0], *mixed))
+    means_US = np.stack(means, 1)
+    lowest = int(means_US.mean(0).argmin())
+    worse_S, error_S = _mean_and_error(means_US - means_US[:, [lowest]])
+    gain_S, gain_error_S = _mean_and_error(means_US[:, :1] - means_US)
+    is_clear_S = (gain_S > gain_error_S) & (worse_S <= error_S) & (len(users) > 1)
+    chosen = int(is_clear_S.argmax())  # the first; strength 0 if there is none
+    gain, error = (float(of[0]) for of in _mean_and_error((alone_U - means_US[:, chosen])[:, None]))
+    if gain <= error or len(users) == 1:
+        return Mixture(strength=0.0, shares=(0.0,) * parts_NK.shape[1], gain=0.0, error=error)
+    return Mixture(strength=STRENGTHS[chosen], shares=tuple(shares[chosen][1:].tolist()), gain=gain, error=error)
+
+
+def _fitted(probs_NP: NDArray[np.float64], weight_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The shares of the P distributions, which add up to 1, by expectation maximisation. `probs_NP` are those of the
+    targets; the weights add up to 1."""
+    shares = np.full(probs_NP.shape[1], 0.1 / max(1, probs_NP.shape[1] - 1))
+    shares[0] = 1 - shares[1:].sum()
+    for _ in range(_SWEEPS):
+        of_each_NP = probs_NP * shares
+        shares = weight_N @ (of_each_NP / of_each_NP.sum(1, keepdims=True))
+    shares[1:][shares[1:] < _LEAST_SHARE] = 0
+    fitted: NDArray[np.float64] = shares / shares.sum()
+    return fitted
+
+
+def _mean_and_error(values_US: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The means over users, and their standard errors."""
+    return values_US.mean(0), values_US.std(0) / max(len(values_US) - 1, 1) ** 0.5
