@@ -14,7 +14,7 @@ from streamfeat.events.roles import Table, check_roles, find_roles
 from streamfeat.events.sample import TextSample, kind_of, sample_text, zip_of_no_list
 from streamfeat.events.source import FORMATS, Compression, Source, SourceTimeUnit
 from streamfeat.events.text_layout import DELIMITERS, find_layout
-from streamfeat.events.times import recognise_times
+from streamfeat.events.times import joined_times, recognise_times
 from streamfeat.events.titles import read_titles
 from streamfeat.events.watch_columns import with_watch_columns
 
@@ -59,7 +59,10 @@ def _recognise_parquet(path: str, config: BuildConfig) -> Source:
     names = parquet_columns(path)
     roles = find_roles(Table(path, names, partial(sample_column, path)), config.columns, config.constant)
     columns = roles.columns
-    sample = sample_times(path, columns["timestamp"])
+    if roles.joined:
+        sample: list[str] | str = joined_times([sample_column(path, c) for c in (columns["timestamp"], *roles.joined)])
+    else:
+        sample = sample_times(path, columns["timestamp"])
     unit: SourceTimeUnit = "timestamp"
     if isinstance(sample, str):
         times = sample
@@ -69,6 +72,7 @@ def _recognise_parquet(path: str, config: BuildConfig) -> Source:
         path=path,
         format="parquet",
         columns=columns,
+        joined=roles.joined,
         constants=config.constant,
         column_names=tuple(names),
         time_unit=unit,
@@ -86,7 +90,9 @@ def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Sourc
             f"the second reads {sample.head[-1][:60]!r}; give the file one delimiter throughout"
         )
     used = {role: [row[names.index(column)] for row in whole] for role, column in columns.items()}
-    unit, times = recognise_times(path, columns["timestamp"], used["timestamp"], config.time_unit)
+    joined = [[row[names.index(column)] for row in whole] for column in layout.roles.joined]
+    stamps = joined_times([used["timestamp"], *joined]) if joined else used["timestamp"]
+    unit, times = recognise_times(path, columns["timestamp"], stamps, config.time_unit)
     parts = [
         f"{layout.what}, {DELIMITERS[delimiter]} between fields",
         *(["gzip"] * (sample.compression == "gzip")),
@@ -102,6 +108,7 @@ def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Sourc
         path=path,
         format=layout.format,
         columns=columns,
+        joined=layout.roles.joined,
         constants=config.constant,
         column_names=tuple(names),
         time_unit=unit,

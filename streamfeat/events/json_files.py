@@ -14,7 +14,7 @@ from streamfeat.events.roles import Table, find_roles
 from streamfeat.events.sample import SAMPLE_BYTES, SAMPLE_LINES
 from streamfeat.events.source import ID_ROLES, Compression, Source
 from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
-from streamfeat.events.times import recognise_times
+from streamfeat.events.times import joined_times, recognise_times
 
 JsonFormat = Literal["json", "json-lines"]
 JSON_FORMATS: tuple[JsonFormat, ...] = ("json", "json-lines")
@@ -61,12 +61,14 @@ def recognise_json(path: str, compression: Compression, config: BuildConfig) -> 
                 f"{path}: the field {column!r} holds lists, which cannot be read as {role}; "
                 f"name another with --columns {role}=NAME"
             )
-    unit, times = recognise_times(path, columns["timestamp"], _texts(sample, columns["timestamp"]), config.time_unit)
+    texts = [_texts(sample, column, missing=[""]) for column in (columns["timestamp"], *roles.joined)]
+    unit, times = recognise_times(path, columns["timestamp"], joined_times(texts), config.time_unit)
     parts = filter(None, [_NAMES[sample.form], "gzip" if compression == "gzip" else "", sample.encoding])
     return Source(
         path=path,
         format=sample.form,
         columns=columns,
+        joined=roles.joined,
         constants=config.constant,
         column_names=tuple(names),
         time_unit=unit,

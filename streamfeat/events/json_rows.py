@@ -14,6 +14,7 @@ from streamfeat.events.json_elements import elements_of
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split
 from streamfeat.events.text import LINE_REASONS, blocks, changed, whole_lines
+from streamfeat.events.time_casts import joined_sql
 from streamfeat.kernels.lines import LINE_GOOD, MAX_LINE_LEN, NO_QUOTE, Dialect, Lines, gather_lines, scan_lines
 
 _BATCH_BYTES = 1 << 26  # a batch of very long rows ends early
@@ -62,12 +63,13 @@ def _fields_query(source: Source) -> str:
     """SQL that takes the roles' fields out of `json_rows`. All fields come from one pass over the text: with a call for
     each, DuckDB took twice as long."""
     place = {column: number for number, column in enumerate(source.column_names)}
-    pointers = [source.json_pointers[place[column]] for column in source.columns.values()]
+    pointers = [source.json_pointers[place[column]] for column in (*source.columns.values(), *source.joined)]
     quoted = ", ".join("'{}'".format(pointer.replace("'", "''")) for pointer in pointers)
+    later = [f"f[{i}]" for i in range(len(source.columns) + 1, len(pointers) + 1)]
     fields = [
         f"regexp_replace(f[{i}], '^{_WHOLE_FLOAT}$', '\\1') AS \"{role}\""
         if role in source.float_ids
-        else f'f[{i}] AS "{role}"'
+        else f'{joined_sql(f"f[{i}]", later) if later and role == "timestamp" else f"f[{i}]"} AS "{role}"'
         for i, role in enumerate(source.columns, start=1)
     ]
     extracted = f"SELECT TRY(json_extract_string(text, [{quoted}])) AS f, text FROM json_rows"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.events.casts import Kind
 from streamfeat.events.source import Source
+from streamfeat.events.time_forms import MIDNIGHT
 
 LABEL_ROLES = ("medium", "status")  # text of few distinct values
 NUMBER_ROLES = ("rating", "completion")
@@ -157,10 +158,10 @@ def read_row_groups(source: Source, first: int, num: int, batch_rows: int) -> It
     Raises ConfigError if a column's type does not fit its role, DataError if the file is damaged.
     """
     with _open(source.path) as file:  # checked first: Arrow cannot open a nested column as a dictionary
-        for role, column in source.columns.items():
+        for role, column in [*source.columns.items(), *(("timestamp", column) for column in source.joined)]:
             _check_type(source.path, role, column, _type_of(file, source.path, column))
     with _open(source.path, [source.columns[role] for role in LABEL_ROLES if role in source.columns]) as file:
-        names = list(source.columns.values())
+        names = [*source.columns.values(), *source.joined]
         batches = file.iter_batches(batch_rows, list(range(first, first + num)), names, use_threads=False)
         while True:
             try:
@@ -168,9 +169,22 @@ def read_row_groups(source: Source, first: int, num: int, batch_rows: int) -> It
                 if batch is None:
                     return
                 columns = {role: _plain(batch.column(column), role) for role, column in source.columns.items()}
+                if source.joined:
+                    times = (source.columns["timestamp"], *source.joined)
+                    columns["timestamp"] = _joined([_plain(batch.column(column), "") for column in times])
             except _UNREADABLE as error:
                 raise _damaged(source.path, error) from None
             yield pa.table(columns)
+
+
+def _joined(columns: Sequence[pa.Array]) -> pa.Array:
+    """The text of times whose date and time of day are in several columns; null without the first."""
+    first, *others = (column.cast(pa.string()) for column in columns)
+    date = pc.replace_substring_regex(first, MIDNIGHT, "")
+    joined = pc.binary_join_element_wise(
+        date.fill_null(""), *others, pa.scalar(" "), null_handling="replace", null_replacement=""
+    )
+    return pc.if_else(first.is_valid(), joined, pa.scalar(None, pa.string()))
 
 
 def stored_time_unit(source: Source) -> str:

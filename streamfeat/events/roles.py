@@ -43,6 +43,7 @@ class Roles:
 
     columns: dict[str, str]  # role → column
     note: str
+    joined: tuple[str, ...] = ()  # columns whose text follows that of the timestamp's column
 
 
 def check_roles(overrides: Mapping[str, str], constants: Mapping[str, str]) -> None:
@@ -74,12 +75,16 @@ def find_roles(table: Table, overrides: Mapping[str, str], constants: Mapping[st
             "columns"
         )
     columns = {role: _named(table, role, column) for role, column in overrides.items() if column}
+    joined: tuple[str, ...] = ()
+    if "timestamp" in columns:
+        columns["timestamp"], *others = columns_of_time(columns["timestamp"], names)
+        joined = tuple(others)
     left: dict[str, list[str]] = {}
     unfit: dict[str, str] = {}
     for role in ROLES:
         if role in overrides or role in constants:
             continue
-        candidates = [name for name in candidates_of(role, names) if name not in columns.values()]
+        candidates = [name for name in candidates_of(role, names) if name not in (*columns.values(), *joined)]
         fit = [name for name in candidates if table.values(name).fits(role)]
         if role == "title" and "item" in columns:
             fit = [name for name in fit if table.values(name).follows(table.values(columns["item"]))]
@@ -94,8 +99,8 @@ def find_roles(table: Table, overrides: Mapping[str, str], constants: Mapping[st
     for role in REQUIRED_ROLES:
         if role not in columns and role not in constants:
             raise ConfigError(_no_column(table, role, columns))
-    _check_distinct(table, columns)
-    return Roles(columns, _note(table, columns, constants, left, unfit))
+    _check_distinct(table, columns, joined)
+    return Roles(columns, _note(table, columns, joined, constants, left, unfit), joined)
 
 
 def candidates_of(role: str, names: Sequence[str]) -> list[str]:
@@ -128,10 +133,16 @@ def _rank(name: str) -> int:
     return next(rank for rank, names in enumerate(TIMES) if plain(name) in names)
 
 
+def columns_of_time(given: str, names: Sequence[str]) -> list[str]:
+    """The columns that `--columns timestamp=` names: one, or several with "+" between them."""
+    parts = [part.strip() for part in given.split("+")]
+    return parts if given not in names and all(part in names for part in parts) else [given]
+
+
 def _named(table: Table, role: str, column: str) -> str:
     """The column that the user gives, by its name or by its place (`#1` is the first)."""
     names = table.names
-    if column in names:
+    if column in names or (role == "timestamp" and len(columns_of_time(column, names)) > 1):
         return column
     if place := _PLACE.fullmatch(column):
         if 1 <= int(place[1]) <= len(names):
@@ -196,9 +207,9 @@ def quoted(name: str) -> str:
     return name if re.fullmatch(r"[\w.#+:-]+", name) and not name.startswith("#") else f"'{name}'"
 
 
-def _check_distinct(table: Table, columns: Mapping[str, str]) -> None:
+def _check_distinct(table: Table, columns: Mapping[str, str], joined: Sequence[str]) -> None:
     role_of: dict[str, str] = {}
-    for role, column in columns.items():
+    for role, column in [*columns.items(), *(("timestamp", column) for column in joined)]:
         if list(table.names).count(column) > 1:
             raise ConfigError(f"{table.path}: two columns are called {column!r}; rename one of them")
         if column in role_of:
@@ -211,15 +222,18 @@ def _check_distinct(table: Table, columns: Mapping[str, str]) -> None:
 def _note(
     table: Table,
     columns: Mapping[str, str],
+    joined: Sequence[str],
     constants: Mapping[str, str],
     left: Mapping[str, Sequence[str]],
     unfit: Mapping[str, str],
 ) -> str:
     """What was taken and what was left, for the user."""
-    taken = set(columns.values())
+    taken = {*columns.values(), *joined}
     parts = []
     for role, column in columns.items():
         others = [name for name in left.get(role, ()) if name not in taken]
+        if role == "timestamp" and joined:
+            column = "+".join([column, *joined])
         parts.append((f"{role}={column}" if role != column else role) + (f" (not {_listed(others)})" if others else ""))
     parts += [f"{role} is always {value!r}" for role, value in constants.items()]
     said = {name for names in left.values() for name in names}

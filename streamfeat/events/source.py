@@ -74,4 +74,5 @@ class Source(Frozen):
     over_lines: bool = False  # whether quoted fields hold line breaks, so that a row may be several lines
     rows_note: str = ""  # what counting the rows found out about quotes and line breaks, one line for the user
     decimal_commas: tuple[str, ...] = ()  # roles whose numbers are written as 7,5
+    joined: tuple[str, ...] = ()  # columns whose text follows that of the timestamp's column
     constants: dict[str, str] = Field(default_factory=dict)  # role → its value in every row

@@ -160,10 +160,10 @@ def _write(table: Any, name: str, folder: Path, columns: Mapping[str, str]) -> P
 def _wanted(path: str, names: Sequence[str], columns: Mapping[str, str]) -> list[str]:
     """The columns that may have a role by their names, in order. Which of them have one is recognised by their values
     when the file is read. Raises ConfigError as `find_roles` does for a table without rows."""
-    found = find_roles(Table(path, names, lambda _: ()), columns, {}).columns
+    roles = find_roles(Table(path, names, lambda _: ()), columns, {})
     asked = [role for role, column in columns.items() if column]
     candidates = [name for role in ROLES if role not in asked for name in candidates_of(role, names)]
-    may = {*found.values(), *candidates, *filter(is_like_rating, names)}
+    may = {*roles.columns.values(), *roles.joined, *candidates, *filter(is_like_rating, names)}
     return [name for name in names if name in may]
 
 

@@ -14,6 +14,7 @@ from streamfeat.events.row_counts import dialect_of
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split
 from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
+from streamfeat.events.time_casts import joined_sql
 from streamfeat.kernels.lines import (
     LINE_GOOD,
     LINE_INVALID_UTF8,
@@ -89,7 +90,7 @@ def _scanned_blocks(split: Split) -> Iterator[tuple[NDArray[np.uint8], Lines]]:
     """Blocks of whole rows, and their rows."""
     source = split.source
     dialect = dialect_of(source)
-    roles = set(source.columns.values())
+    roles = {*source.columns.values(), *source.joined}
     needed = np.array([column in roles for column in source.column_names], np.uint8)
     carry = b""  # the record that the last block began
     for data, is_last in blocks(split) if source.over_lines else whole_lines(split):
@@ -146,13 +147,17 @@ def whole_lines(split: Split) -> Iterator[tuple[bytearray, bool]]:
 
 def lines_relation(source: Source, file: Path) -> str:
     """SQL that reads the rows in `file`, in order: a VARCHAR column for each role; empty fields are NULL."""
+    joined = {column: f"joined_{i}" for i, column in enumerate(source.joined)}
     roles = {column: role for role, column in source.columns.items()}
-    names = [roles.get(column, f"unused_{i}") for i, column in enumerate(source.column_names)]
+    names = [(roles | joined).get(column, f"unused_{i}") for i, column in enumerate(source.column_names)]
     columns = ", ".join(f"'{name}': 'VARCHAR'" for name in names)
     path = str(file).replace("'", "''")
     selected = [
         f"replace({role}, ',', '.') AS {role}" if role in source.decimal_commas else role for role in roles.values()
     ]
+    if joined:
+        time = f"{joined_sql('timestamp', list(joined.values()))} AS timestamp"
+        selected = [time if role == "timestamp" else role for role in selected]
     return (
         f"SELECT {', '.join(selected)} FROM read_csv('{path}', columns = {{{columns}}}, header = false, "
         f"auto_detect = false, delim = '{source.delimiter}', quote = '{source.quote}', escape = '{source.quote}', "

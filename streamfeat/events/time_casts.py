@@ -1,9 +1,9 @@
 """SQL that casts the raw times of a file to whole Unix seconds and the nanoseconds after them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from streamfeat.events.source import TICKS_PER_SECOND
-from streamfeat.events.time_forms import FORMS, month_sql, zone_sql
+from streamfeat.events.time_forms import FORMS, MIDNIGHT, month_sql, zone_sql
 
 LAST_SECOND = 253_402_300_799  # the end of the year 9999
 NANOSECONDS = 10**9  # of a second
@@ -19,6 +19,12 @@ _NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
 
 # Days of 86,400 s before 1970 in the units that count days.
 _DAYS_BEFORE_1970 = {"days": 0, "excel-days": 25_569}
+
+
+def joined_sql(first: str, others: Sequence[str]) -> str:
+    """SQL of the text of a time whose date and time of day are in several columns; NULL without the first."""
+    date = f"regexp_replace({first}, '{MIDNIGHT}', '')"
+    return f"CASE WHEN {first} IS NOT NULL THEN concat_ws(' ', {', '.join([date, *others])}) END"
 
 
 def time_steps(kind: str, unit: str) -> list[list[str]]:

@@ -22,6 +22,9 @@ _ZONE = rf"\s*({_OFFSET}|[A-Za-z](?:[A-Za-z_/-]*[A-Za-z])?(?:[+-]\d{{1,2}}(?::?\
 _PLACE = r"(?:\[([A-Za-z_/+-]+\d*)\])?"
 _BETWEEN = r"[-/., ]\s*"  # day, month and year
 
+# The end of a date that was written as a moment. Where the time of day is in a column of its own, it says nothing.
+MIDNIGHT = r"[T ]00:00:00(\.0+)?$"
+
 _REST_PARTS = ("t", "f", "ap", "z")
 
 # Form → pattern of the whole value, and the parts that its groups are.

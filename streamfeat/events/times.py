@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from streamfeat.config import TimeUnit
 from streamfeat.errors import ConfigError
 from streamfeat.events.source import SourceTimeUnit
-from streamfeat.events.time_forms import is_known_zone, parts_of
+from streamfeat.events.time_forms import MIDNIGHT, is_known_zone, parts_of
 from streamfeat.events.time_zones import why_unclear
 
 # Upper bounds of magnitude: 10^11 s is the year 5138, 10^11 ms is 1973, and so on.
@@ -37,6 +37,14 @@ _UNIX_START = datetime(1970, 1, 1, tzinfo=UTC)
 _LIKELY = range(1990, 2101)  # years that make a reading worth naming
 
 _ANOTHER_COLUMN = "or name another column with --columns timestamp=NAME"
+
+
+def joined_times(columns: Sequence[Sequence[str]]) -> list[str]:
+    """The times of rows whose date and time of day are in several columns, as text."""
+    return [
+        " ".join([re.sub(MIDNIGHT, "", first), *rest]).strip() if first.strip() else ""
+        for first, *rest in zip(*columns, strict=True)
+    ]
 
 
 def recognise_times(path: str, column: str, values: Iterable[str], asked: TimeUnit) -> tuple[SourceTimeUnit, str]:

@@ -1,5 +1,6 @@
 """A time is read in any notation; an ambiguous unit is an error that names the option for it."""
 
+import json
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pyarrow as pa
@@ -250,3 +251,58 @@ def test_iso_of_every_offset_is_what_python_reads(tmp_path):
     texts = [m.isoformat(" " if i % 2 else "T") for i, m in enumerate(moments)]
     path.write_text("user,item,ts\n" + "".join(f"u,{i},{text}\n" for i, text in enumerate(texts)))
     assert [row.time for row in read_all(path).rows] == [int(m.timestamp()) for m in moments]
+
+
+JOINED = {
+    "ISO": ("2013-04-03", "22:45:08"),
+    "midnight": ("2013-04-03 00:00:00", "22:45:08"),
+    "whole numbers": ("20130403", "224508"),
+    "day first": ("30.04.2013", "10:45:08 PM"),
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
+@pytest.mark.parametrize("name", JOINED)
+def test_date_and_time_in_two_columns_are_joined(tmp_path, kind, name):
+    """`--columns timestamp=date+time`; a row without a date has no time."""
+    date_text, clock = JOINED[name]
+    table = {"user": ["u"] * 3, "item": ["i"] * 3, "date": [date_text, date_text, None], "time": [clock, None, clock]}
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table(table), path)
+    else:
+        frame = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+        rows = [",".join("" if value is None else value for value in row.values()) for row in frame]
+        path.write_text(json.dumps(frame) if kind == "json" else "\n".join(["user,item,date,time", *rows]) + "\n")
+    read = read_all(path, columns={"timestamp": "date+time"})
+    day = 27 * 86400 if name == "day first" else 0
+    assert [row.time for row in read.rows] == [INSTANT + day, INSTANT // 86400 * 86400 + day]
+    assert [reason for _, reason in read.reasons] == ["missing_time"]
+    assert "timestamp=date+time" in read.source.note
+
+
+def test_dates_and_hours_of_parquet_types_are_joined(tmp_path):
+    """Dates, times of day, and hours as numbers that lost their zero."""
+    instant = datetime.fromtimestamp(INSTANT, UTC)
+    numbers = pa.array([20130403, 20130403])
+    hours = pa.array([800, 5])
+    table = pa.table({"user": [1, 1], "item": [1, 2], "date": pa.array([instant.date()] * 2),
+                      "time": pa.array([instant.time()] * 2), "day": numbers, "hourmin": hours})  # fmt: skip
+    pq.write_table(table, tmp_path / "a.parquet")
+    read = read_all(tmp_path / "a.parquet", columns={"timestamp": "date+time"})
+    assert [row.time for row in read.rows] == [INSTANT] * 2
+    read = read_all(tmp_path / "a.parquet", columns={"timestamp": "day+hourmin"})
+    midnight = INSTANT // 86400 * 86400
+    assert [row.time - midnight for row in read.rows] == [8 * 3600, 5 * 60]
+    with pytest.raises(ConfigError, match=r"no column 'date\+hour' for timestamp"):
+        read_all(tmp_path / "a.parquet", columns={"timestamp": "date+hour"})
+
+
+def test_years_months_and_days_in_columns_are_joined(tmp_path):
+    """With the year first, and hours, minutes and seconds if they are there."""
+    path = tmp_path / "a.tsv"
+    path.write_text("user\titem\tdd\tmm\tyy\thh\tmin\tss\n" + "u\ti\t03\t04\t2013\t22\t45\t8\n" * 2)
+    assert [row.time for row in read_all(path, columns={"timestamp": "yy+mm+dd+hh+min+ss"}).rows] == [INSTANT] * 2
+    assert [row.time for row in read_all(path, columns={"timestamp": "yy+mm+dd"}).rows] == [
+        INSTANT // 86400 * 86400
+    ] * 2

@@ -19,6 +19,7 @@ from streamfeat.progress import Note
 from train.inference.ask_time import AskTime, TimeSource
 from train.inference.best_items import Best, batch_users, best_items
 from train.inference.catalogue import Catalogue
+from train.inference.far_times import far_times
 from train.inference.item_matching import Match, find_items
 from train.inference.queries import History
 from train.inference.scorer import Scorer
@@ -100,6 +101,7 @@ def recommend_steps(
         yield Note(
             f"{found.undated:,} events without a date: they have the time of their user's first dated one, or {undated}"
         )
+    yield from far_times(found.time, manifest)
     yield from _notes(found, known, catalogue, schema.rating_max, ask_time)
     chosen = None
     if candidates is not None:

@@ -224,6 +224,18 @@ def test_the_time_is_the_one_given_else_now_else_the_last_events(
         list(recommend_steps(runs["causal"], history, at=-1))
 
 
+def test_times_far_from_those_of_training_are_warned_about(runs: dict[str, Path], tmp_path: Path) -> None:
+    """More than a year and more than the span of training before or after it: as a rule another unit."""
+    path = tmp_path / "h.csv"
+    soon, late = 1_310_000_000, 4_000_000_000
+    for unit, moment, warned in (("s", soon, False), ("ms", soon, True), ("s", late, True)):
+        path.write_text(f"user,item,medium,timestamp\nme,1,anime,{moment}\n")
+        reading = BuildConfig(time_unit=unit)
+        assert (
+            "far from the times of training" in notes(recommend_steps(runs["causal"], path, reading=reading))
+        ) == warned
+
+
 def test_what_was_read_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
     """Rejected rows, duplicates, and ratings on another scale."""
     path = written(tmp_path / "h.csv", "u,a1,anime,1300000000,95,\nu,a1,anime,1300000000,90,\nu,,anime,1300000000,,\n")
