@@ -93,6 +93,15 @@ def test_the_user_is_the_account_or_else_the_name_of_the_file_or_of_its_folder(t
         assert [row.user for row in read.rows] == [user]
 
 
+def test_a_column_of_users_in_a_sites_csv_names_them(tmp_path):
+    """Someone joined the exports of several people."""
+    lines = [
+        line + "," + user for line, user in zip(DIARY.splitlines() * 2, ["User Name", "mika", "", "yui"], strict=True)
+    ]
+    path = written(tmp_path / "all.csv", "\n".join([*lines[:2], lines[3]]).encode())
+    assert [row.user for row in read_all(path).rows] == ["mika", "yui"]
+
+
 def test_xml_with_a_document_type_is_refused(tmp_path):
     """It can name entities, which stand for other files or grow without bound."""
     bomb = '<!DOCTYPE myanimelist [<!ENTITY a "aaaa"><!ENTITY b SYSTEM "file:///etc/passwd">]>\n'

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 
 from streamfeat.errors import DataError
 
+_MAX_TEXT = 80  # characters of a value that is no time
 _DATE = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
 _SHORT_DATE = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})")
 
@@ -26,18 +28,19 @@ def parts(year: int, month: int, day_of_month: int) -> str:
         return ""
     try:
         return date(year, month or 1, day_of_month or 1).isoformat()
-    except ValueError:
+    except (ValueError, OverflowError):
         return f"{year:04d}-{month:02d}-{day_of_month:02d}"
 
 
-def from_unix(seconds: int | float | None) -> str:
-    """The ISO text of Unix seconds; empty for None and 0, with which sites say "never"."""
+def from_unix(seconds: Any) -> str:
+    """The ISO text of Unix seconds; empty for None and 0, with which sites say "never". Anything else as text, so that
+    the row is rejected with it."""
     if not seconds:
         return ""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return str(seconds)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return str(seconds)[:_MAX_TEXT]
 
 
 def days_of(path: str, values: Sequence[str]) -> list[str]:

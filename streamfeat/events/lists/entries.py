@@ -1,5 +1,6 @@
 """What every list becomes: entries, with words and dates as texts that the casts read."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,8 @@ def share(done: str, total: str) -> str:
         part, whole = float(done), float(total)
     except ValueError:
         return ""
-    return f"{min(part / whole, 1.0):.6g}" if whole > 0 and part >= 0 else ""
+    is_share = 0 < whole < math.inf and 0 <= part < math.inf
+    return f"{min(part / whole, 1.0):.6g}" if is_share else ""
 
 
 def rated(score: str) -> str:

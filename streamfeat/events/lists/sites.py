@@ -1,7 +1,9 @@
 """The sites whose lists are known: recognises a list by its content, and reads it as a table."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -29,6 +31,9 @@ from streamfeat.events.lists.entries import SiteList
 from streamfeat.events.source import REQUIRED_ROLES, Compression, Format, Source
 
 _SAME_IDS = {"spotify", "lastfm"}  # both name a track by artist and title
+
+
+_USER_COLUMNS = ("user", "userid", "username")  # without case, spaces and underscores
 
 
 class Site(NamedTuple):
@@ -66,7 +71,7 @@ def recognise_list(path: str, compression: Compression, config: BuildConfig) -> 
     if named and content.kind == "text" and config.format == "auto":
         return None
     for form, site in SITES.items():
-        if config.format in ("auto", form) and (found := site.read(content)) is not None:
+        if config.format in ("auto", form) and (found := _read(site, content)) is not None:
             if named:
                 raise ConfigError(
                     f"{path}: is a list of {site.name}, whose fields have their roles; leave out --columns"
@@ -76,6 +81,17 @@ def recognise_list(path: str, compression: Compression, config: BuildConfig) -> 
         name = SITES[config.format].name  # type: ignore[index]
         raise ConfigError(f"{path}: --format {config.format} was given, but this is no list of {name}; leave it out")
     return None
+
+
+def _read(site: Site, content: Content) -> SiteList | None:
+    """The list, whose users are those of a column of users that someone added to a site's CSV."""
+    found = site.read(content)
+    column = next((name for name in content.header if re.sub(r"[\s_]", "", name.lower()) in _USER_COLUMNS), None)
+    if found is None or column is None:
+        return found
+    users = {row.number: row.get(column) for row in content.rows()}
+    entries = [replace(entry, user=entry.user or users.get(entry.row, "")) for entry in found.entries]
+    return replace(found, entries=entries)
 
 
 def _source(content: Content, form: Format, found: SiteList, config: BuildConfig) -> Source:
@@ -145,7 +161,7 @@ def read_list(source: Source) -> Iterator[pa.Table]:
     it has `source.undated`; without that its time stays missing.
     """
     content = Content(source.path, source.compression, source.encoding)
-    found = SITES[source.format].read(content)
+    found = _read(SITES[source.format], content)
     entries = found.entries if found else ()
     users = [entry.user or source.list_user for entry in entries]
     dated: dict[str, list[tuple[float, str]]] = defaultdict(list)

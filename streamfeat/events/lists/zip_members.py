@@ -1,6 +1,7 @@
 """Reads the small text files of an archive into memory, within bounds. Nothing is written to the disk."""
 
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import PurePosixPath
@@ -10,6 +11,11 @@ from streamfeat.errors import DataError
 MAX_MEMBERS = 10_000
 MAX_RATIO = 200  # exports compress 3 to 30 times; an archive that is made to fill memory 1,000 times
 _FREE_BYTES = 1 << 20  # up to this size every ratio is allowed
+# Errors that zipfile raises for damaged archives; it seeks to places that they name.
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
+    LookupError, OverflowError,
+)  # fmt: skip
 _WANTED = (".csv", ".json", ".xml")
 
 
@@ -35,7 +41,7 @@ def read_members(path: str, max_bytes: int) -> dict[str, bytes]:
                     # Not more than the archive says: a member may decompress to more than its stated size.
                     found[info.filename] = member.read(info.file_size)
             return found
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path}: the archive is damaged ({error}); export it again") from None
 
 
@@ -47,6 +53,8 @@ def _is_wanted(path: str, info: zipfile.ZipInfo) -> bool:
         raise _refused(path, f"{info.filename!r} is a link")
     if info.is_dir() or name.suffix.lower() not in _WANTED:
         return False
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _refused(path, f"{info.filename!r} is compressed in an unusual way")
     if info.flag_bits & 1:
         raise _refused(path, f"{info.filename!r} is encrypted")
     return True
