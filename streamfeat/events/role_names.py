@@ -64,7 +64,11 @@ NAMES: dict[str, tuple[str, ...]] = {
         "overall", "overallrating", "reviewoverall", "reviewrating", "reviewscore", "ratingtwenty", "grade",
     ),
     "status": ("status", "watchstatus", "watchingstatus", "mystatus", "readingstatus", "liststatus", "exclusiveshelf"),
-    "completion": ("completion", "progress", "completionrate"),
+    "completion": (
+        "completion", "progress", "completionrate", "percentcomplete", "percentwatched", "watchedpercent",
+        "mywatchedepisodes", "watchedepisodes", "episodeswatched", "numepisodeswatched", "numwatchedepisodes",
+        "watchedepisodescount", "myreadchapters", "readchapters", "chaptersread", "numchaptersread", "pagesread",
+    ),
     "total": (),  # found by its values, beside a completion: see completions.py
     "title": (
         "title", "itemtitle", "movietitle", "filmtitle", "booktitle", "animetitle", "gametitle", "producttitle",

@@ -93,6 +93,14 @@ def test_the_user_is_the_account_or_else_the_name_of_the_file_or_of_its_folder(t
         assert [row.user for row in read.rows] == [user]
 
 
+def test_a_constant_stands_for_what_the_list_says(tmp_path):
+    """One person's lists under one name; entries without a date take the time of the person's first dated one."""
+    path = written(tmp_path / "list.xml", export(anime(1), anime(2, "2016-03-04")))
+    read = read_all(path, constant={"user": "me", "medium": "show"})
+    assert [(row.user, row.medium, row.time) for row in read.rows] == [("me", "show", 1457049600)] * 2
+    assert "user 'me' (as given)" in read.source.note
+
+
 def test_a_column_of_users_in_a_sites_csv_names_them(tmp_path):
     """Someone joined the exports of several people."""
     lines = [

@@ -136,6 +136,8 @@ def test_progress_is_a_completion_where_the_total_is_there(tmp_path, kind):
     read = read_rows(path)
     assert [row.completion for row in read.rows] == [0.25, 1.0, 1.0, 1.0, 1.0]
     assert "completion is progress of total_episodes" in read.source.note
+    read = read_rows(table(tmp_path, kind, my_watched_episodes=[3, 24], series_episodes=[12, 24]))
+    assert [row.completion for row in read.rows] == [0.25, 1.0]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -156,7 +158,7 @@ def test_percent_is_a_completion(tmp_path, kind):
     """By its sign, or by the column's name."""
     read = read_rows(table(tmp_path, kind, progress=["5%", "50 %", "100%", None]))
     assert [row.completion for row in read.rows] == [0.05, 0.5, 1.0, 1.0]
-    read = read_rows(table(tmp_path, kind, watched_percent=[5, 50, 100]), columns={"completion": "watched_percent"})
+    read = read_rows(table(tmp_path, kind, watched_percent=[5, 50, 100]))
     assert [row.completion for row in read.rows] == [0.05, 0.5, 1.0]
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -96,18 +96,18 @@ def _read(site: Site, content: Content) -> SiteList | None:
 
 def _source(content: Content, form: Format, found: SiteList, config: BuildConfig) -> Source:
     user = found.account or user_of_file(content.path)
-    roles = [*REQUIRED_ROLES, "medium"]
+    roles = [role for role in (*REQUIRED_ROLES, "medium") if role not in config.constant]
     roles += [
         role
         for role in ("rating", "status", "completion", "title")
-        if role not in config.columns and any(getattr(entry, role) for entry in found.entries)
+        if not {role} & {*config.columns, *config.constant} and any(getattr(entry, role) for entry in found.entries)
     ]
-    media = Counter(entry.medium for entry in found.entries)
+    media = Counter(config.constant.get("medium", entry.medium) for entry in found.entries)
     undated = sum(not entry.time for entry in found.entries)
     parts = [
         f"{SITES[form].name} {found.what}" + (", gzip" if content.compression == "gzip" else ""),
         ", ".join(f"{number:,} {medium}" for medium, number in sorted(media.items())) or "no entry",
-        _users(found, user),
+        _users(found, user, config.constant),
         *([f"times: {found.times}"] if found.times else []),
         *([f"{undated:,} without a date"] if undated else []),
         *found.left_out,
@@ -124,6 +124,7 @@ def _source(content: Content, form: Format, found: SiteList, config: BuildConfig
         list_user=user,
         list_media=tuple(sorted(media)),
         undated=config.undated,
+        constants=config.constant,
         statuses=config.status,
     )
 
@@ -145,7 +146,9 @@ def check_sites(sources: Sequence[Source]) -> None:
                 )
 
 
-def _users(found: SiteList, user: str) -> str:
+def _users(found: SiteList, user: str, constants: Mapping[str, str]) -> str:
+    if "user" in constants:
+        return f"user {constants['user']!r} (as given)"
     own = {entry.user for entry in found.entries if entry.user}
     if len(own) > 1:
         return f"{len(own):,} users"
@@ -163,7 +166,7 @@ def read_list(source: Source) -> Iterator[pa.Table]:
     content = Content(source.path, source.compression, source.encoding)
     found = _read(SITES[source.format], content)
     entries = found.entries if found else ()
-    users = [entry.user or source.list_user for entry in entries]
+    users = [source.constants.get("user") or entry.user or source.list_user for entry in entries]
     dated: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for user, entry in zip(users, entries, strict=True):
         if (instant := _instant(entry.time)) is not None:
