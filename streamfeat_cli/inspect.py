@@ -1,5 +1,6 @@
 """The command `inspect`: prints facts about a dataset, a run or a window."""
 
+import glob
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,20 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import Field
 
-from streamfeat.config import AskedConfig, Objective, StreamConfig
+from streamfeat.config import AskedConfig, Objective, ReadingConfig, StreamConfig
 from streamfeat.errors import ConfigError
 from streamfeat.plain_text import aligned, date_text
 from streamfeat.store.files import check_link
 from streamfeat_cli.console import Json, harmless, print_summary, show
 from streamfeat_cli.declaration import Next, command
-from streamfeat_cli.options import Options
+from streamfeat_cli.inspect_events import inspect_events
+from streamfeat_cli.options import Options, spelled
 
 if TYPE_CHECKING:
     from streamfeat.store.manifest import Manifest
 
 
-class InspectOptions(AskedConfig):
-    """Which window is shown, and for which objective."""
+class InspectOptions(AskedConfig, ReadingConfig):
+    """Which window is shown, and for which objective; how event files are read."""
 
     window: int | None = Field(default=None, ge=0, description="Show the tokens of this window of the dataset.")
     objective: Objective = Field(default="causal", description="Which targets and masks to show.")
@@ -30,14 +32,18 @@ class InspectOptions(AskedConfig):
 @command(
     "inspect",
     Options(InspectOptions),
-    examples=("inspect data", "inspect data --window 0 --objective masked", "inspect run --json"),
+    examples=(
+        "inspect ratings.csv",
+        "inspect data --window 0 --objective masked",
+        "inspect run --json",
+    ),
 )
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A dataset, or the folder of a run.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Event files, a dataset, or the folder of a run.")],
     options: InspectOptions,
     as_json: Json = False,
 ) -> Next:
-    """Print facts about a dataset or a run; with --window, a window's tokens, targets and masks with raw ids."""
+    """How event files would be read; facts about a dataset or a run; with --window, a window's tokens with raw ids."""
     from streamfeat.errors import storage_errors
     from streamfeat.store.layout import MANIFEST
     from streamfeat.store.manifest import load_manifest
@@ -49,8 +55,14 @@ def inspect(
             raise ConfigError(f"{path}: is a run; --window belongs to a dataset")
         _inspect_run(path, as_json)
         return "evaluate", path
+    said = options.model_fields_set & set(ReadingConfig.model_fields)
     if not is_dataset:
-        raise ConfigError(f"{path}: {_what_lies_there(path)}; give the folder of a dataset or of a run")
+        if path.is_file() or glob.has_magic(str(path)):
+            inspect_events(str(path), options, as_json)
+            return "build-shards", path, "DATA"
+        raise ConfigError(f"{path}: {_what_lies_there(path)}; give event files, or the folder of a dataset or of a run")
+    if said:
+        raise ConfigError(f"{path}: is a dataset; {spelled(min(said))} belongs to event files")
     manifest = load_manifest(path)
     if options.window is None:
         summary = dataset_summary(manifest, path)
@@ -58,7 +70,9 @@ def inspect(
         return "train", path, "RUN"
     from streamfeat.stream.one_window import look_at_window
 
-    asked = StreamConfig(**options.model_dump(exclude={"window", "epoch"}), batch_windows=1)
+    asked = StreamConfig(
+        **options.model_dump(exclude={"window", "epoch", *ReadingConfig.model_fields}), batch_windows=1
+    )
     tokens = look_at_window(path, options.window, asked, epoch=options.epoch)
     policy = f" ({options.mask_policy})" if options.objective == "masked" else ""
     title = f"{path}: {options.split} window {options.window}, {options.objective}{policy}"

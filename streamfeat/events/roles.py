@@ -249,7 +249,8 @@ def _note(
     clocks = [name for name in candidates_of("timestamp", table.names) if name not in taken]
     clocks = [name for name in clocks if (given := table.values(name).given) and share(given, is_clock) > 0.5]
     if clocks and "timestamp" in columns:
-        other.append(f"{_listed(clocks)} holds times of day without a date")
+        both = quoted(f"{columns['timestamp']}+{clocks[0]}")
+        other.append(f"{_listed(clocks)} holds times of day without a date (--columns timestamp={both} joins both)")
     return ", ".join(parts) + (f"; left out: {'; '.join(other)}" if other else "")
 
 

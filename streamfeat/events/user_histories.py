@@ -100,7 +100,7 @@ def _read(paths: EventPaths, scratch: Path, config: BuildConfig, medium: str | N
         if words := [reject.value for reject in rejected if reject.reason == "unknown_status"]:
             found += f"; {advice(words)}"
         raise DataError(f"{', '.join(paths.files)}: no row of {num_rows} is an event ({found}); correct the file")
-    histories = _by_user(sources, config, batches, rejected, num_rows)
+    histories = histories_of(sources, config, batches, rejected, num_rows)
     told = [histories.recognised, paths.note, *rows_notes(splits)]
     return replace(histories, recognised="; ".join(filter(None, told)))
 
@@ -118,7 +118,7 @@ def _source(paths: EventPaths, path: str, config: BuildConfig, medium: str | Non
     return source
 
 
-def _by_user(
+def histories_of(
     sources: Sequence[Source],
     config: BuildConfig,
     batches: list[EventBatch],
