@@ -1,9 +1,9 @@
-"""CPU-seconds per million events and peak memory of a build of invented events in Parquet.
+"""CPU-seconds per million events and peak memory of a build of invented events, in Parquet or CSV.
 
-    python benchmarks/build.py [--events 10000000] [--workers 2]
+    python benchmarks/build.py [--events 10000000] [--workers 2] [--format csv]
 
-Writes benchmarks/results/build.json. CPU is that of this machine's processes, children included; memory is the
-largest sum of resident sizes over all processes of the build, sampled every 50 ms.
+Writes benchmarks/results/build.json, for CSV build-csv.json. CPU is that of this machine's processes, children
+included; memory is the largest sum of resident sizes over all processes of the build, sampled every 50 ms.
 """
 
 import argparse
@@ -74,9 +74,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--format", choices=("parquet", "csv"), default="parquet")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        events = f"{folder}/events.parquet"
+        events = f"{folder}/events.{options.format}"
         users = str(max(options.events // 100, 10))
         subprocess.run(
             [sys.executable, str(CLI), "invent", events, "--users", users, "--events", str(options.events)], check=True
@@ -103,7 +104,7 @@ def main() -> None:
                 {"name": f"{name}: peak memory of all processes (anonymous)", "value": peak, "unit": "bytes"},
             ]
         rows.append({"name": "dataset", "value": size / options.events, "unit": "bytes/event"})
-    write_results("build", rows)
+    write_results("build" if options.format == "parquet" else "build-csv", rows)
 
 
 if __name__ == "__main__":
