@@ -33,7 +33,7 @@ class BuildOptions(BuildConfig):
     ),
 )
 def build_shards(
-    events: Annotated[list[str], typer.Argument(metavar="EVENTS", help="Event files, or patterns of their names.")],
+    events: Annotated[list[str], typer.Argument(metavar="EVENTS", help="Event files, folders, or patterns.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the dataset to make.")],
     options: BuildOptions,
     live: Annotated[

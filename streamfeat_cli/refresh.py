@@ -23,7 +23,7 @@ class RefreshOptions(ReadingConfig):
 )
 def refresh(
     run: RunFolder,
-    events: Annotated[list[str], typer.Argument(metavar="EVENTS", help="Event files, or patterns of their names.")],
+    events: Annotated[list[str], typer.Argument(metavar="EVENTS", help="Event files, folders, or patterns.")],
     options: RefreshOptions,
     as_json: Json = False,
 ) -> Next:

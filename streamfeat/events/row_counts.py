@@ -69,7 +69,7 @@ def spans_lines(text: bytes, delimiter: str, num_fields: int) -> bool:
     lines.add(text)
     found = _Records(dialect, lines)
     found.add(text)
-    return found.spans_lines and not found.doubt
+    return found.spans_lines and not found.joins_rows and not found.doubt
 
 
 class _Lines:
@@ -124,6 +124,11 @@ class _Records:
     def spans_lines(self) -> bool:
         return bool(self._state[records.SPANNING])
 
+    @property
+    def joins_rows(self) -> bool:
+        """Whether most records over several lines are lines that would each be a row by themselves."""
+        return bool(2 * self._state[records.ROW_LIKE] > self._state[records.SPANNING])
+
     def add(self, data: bytes) -> None:
         """Reads on, after `lines`."""
         self._last_byte = data[-1:]
@@ -169,7 +174,7 @@ class _Records:
             line_feed = np.frombuffer(bytearray(b"\n"), np.uint8)
             records.follow_records(line_feed, self._dialect, state, 0, 1, np.empty(1, np.int64))
             self.doubt = self._doubt()
-        if not self.doubt and 2 * state[records.ROW_LIKE] > state[records.SPANNING]:
+        if not self.doubt and self.joins_rows:
             self.doubt = "its quotes would join lines that are rows by themselves"
 
     def _doubt(self) -> str:

@@ -17,6 +17,7 @@ from streamfeat.kernels.lines import MAX_LINE_LEN
 from streamfeat.records import is_recordable
 
 SAMPLE_BYTES = 1 << 18  # read from the head, from the middle and from the end
+_START_BYTES = 4096  # tell the kind of a file
 SAMPLE_LINES = 2000  # from each of the three
 
 PARQUET_MAGIC = b"PAR1"
@@ -68,7 +69,7 @@ def kind_of(path: str, encoding: str = AUTO_ENCODING) -> Literal["parquet", "gzi
         if not file.is_file() and file.exists():
             raise ConfigError(f"{path}: cannot be read twice; write its content to an ordinary file and give that")
         with file.open("rb") as stream:
-            start = stream.read(4096)
+            start = stream.read(_START_BYTES)
             size = stream.seek(0, 2)
             stream.seek(max(0, size - len(PARQUET_MAGIC)))
             end = stream.read()
@@ -136,6 +137,8 @@ def sample_text(path: str, compression: Compression, encoding: str = AUTO_ENCODI
                         rest += _lines(stream.read(SAMPLE_BYTES), cut_start=True, cut_end=start == size // 2)
     except GZIP_ERRORS as error:
         raise damaged_gzip(path, error) from None
+    if not found and compression == "gzip":  # of other files, `kind_of` has looked at the beginning
+        refuse_zero_bytes(path, head[:_START_BYTES])
     if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
         raise ConfigError(f"{path}: its lines end with CR only; convert them, for instance with tr '\\r' '\\n'")
     lines = _lines(head.removeprefix(BOM), cut_start=False, cut_end=len(head) == SAMPLE_BYTES)

@@ -9,6 +9,7 @@ from streamfeat.errors import ConfigError
 from streamfeat.events.first_line import is_data
 from streamfeat.events.layouts import is_movielens_csv, known_layout, numbered, unnamed_columns
 from streamfeat.events.roles import Roles, Table, find_roles
+from streamfeat.events.row_counts import spans_lines
 from streamfeat.events.sample import TextSample, sampled_rows, split_line
 from streamfeat.events.source import REQUIRED_ROLES, Format
 
@@ -152,4 +153,6 @@ def _quote(delimiter: str, sample: TextSample) -> str:
     if delimiter != "\t":
         return '"'
     fields = (field for line in sample.head for field in line.split("\t"))
-    return '"' if any(len(field) > 1 and field[0] == field[-1] == '"' for field in fields) else ""
+    if any(len(field) > 1 and field[0] == field[-1] == '"' for field in fields):
+        return '"'
+    return '"' if spans_lines("\n".join(sample.head).encode(), "\t", sample.head[0].count("\t") + 1) else ""

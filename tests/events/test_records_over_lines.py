@@ -103,6 +103,27 @@ def test_one_bad_quote_makes_every_line_a_row_and_the_build_says_so(tmp_path):
     assert len(read_all(tmp_path / "a.csv").rows) == 9
 
 
+@pytest.mark.parametrize("delimiter", ["\t", ";", "|"])
+def test_the_delimiter_may_be_another(tmp_path, delimiter):
+    """Also a tab, where no line has a whole quoted field: a spreadsheet's "Unicode text" is UTF-16 with tabs."""
+    rows = [
+        ["user", "review", "item", "timestamp"],
+        *([f"u{i}", f'"a\n{i}"', f"i{i}", str(15 * 10**8)] for i in range(9)),
+    ]
+    text = "\r\n".join(delimiter.join(row) for row in rows)
+    for encoding in ("utf-8", "utf-16"):
+        (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+        read = read_all(tmp_path / "a.txt", rows_per_split=4)
+        assert ([row.item for row in read.rows], read.rejected) == ([f"i{i}" for i in range(9)], [])
+
+
+def test_a_tab_file_with_stray_quotes_has_no_quotes(tmp_path):
+    """They are characters of its ids."""
+    lines = ['u\t"i\t1500000000', "v\tj\t1500000001", 'w\tk"\t1500000002']
+    (tmp_path / "a.tsv").write_text("user\titem\ttimestamp\n" + "\n".join(lines) + "\n")
+    assert [row.item for row in read_all(tmp_path / "a.tsv").rows] == ['"i', "j", 'k"']
+
+
 def test_a_quote_that_closes_too_late_is_not_believed():
     """Memory is bounded: no record is longer than a line may be."""
     read = read_text(HEADER + 'u,"r\n' + "x" * (MAX_LINE_LEN + 1) + '",i,t,1500000000\n' + plain(0, 2))

@@ -94,6 +94,15 @@ def test_a_guess_of_the_encoding_exists_for_any_bytes():
     assert seems_to_be(b"\xff") == "cp1252"
 
 
+def test_utf_16_without_its_mark_names_the_option_also_in_gzip(tmp_path):
+    """With the option the file is read."""
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(TEXT.encode("utf-16-le")))
+    with pytest.raises(ConfigError, match=r"every other byte is zero.*--encoding utf-16-le"):
+        recognise(str(path), BuildConfig())
+    assert len(read_all(path, encoding="utf-16-le").rows) == 20
+
+
 @pytest.mark.parametrize("name", ["rot13", "base64", "undefined", "nothing", ""])
 def test_an_encoding_that_python_does_not_know_is_refused(name):
     """Codecs that are no text encodings, too."""
