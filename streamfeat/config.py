@@ -124,6 +124,13 @@ def check_statuses(words: dict[str, str]) -> dict[str, str]:
     return words
 
 
+def parse_unrated(value: Any) -> Any:
+    """`"0,-1"`, a number or a list as ratings, `none` as no rating; anything else as it is."""
+    if isinstance(value, str) and value != "auto":
+        return () if value == "none" else tuple(part.strip() for part in value.split(","))
+    return (value,) if isinstance(value, int | float) else tuple(value) if isinstance(value, list) else value
+
+
 def parse_limit(value: Any) -> Any:
     """The text `"0"`, which users often type, as `"unlimited"`; anything else as it is."""
     return "unlimited" if value == "0" else value
@@ -155,6 +162,11 @@ Statuses = Annotated[
     BeforeValidator(parse_statuses),
     AfterValidator(check_statuses),
     Option(metavar="WORD=STATUS,…", default="known words"),
+]
+Unrated = Annotated[
+    tuple[float, ...] | Literal["auto"],
+    BeforeValidator(parse_unrated),
+    Option(metavar="RATING,…|none", default="by the site of the file"),
 ]
 Limit = Annotated[int | Literal["unlimited"], BeforeValidator(parse_limit)]
 Size = Annotated[int, Field(ge=1, le=MAX_COUNT)]
@@ -189,6 +201,9 @@ class ReadingConfig(Frozen):
     )
     status: Annotated[Statuses, _READING] = Field(
         default_factory=dict, description="What words and numbers of the status column mean."
+    )
+    unrated: Annotated[Unrated, _READING] = Field(
+        default="auto", description="Ratings that mean that there is none, as 0 or -1."
     )
     undated: Annotated[UtcDate, _READING, Option(metavar="DATE", default="rejected")] = Field(
         default="", description="The date, such as 2015-04-30, of a site's list that has none."

@@ -21,6 +21,7 @@ from streamfeat.builder.hold_out import hold_out
 from streamfeat.builder.partition_task import run_filter, run_partition
 from streamfeat.builder.plan import Plan, check_folder, check_unchanged, claim_folder, make_plan, split_sources
 from streamfeat.builder.rejects import check_rejected, collect_rejected
+from streamfeat.builder.remarks import remarks
 from streamfeat.builder.split_task import run_split
 from streamfeat.builder.tasks import KEPT_ITEMS_FILE, FilterTask, HistoryTask, PartitionTask, SplitTask, Task
 from streamfeat.builder.time_split import find_cuts
@@ -211,6 +212,7 @@ class Build:
         vocabulary = items.final_items(root, config, events, frequency)
         vocabulary = items.with_titles(vocabulary, {k: v for s in self.plan.sources for k, v in read_titles(s).items()})
         schema = assemble.schema_of(config, vocabulary, partitions)
+        yield from remarks(root, config, partitions)
         offsets = assemble.write_offsets(root, self.plan, schema, partitions)
         num_events = sum(receipt.facts.events for receipt in partitions)
         specs = history_specs(schema, num_events, config.compression)
@@ -221,7 +223,6 @@ class Build:
         )
         targets = assemble.training_targets(root, histories, schema.num_items)
         tables = assemble.write_tables(root, self.plan, vocabulary, partitions, division.held_out, targets)
-        lasting = [_without_temporary(receipt) for receipt in histories]
         metadata = assemble.commit_metadata(root, HISTORIES, digest, "histories")
         manifest = assemble.draft_manifest(
             self.plan,
@@ -232,7 +233,7 @@ class Build:
             division,
             targets,
             counts,
-            [offsets, *lasting, tables, metadata],
+            [offsets, *map(_without_temporary, histories), tables, metadata],
         )
         if rejected is None:
             return manifest
@@ -253,13 +254,12 @@ class Build:
         keep = (items.item_events(self.root, partitions, num_provisional, before) >= least) | (least == 1)
         write_arrays(self.root, KEPT_ITEMS_FILE, {"keep": keep.astype(np.uint8)})
         minimum = self.config.min_user_events
-        digest = self.plan.digest
         filtered = yield from self.stage(
             FilterReceipt,
             "filtering",
             "partitions",
             [
-                FilterTask(partition=p, min_user_events=minimum, before=before, digest=digest)
+                FilterTask(partition=p, min_user_events=minimum, before=before, digest=self.plan.digest)
                 for p in range(len(partitions))
             ],
             [1] * len(partitions),

@@ -5,7 +5,7 @@ BIGINT) is 13, '1_000' is 1000 and '0x1F' is 31; '1e400' is infinity as DOUBLE; 
 without an error, only TIMESTAMPTZ uses it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from streamfeat.events.source import CompletionUnit
@@ -25,6 +25,7 @@ REASONS = (
     "time_out_of_range",
     "unparsable_rating",
     "non_finite_rating",
+    "rating_too_large",
     "bad_completion",
 )
 _ROLE_OF_REASON = {
@@ -34,18 +35,25 @@ _ROLE_OF_REASON = {
     "time_out_of_range": "timestamp",
     "unparsable_rating": "rating",
     "non_finite_rating": "rating",
+    "rating_too_large": "rating",
     "bad_completion": "completion",
 }
 
 MAX_VALUE_LEN = 80  # longest reported text of a rejected value
+MAX_RATING = 2**24  # beyond it float32 skips whole numbers, and a loss of squares loses all other ratings
 _MAX_FLOAT32 = 3.4028234663852886e38
 _MAX_INT64 = 2**63 - 1
 
 
 def cast_query(
-    relation: str, kinds: Mapping[str, Kind], time_unit: str, completion_unit: CompletionUnit = "share"
+    relation: str,
+    kinds: Mapping[str, Kind],
+    time_unit: str,
+    completion_unit: CompletionUnit = "share",
+    unrated: Sequence[float] = (),
 ) -> str:
     """SQL over `relation`, which has one column for each role of `kinds`. `time_unit` is that of its timestamps.
+    Ratings of `unrated` are missing.
 
     Columns of the result: user_number, item_number (int64); user_text, item_text (if ids can be text; a row has a
     number or a text); time (int64, Unix seconds, floored); fraction (int32, the nanoseconds after that second; not if
@@ -60,7 +68,7 @@ def cast_query(
         *_id_columns("item", kinds["item"]),
         '"timestamp"',
         *times,
-        *(_number_columns("rating", kinds["rating"]) if "rating" in kinds else []),
+        *(_rating_columns(kinds["rating"], unrated) if "rating" in kinds else []),
         *(_completion_columns(kinds, completion_unit) if "completion" in kinds else []),
         *labels,
     ]
@@ -81,7 +89,7 @@ def cast_query(
             for role, missing in (("rating", "'nan'::FLOAT"), ("completion", "1::FLOAT"))
             if role in kinds
         ),
-        *(f"CAST({label} AS VARCHAR) AS {label}" for label in labels),
+        *(f"nullif(CAST({label} AS VARCHAR), '') AS {label}" for label in labels),
     ]
     tried = [*_tried("user", kinds["user"]), *_tried("item", kinds["item"])]
     query = f"SELECT {', '.join(['*', *tried])} FROM ({relation})"
@@ -99,16 +107,13 @@ def _tried(role: str, kind: Kind) -> list[str]:
 
 
 def _id_columns(role: str, kind: Kind) -> list[str]:
-    """An id as a number if that is exact, otherwise as text. Floats become text, so that no digit is lost."""
+    """An id as a number if that is exact, otherwise as text."""
     raw = f'"{role}"'
     missing = f"{raw} IS NULL"
     if kind == "integer":
         return [f"CAST({raw} AS BIGINT) AS {role}_number", f"({missing}) AS {role}_missing"]
     if kind == "unsigned":
         exact, number, text = f"{raw} <= {_MAX_INT64}", f"CAST({raw} AS BIGINT)", f"CAST({raw} AS VARCHAR)"
-    elif kind == "floating":
-        exact, number, text = "false", "0::BIGINT", f"CAST({raw} AS VARCHAR)"
-        missing += f" OR isnan({raw})"
     else:
         exact, number, text = f"coalesce(CAST({role}_try AS VARCHAR) = {raw}, false)", f"{role}_try", raw
         missing += f" OR trim({raw}) = ''"
@@ -128,6 +133,20 @@ def _number_columns(role: str, kind: Kind) -> list[str]:
     raw = f'"{role}"'
     given = f"nullif({raw}, '')" if kind == "text" else raw
     return [f"{given} AS {raw}", f"{_number(raw, kind)} AS {role}_value"]
+
+
+def _rating_columns(kind: Kind, unrated: Sequence[float]) -> list[str]:
+    """As `_number_columns`; both are NULL for a rating of `unrated`."""
+    if not unrated:
+        return _number_columns("rating", kind)
+    value = _number('"rating"', kind)
+    given = "nullif(\"rating\", '')" if kind == "text" else '"rating"'
+    listed = ", ".join(f"'{level!r}'::FLOAT" for level in unrated)
+    is_none = f"coalesce(TRY_CAST({value} AS FLOAT) IN ({listed}), false)"
+    return [
+        f'CASE WHEN NOT {is_none} THEN {given} END AS "rating"',
+        f"CASE WHEN NOT {is_none} THEN {value} END AS rating_value",
+    ]
 
 
 def _number(raw: str, kind: Kind) -> str:
@@ -169,6 +188,7 @@ def _reason(kinds: Mapping[str, Kind]) -> str:
         tests["unparsable_rating"] = "rating IS NOT NULL AND rating_value IS NULL"
         # In DuckDB NaN is larger than every number.
         tests["non_finite_rating"] = f"abs(rating_value) > {_MAX_FLOAT32}"
+        tests["rating_too_large"] = f"abs(rating_value) > {MAX_RATING}"
     if "completion" in kinds:
         tests["bad_completion"] = (
             "completion IS NOT NULL AND (completion_value IS NULL OR NOT completion_value BETWEEN 0 AND 1)"

@@ -30,7 +30,7 @@ _ISO_DAY = re.compile(r"\s*(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
 _WITH_CLOCK = re.compile(r"\d{1,2}:\d{2}")
 _BELOW_SECONDS = re.compile(r":\d{2}[.,]\d*[1-9]")
 _FLOAT_WITHOUT_FRACTION = re.compile(r"-?\d+\.0+")
-_LOST_DIGITS = re.compile(r"\d(\.\d+)?[eE]\+?\d+")
+_ROUNDED = re.compile(r"-?(\d(\.\d+)?[eE]\+?\d+|\d{16,}\.0*)")  # 7.65612E+16, 76561198000000000.0
 
 
 def number_of(value: str) -> float | None:
@@ -98,7 +98,7 @@ class ColumnValues:
     @cached_property
     def lost_digits(self) -> str:
         """A value that shows that most ids were written as rounded floats, as 7.65612E+16; otherwise empty."""
-        lost = [value for value in self.given if _LOST_DIGITS.fullmatch(value) and float(value) >= 2**53]
+        lost = [value for value in self.given if _ROUNDED.fullmatch(value) and abs(float(value)) >= 2**53]
         return lost[0] if lost and len(lost) >= _MOST * len(self.given) else ""
 
     def fits(self, role: str) -> bool:

@@ -1,7 +1,7 @@
 """Reads event files as batches of clean events. Each row becomes an event or is rejected with its number and reason."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import duckdb
@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from streamfeat.errors import DataError
 from streamfeat.events.batches import EventBatch, Ids, Rejected, clean_batch, no_formula
-from streamfeat.events.casts import MAX_VALUE_LEN, Kind, cast_query
+from streamfeat.events.casts import MAX_RATING, MAX_VALUE_LEN, Kind, cast_query
+from streamfeat.events.column_types import column_kind, invalid_utf8_rows
 from streamfeat.events.json_files import JSON_FORMATS
 from streamfeat.events.json_rows import read_json
-from streamfeat.events.parquet import column_kind, invalid_utf8_rows, read_row_groups, stored_time_unit
+from streamfeat.events.parquet import read_row_groups, stored_time_unit
 from streamfeat.events.source import Source
 from streamfeat.events.splits import ROWS_PER_SPLIT, Split, plan_splits
 from streamfeat.events.text import lines_relation, write_batches
+from streamfeat.events.unrated import told
 from streamfeat.events.whole_files import is_read_whole, read_whole
+from streamfeat.events.words_for_nobody import without_marks, without_words
 
 __all__ = ["ROWS_PER_SPLIT", "EventBatch", "Ids", "Rejected", "Split", "plan_splits", "read_batches"]
 
@@ -43,6 +46,7 @@ def read_batches(split: Split, scratch: Path, default_medium: str, batch_rows: i
         read = _read_tables if is_table else _read_objects if source.format in JSON_FORMATS else _read_text
         num_rows = 0
         for batch in read(connection, split, scratch, default_medium, batch_rows):
+            _check_ratings(source, batch)
             num_rows += batch.num_rows
             yield batch
     finally:
@@ -60,12 +64,15 @@ def _read_text(
     source = split.source
     kinds: dict[str, Kind] = dict.fromkeys([*source.columns, *source.constants], "text")
     file = scratch / f".split-{split.number:05d}.{os.getpid()}.lines.tmp"
-    relation = _with_constants(lines_relation(source, file), source)
-    query = cast_query(relation, kinds, source.time_unit, source.completion_unit)
+    relation = without_words(lines_relation(source, file), source.columns)
+    queries = [
+        cast_query(_completed(rows, source, kinds), kinds, source.time_unit, source.completion_unit, source.unrated)
+        for rows in (relation, without_marks(relation, source.columns))
+    ]
     first_row = split.first_row
     try:
         for lines in write_batches(split, file, batch_rows, MAX_VALUE_LEN):
-            table = connection.sql(query).to_arrow_table()
+            table = connection.sql(queries[lines.has_marks]).to_arrow_table()
             dropped = [
                 Rejected(first_row + row, reason, no_formula(value.decode("utf-8", "backslashreplace")))
                 for row, reason, value in lines.bad
@@ -83,7 +90,9 @@ def _read_objects(
     connection: duckdb.DuckDBPyConnection, split: Split, scratch: Path, default_medium: str, batch_rows: int
 ) -> Iterator[EventBatch]:
     source = split.source
-    query = cast_query("FROM raw_rows", dict.fromkeys(source.columns, "text"), source.time_unit, source.completion_unit)
+    kinds: dict[str, Kind] = dict.fromkeys([*source.columns, *source.constants], "text")
+    relation = _completed(without_words("FROM raw_rows", source.columns), source, kinds)
+    query = cast_query(relation, kinds, source.time_unit, source.completion_unit, source.unrated)
     for batch in read_json(connection, split, batch_rows):
         connection.register("raw_rows", batch.table)
         table = connection.sql(query).to_arrow_table()
@@ -122,8 +131,12 @@ def _read_tables(
         # Dictionaries (medium, status) need no cast; decoding them would take a third of the time.
         labels = [role for role in kinds if pa.types.is_dictionary(raw.schema.field(role).type)]
         cast = {role: kind for role, kind in kinds.items() if role not in labels}
+        relation = "FROM raw_rows"
+        if not is_whole:  # in a list an id may be a title, and a title may be None
+            relation = without_words(relation, [role for role, kind in cast.items() if kind == "text"])
         cast |= dict.fromkeys(source.constants, "text")
-        query = cast_query(_with_constants("FROM raw_rows", source), cast, unit, source.completion_unit)
+        relation = _completed(relation, source, cast)
+        query = cast_query(relation, cast, unit, source.completion_unit, source.unrated)
         table = connection.sql(query).to_arrow_table()
         connection.unregister("raw_rows")
         for role in labels:
@@ -132,10 +145,27 @@ def _read_tables(
         first_row += num_rows
 
 
-def _with_constants(relation: str, source: Source) -> str:
-    """SQL of `relation` with a column for each constant role."""
+def _completed(relation: str, source: Source, kinds: Mapping[str, Kind]) -> str:
+    """SQL of `relation` with a column for each constant role, and with ids such as 7.0 as 7 where all are floats."""
+    floats = [
+        f"regexp_replace(\"{role}\", '^(-?\\d+)\\.0+$', '\\1') AS \"{role}\""
+        for role in source.float_ids
+        if kinds[role] == "text"
+    ]
+    replaced = f" REPLACE ({', '.join(floats)})" if floats else ""
     values = [f"'{value.replace(_QUOTE, _QUOTE * 2)}' AS \"{role}\"" for role, value in source.constants.items()]
-    return f"SELECT *, {', '.join(values)} FROM ({relation})" if values else relation
+    return f"SELECT {', '.join([f'*{replaced}', *values])} FROM ({relation})" if floats or values else relation
+
+
+def _check_ratings(source: Source, batch: EventBatch) -> None:
+    """Raises DataError for a rating that would spoil the training with all others."""
+    for row, reason, value in batch.rejected:
+        if reason == "rating_too_large":
+            raise DataError(
+                f"{source.path}: row {row}: the rating {value} is beyond ±{MAX_RATING:,}, which no training can bear; "
+                f"correct it, make it missing with --unrated {told([*source.unrated, float(value)])}, or leave ratings "
+                "out with --columns rating="
+            )
 
 
 def _own_rows(raw: pa.Table, rows: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64], int]:

@@ -16,17 +16,22 @@ from streamfeat.events.source import FORMATS, Compression, Source, SourceTimeUni
 from streamfeat.events.text_layout import DELIMITERS, find_layout
 from streamfeat.events.times import joined_times, recognise_times
 from streamfeat.events.titles import read_titles
+from streamfeat.events.unrated import with_unrated
 from streamfeat.events.watch_columns import with_watch_columns
 
 __all__ = ["FORMATS", "Source", "read_titles", "recognise"]
 
 
 def recognise(path: str, config: BuildConfig) -> Source:
-    """Recognises the event file at `path`, with the format, columns and time unit of `config`.
+    """Recognises the event file at `path`, with what `config` says about reading.
 
     Raises ConfigError if columns are missing (the message lists those found and the closest), the file does not have
     the given format, or its unit of time is ambiguous; DataError if it is empty or damaged.
     """
+    return with_unrated(_recognised(path, config), config)
+
+
+def _recognised(path: str, config: BuildConfig) -> Source:
     if config.format not in ("auto", *FORMATS):
         close = difflib.get_close_matches(config.format, FORMATS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: auto, {', '.join(FORMATS)}"
@@ -76,6 +81,7 @@ def _recognise_parquet(path: str, config: BuildConfig) -> Source:
         constants=config.constant,
         column_names=tuple(names),
         time_unit=unit,
+        float_ids=roles.float_ids,
         note=f"Parquet; {roles.note}; {times}",
     )
 
@@ -119,6 +125,7 @@ def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Sourc
         encoding=sample.encoding,
         first_line=2 if sample.separator else 1,
         decimal_commas=decimal_commas,
+        float_ids=layout.roles.float_ids,
         seems=seems,
         note="; ".join([", ".join(parts), layout.roles.note, times, *remarks]),
     )

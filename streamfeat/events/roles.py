@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from streamfeat.errors import ConfigError
 from streamfeat.events.column_values import ColumnValues, is_clock, share
 from streamfeat.events.role_names import NAMES, TIMES, is_like_rating, plain
-from streamfeat.events.source import REQUIRED_ROLES, ROLES
+from streamfeat.events.source import ID_ROLES, REQUIRED_ROLES, ROLES
 
 MAX_COLUMNS = 4096  # in a file: the search for similar names among more columns takes minutes
 
@@ -42,6 +42,7 @@ class Roles:
     """The column of each role, and what is said about them."""
 
     columns: dict[str, str]  # role → column
+    float_ids: tuple[str, ...]  # roles of ids that are all written as 7.0
     note: str
     joined: tuple[str, ...] = ()  # columns whose text follows that of the timestamp's column
 
@@ -100,7 +101,21 @@ def find_roles(table: Table, overrides: Mapping[str, str], constants: Mapping[st
         if role not in columns and role not in constants:
             raise ConfigError(_no_column(table, role, columns))
     _check_distinct(table, columns, joined)
-    return Roles(columns, _note(table, columns, joined, constants, left, unfit), joined)
+    float_ids = tuple(role for role in ID_ROLES if role in columns and _are_floats(table, role, columns[role]))
+    return Roles(columns, float_ids, _note(table, columns, joined, constants, left, unfit), joined)
+
+
+def _are_floats(table: Table, role: str, column: str) -> bool:
+    """Whether all sampled ids of the column are floats without a fraction, as those of a column of numbers with a
+    missing one. Raises ConfigError if they are so large that digits are missing."""
+    values = table.values(column)
+    if values.lost_digits:
+        raise ConfigError(
+            f"{table.path}: the column {column!r} holds {values.lost_digits!r} as {role}: ids that were written as "
+            f"floats of this size have lost digits; write them again as integers or text, or name another column "
+            f"with --columns {role}=NAME"
+        )
+    return values.are_floats
 
 
 def candidates_of(role: str, names: Sequence[str]) -> list[str]:

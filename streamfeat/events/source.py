@@ -69,10 +69,11 @@ class Source(Frozen):
     encoding: str = ""  # of text, a name of Python's codecs; empty: UTF-8
     seems: str = ""  # the encoding that a needed column seems to have where it is not UTF-8; empty: it is
     json_pointers: tuple[str, ...] = ()  # of JSON: where the columns of `column_names` lie in a row (RFC 6901)
-    float_ids: tuple[str, ...] = ()  # of JSON: roles whose whole numbers are written as 7.0
+    float_ids: tuple[str, ...] = ()  # roles whose whole numbers are written as 7.0
     first_line: int = 1  # physical line of the header, or of the first row: 2 after a line `sep=;`
     over_lines: bool = False  # whether quoted fields hold line breaks, so that a row may be several lines
     rows_note: str = ""  # what counting the rows found out about quotes and line breaks, one line for the user
     decimal_commas: tuple[str, ...] = ()  # roles whose numbers are written as 7,5
     joined: tuple[str, ...] = ()  # columns whose text follows that of the timestamp's column
+    unrated: tuple[float, ...] = ()  # ratings that mean that there is none
     constants: dict[str, str] = Field(default_factory=dict)  # role → its value in every row

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from streamfeat.events.source import Source
 from streamfeat.events.splits import Split
 from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
 from streamfeat.events.time_casts import joined_sql
+from streamfeat.events.words_for_nobody import with_marks
 from streamfeat.kernels.lines import (
     LINE_GOOD,
     LINE_INVALID_UTF8,
@@ -40,6 +40,7 @@ class LineBatch:
     num_rows: int = 0
     num_bytes: int = 0
     bad: list[tuple[int, str, bytes]] = field(default_factory=list)  # (row within the batch, reason, its text)
+    has_marks: bool = False  # whether quoted words have marks in the file: see words_for_nobody.py
 
 
 def write_batches(split: Split, file: Path, batch_rows: int, max_value_len: int) -> Iterator[LineBatch]:
@@ -56,7 +57,10 @@ def write_batches(split: Split, file: Path, batch_rows: int, max_value_len: int)
             first, num_lines = 0, len(lines.starts)
             while first < num_lines:
                 last = min(num_lines, first + batch_rows - batch.num_rows)
-                _add(batch, stream, block, lines.part(first, last), max_value_len)
+                rows = _add(batch, block, lines.part(first, last), max_value_len)
+                marked = with_marks(rows) if split.source.quote else None
+                stream.write(rows if marked is None else marked)
+                batch.has_marks |= marked is not None
                 first = last
                 if batch.num_rows >= batch_rows or batch.num_bytes >= _BATCH_BYTES:
                     stream.close()
@@ -74,16 +78,17 @@ def write_batches(split: Split, file: Path, batch_rows: int, max_value_len: int)
             stream.close()
 
 
-def _add(batch: LineBatch, stream: BinaryIO, block: NDArray[np.uint8], lines: Lines, max_value_len: int) -> None:
+def _add(batch: LineBatch, block: NDArray[np.uint8], lines: Lines, max_value_len: int) -> memoryview:
+    """Counts rows as those of the batch. Returns the text of the good ones."""
     starts, stops, codes = lines
     out = np.empty(int((stops - starts).sum()) + len(starts), np.uint8)
     num_bytes = gather_lines(block, lines, out)
-    stream.write(out[:num_bytes].data)
     for line in np.flatnonzero((codes != LINE_GOOD) & (codes != LINE_REPAIRED)):
         value = block[starts[line] : min(int(stops[line]), int(starts[line]) + max_value_len)].tobytes()
         batch.bad.append((batch.num_rows + int(line), LINE_REASONS[int(codes[line])], value))
     batch.num_rows += len(starts)
     batch.num_bytes += num_bytes
+    return out[:num_bytes].data
 
 
 def _scanned_blocks(split: Split) -> Iterator[tuple[NDArray[np.uint8], Lines]]:

@@ -2,13 +2,14 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from streamfeat.errors import DataError, StorageError
+from streamfeat.events.role_names import NAMES, plain
 from streamfeat.events.source import Source
 
-_TITLE_NAMES = ("title", "movie_title", "name", "item_name")
+_TITLES = (*NAMES["title"], "name")
 
 
 def read_titles(source: Source) -> dict[str, str]:
@@ -29,12 +30,13 @@ def read_titles(source: Source) -> dict[str, str]:
         path = events.with_name("movies.csv")
         rows = csv.reader(_lines(path))
         try:
-            next(rows, None)
-            return dict(_pairs(rows))
+            return dict(_named_pairs(next(rows, []), rows))
         except csv.Error as error:
             raise DataError(f"{path}: the titles are not CSV ({error}); correct the file or move it away") from None
     if source.format == "recbole":
-        return dict(_recbole_pairs(_lines(events.with_suffix(".item"))))
+        lines = _lines(events.with_suffix(".item"))
+        names = [field.rpartition(":")[0] for field in next(lines, "").split("\t")]
+        return dict(_named_pairs(names, (line.split("\t") for line in lines)))
     return {}
 
 
@@ -67,10 +69,10 @@ def _pairs(rows: Iterable[list[str]]) -> Iterator[tuple[str, str]]:
             yield row[0], row[1]
 
 
-def _recbole_pairs(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
-    names = [field.rpartition(":")[0] for field in next(lines, "").split("\t")]
-    place = next((names.index(name) for name in _TITLE_NAMES if name in names), 0)
-    if place:  # column 0 is the id
-        yield from _pairs(
-            [row[0], row[place]] for row in (line.split("\t") for line in lines) if len(row) == len(names)
-        )
+def _named_pairs(header: Sequence[str], rows: Iterable[list[str]]) -> Iterator[tuple[str, str]]:
+    """(id, title) of the rows, from the columns that `header` calls so; nothing if it does not name both."""
+    names = [plain(name) for name in header]
+    item = next((names.index(name) for name in NAMES["item"] if name in names), None)
+    title = next((place for name in _TITLES if name in names and (place := names.index(name)) != item), None)
+    if item is not None and title is not None:
+        yield from _pairs([row[item], row[title]] for row in rows if len(row) == len(names))

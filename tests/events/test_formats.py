@@ -154,7 +154,7 @@ def test_a_parquet_column_that_holds_no_text_number_or_time_is_refused(tmp_path,
 
 FIT = {
     "string view": (lambda: pa.array(["a", "b"], pa.string_view()), ["a", "b"]),
-    "decimal256": (lambda: pa.array([150, 2], pa.decimal256(60, 2)), ["150.00", "2.00"]),
+    "decimal256": (lambda: pa.array([150, 2], pa.decimal256(60, 2)), ["150", "2"]),
     "time32": (lambda: pa.array([1, 2], pa.time32("ms")), ["00:00:00.001", "00:00:00.002"]),
     "time64": (lambda: pa.array([1, 2], pa.time64("ns")), ["00:00:00.000000001", "00:00:00.000000002"]),
 }
@@ -363,6 +363,20 @@ def test_titles_are_read_from_ordinary_files_alone(tmp_path):
     os.mkfifo(tmp_path / "movies.csv")
     with pytest.raises(DataError, match=r"movies\.csv: the titles are not an ordinary file; move it away"):
         read_titles(recognise(str(tmp_path / "ratings.csv"), BuildConfig()))
+
+
+def test_titles_are_found_by_the_header_of_their_file(tmp_path):
+    """pandas writes its index as a first column, and columns may stand in any order."""
+    (tmp_path / "ratings.csv").write_bytes(FILES["ratings.csv"][1])
+    source = recognise(str(tmp_path / "ratings.csv"), BuildConfig())
+    for text in (
+        ',movieId,title\n0,242,"Café, 2"\n1,51,Legends\n',
+        'title,genres,movieId\n"Café, 2",x,242\nLegends,y,51\n',
+    ):
+        (tmp_path / "movies.csv").write_text(text)
+        assert read_titles(source) == {"242": "Café, 2", "51": "Legends"}
+    (tmp_path / "movies.csv").write_text("a,b\n242,no\n")
+    assert read_titles(source) == {}
 
 
 @pytest.mark.parametrize("name", TITLES)

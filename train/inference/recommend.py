@@ -85,7 +85,10 @@ def recommend_steps(
     ask_time = AskTime.of(at, scorer.last_counted)
     config = reading or BuildConfig()
     undated = config.undated or datetime.fromtimestamp(ask_time.at or scorer.last_counted, UTC).isoformat()
-    config = config.model_copy(update={"keep_planned": manifest.config.keep_planned, "undated": undated})
+    unrated = manifest.config.unrated if config.unrated == "auto" else config.unrated
+    config = config.model_copy(
+        update={"keep_planned": manifest.config.keep_planned, "undated": undated, "unrated": unrated}
+    )
     found = read_histories(history, config, medium=schema.media[0] if len(schema.media) == 1 else None)
     yield Note(f"{history}: {found.recognised}")
     if untrained := [scale.medium for scale in manifest.scales if not scale.targets]:
