@@ -22,6 +22,7 @@ from streamfeat.errors import (
 )
 from streamfeat.events.event_paths import EventPaths, check_one_layout, expand, in_folder
 from streamfeat.events.formats import recognise
+from streamfeat.events.lists.sites import without_most_lists
 from streamfeat.events.source import Source
 from streamfeat.events.splits import Split, plan_splits, rows_notes
 from streamfeat.records import Frozen, is_recordable, read_back
@@ -79,7 +80,8 @@ def make_plan(events: Sequence[str], out: str | Path, config: BuildConfig) -> Pl
     files = tuple(_source_file(source) for source in sources)
     facts = plan_facts(config, files)
     digest = digest_of(facts.model_dump(mode="json"))
-    notes = [*(f"{source.path}: {source.note}" for source in sources), *([paths.note] if paths.note else [])]
+    told, more = without_most_lists(sources)
+    notes = [*(f"{source.path}: {source.note}" for source in told), *filter(None, (more, paths.note))]
     return Plan(Path(out), config, sources, files, facts, digest, tuple(notes))
 
 

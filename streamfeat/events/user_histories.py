@@ -19,6 +19,7 @@ from streamfeat.events.event_order import Times, TooLongHistoryError, joined_fra
 from streamfeat.events.event_paths import EventPaths, check_one_layout, expand, in_folder
 from streamfeat.events.event_reader import read_batches
 from streamfeat.events.formats import recognise
+from streamfeat.events.lists.sites import without_most_lists
 from streamfeat.events.scratch import scratch_folder
 from streamfeat.events.source import Source
 from streamfeat.events.splits import plan_splits, rows_notes
@@ -149,6 +150,7 @@ def histories_of(
             f"{paths}: user {users.dictionary[error.user]}: has too many events over too long a time to be sorted; "
             "sort the rows by time, or leave that user out"
         ) from None
+    told, more = without_most_lists(sources)
     keys = [key.partition("/") for key in items.dictionary.to_pylist()]  # a medium's name has no "/"
     return UserHistories(
         users=users.dictionary.to_pylist(),
@@ -157,7 +159,7 @@ def histories_of(
         titles=_first_titles(titles, item, len(keys)),
         item=item[order].astype(np.int64),
         **{name: values[order] for name, values in columns.items()},
-        recognised="; ".join(dict.fromkeys(source.note for source in sources)),
+        recognised="; ".join(filter(None, [*dict.fromkeys(source.note for source in told), more])),
         num_rows=num_rows,
         undated=sum(batch.undated for batch in batches),
         duplicates=len(user) - len(order),

@@ -149,6 +149,16 @@ def test_a_folder_of_lists_is_one_dataset_with_a_user_each(tmp_path):
     assert found.offsets.tolist() == [0, 2, 5]
 
 
+def test_of_many_lists_only_the_first_are_told_about(tmp_path):
+    """A thousand lines would hide the line that matters."""
+    for number in range(8):
+        written(tmp_path / "lists" / f"{number}.xml", export(anime(1, "2016-03-04"), user=f"user{number}"))
+    found = read_several(expand([str(tmp_path / "lists")]), BuildConfig(), medium=None)
+    assert "user4" in found.recognised
+    assert "user5" not in found.recognised
+    assert "3 more lists of MyAnimeList" in found.recognised
+
+
 def test_a_list_serves_recommend_and_takes_the_asked_time_where_it_has_no_date(tmp_path):
     """`undated` stands for it."""
     path = written(tmp_path / "list.xml.gz", gzip.compress(export(anime(1), anime(2))))

@@ -33,6 +33,7 @@ from streamfeat.events.source import REQUIRED_ROLES, Compression, Format, Source
 _SAME_IDS = {"spotify", "lastfm"}  # both name a track by artist and title
 
 
+_TOLD = 5  # so many lists of a site are told about one by one
 _USER_COLUMNS = ("user", "userid", "username")  # without case, spaces and underscores
 
 
@@ -144,6 +145,19 @@ def check_sites(sources: Sequence[Source]) -> None:
                     f"{SITES[other.format].name}, and both hold {medium}: the same id is another item on each site; "
                     "give lists of one site, or build a dataset of each"
                 )
+
+
+def without_most_lists(sources: Sequence[Source]) -> tuple[list[Source], str]:
+    """The sources that are told about one by one: all but the lists after the first few of a site. And a phrase about
+    the others; empty if there are none."""
+    told: list[Source] = []
+    seen = Counter[str]()
+    for source in sources:
+        seen[source.format] += bool(source.list_user)
+        if seen[source.format] <= _TOLD:
+            told.append(source)
+    more = {SITES[form].name: count - _TOLD for form, count in seen.items() if count > _TOLD}  # type: ignore[index]
+    return told, ", ".join(f"{count:,} more lists of {name}" for name, count in more.items())
 
 
 def _users(found: SiteList, user: str, constants: Mapping[str, str]) -> str:
