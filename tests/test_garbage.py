@@ -118,8 +118,14 @@ def parquet() -> bytes:
     return buffer.getvalue()
 
 
+REVIEWS = b"user,review,item,timestamp\n" + b'u,"one\n""two"", three\r\n",i,1500000000\nv,four,j,1500000001\n' * 9
+OBJECTS = [{"user": {"id": i % 5}, "item": f"i{i}", "time": 1_500_000_000 + i, "text": 'a "b" }]\n'} for i in range(30)]
+JSON_LINES = "".join(json.dumps(row) + "\n" for row in OBJECTS).encode()
+
+
 SOUND = {"a.csv": CSV, "ratings.dat": DAT, "a.inter": RECBOLE, "q.csv": QUOTED, "a.csv.gz": gzip.compress(CSV),
-         "a.parquet": parquet()}  # fmt: skip
+         "a.parquet": parquet(), "reviews.csv": REVIEWS, "a.json": json.dumps(OBJECTS, indent=1).encode(),
+         "a.jsonl": JSON_LINES, "a.txt": QUOTED.decode().encode("utf-16")}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def make_plan(events: Sequence[str], out: str | Path, config: BuildConfig) -> Pl
     """Recognises every event file. Raises ConfigError or DataError as `events.formats` does."""
     paths = expand(events)
     sources = tuple(_recognise(paths, path, config) for path in paths.files)
-    check_one_layout(paths, sources)
+    check_one_layout(paths, sources, config.columns)
     files = tuple(_source_file(source) for source in sources)
     facts = plan_facts(config, files)
     digest = digest_of(facts.model_dump(mode="json"))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from streamfeat.config import AUTO_ENCODING
 from streamfeat.events.json_files import JSON_FORMATS, json_column
 from streamfeat.events.parquet import sample_column
-from streamfeat.events.sample import sample_text, split_line
+from streamfeat.events.sample import sample_text, sampled_rows
 from streamfeat.events.source import Source
 
 
@@ -25,8 +25,8 @@ class ColumnSamples:
             return json_column(source, column)
         if self._rows is None:
             sample = sample_text(source.path, source.compression, source.encoding or AUTO_ENCODING)
-            lines = sample.head[int(source.header) :] + sample.rest
-            rows = (split_line(line, source.delimiter, source.quote) for line in lines)
-            self._rows = [row for row in rows if len(row) == len(source.column_names)]
+            num = len(source.column_names)
+            rows = sampled_rows(sample, source.delimiter, source.quote, num)[int(source.header) :]
+            self._rows = [row for row in rows if len(row) == num]
         place = source.column_names.index(column)
         return [row[place] for row in self._rows]

@@ -80,4 +80,8 @@ def encoding_hint(sources: Sequence[Source]) -> str:
     found = [source for source in sources if source.seems]
     if found:
         return "\n".join(f"{source.path}: {not_utf8(source.seems)}" for source in found)
+    if asked := next((source for source in sources if source.encoding), None):
+        return (
+            f"{asked.path}: some of its bytes are not {asked.encoding}, by which it was read; it has another encoding"
+        )
     return "rows are not UTF-8; if the files have another encoding, name it, for instance --encoding cp1252"

@@ -3,15 +3,18 @@
 import glob
 import gzip
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamfeat.errors import ConfigError, StorageError
 from streamfeat.events.lists.sites import check_sites
+from streamfeat.events.role_names import NAMES, plain
 from streamfeat.events.source import Source
 
 _GZIP_MAGIC = b"\x1f\x8b"
+# Roles that may stand in the name of a folder. A file without a time of its own is refused in any case.
+_PARTITION_ROLES = ("user", "item", "medium", "rating", "status")
 _SMALL = 128  # bytes; a gzip file of nothing is smaller, with a long name in its header too
 _DELTA_LOG = "_delta_log"
 
@@ -51,17 +54,19 @@ def expand(events: Sequence[str]) -> EventPaths:
     return EventPaths(files, _note(left_out), folder_of)
 
 
-def check_one_layout(paths: EventPaths, sources: Sequence[Source]) -> None:
+def check_one_layout(paths: EventPaths, sources: Sequence[Source], columns: Mapping[str, str]) -> None:
     """Raises ConfigError if the files of one folder have different formats or columns, so that they are not parts of
-    one log, or if lists of several sites have a medium in common. The lists of a folder may differ: each says all of
-    itself.
+    one log, if a folder's name holds a value that its files lack, or if lists of several sites have a medium in common.
+    The lists of a folder may differ: each says all of itself.
 
-    `sources` are those of the paths' files, in order.
+    `sources` are those of the paths' files, in order, read with `columns` as the user gave them.
     """
     check_sites(sources)
     first: dict[str, Source] = {}
     for source in sources:
         folder = paths.folder_of.get(source.path)
+        if not source.list_user:
+            _check_folder_names(source, columns)
         if folder is None or source.list_user:
             continue
         other = first.setdefault(folder, source)
@@ -69,6 +74,19 @@ def check_one_layout(paths: EventPaths, sources: Sequence[Source]) -> None:
             raise ConfigError(
                 f"{folder}: its files are not parts of one log: {other.path} has {_layout(other)}, {source.path} has "
                 f"{_layout(source)}; {_remedy(folder, source.path)}"
+            )
+
+
+def _check_folder_names(source: Source, columns: Mapping[str, str]) -> None:
+    """Spark and Arrow write a column by which they partition into the names of folders alone, as `medium=anime`."""
+    for name in Path(source.path).parent.parts:
+        column, equals, value = name.partition("=")
+        role = next((role for role in _PARTITION_ROLES if plain(column) in NAMES[role]), None) if equals else None
+        if role and role not in {**source.columns, **source.constants, **columns}:
+            raise ConfigError(
+                f"{source.path}: its folder {name!r} names a value of the column {column!r}, which the file itself has "
+                f"not; write the column into the files, or give the files of this folder alone with --constant "
+                f"{role}={value}, or read none with --columns {role}="
             )
 
 

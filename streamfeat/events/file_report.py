@@ -85,7 +85,7 @@ def report_steps(events: Sequence[str], config: BuildConfig) -> Iterator[Note | 
             sources.append(recognise(path, config))
         except ConfigError as error:
             raise in_folder(paths, path, error) from None
-    check_one_layout(paths, sources)
+    check_one_layout(paths, sources, config.columns)
     if paths.note:
         yield Note(paths.note)
     batches: list[EventBatch] = []

@@ -21,6 +21,7 @@ JSON_FORMATS: tuple[JsonFormat, ...] = ("json", "json-lines")
 
 _NAMES: dict[JsonFormat, str] = {"json": "JSON objects", "json-lines": "JSON Lines"}
 _START = re.compile(rb"\[\s*[\[{\]\"\d-]|\{\s*[\"}]")  # a header of brackets, such as [user],[item], is none
+_BY_COLUMN = re.compile(rb'\{\s*"[^"\\]*"\s*:\s*\{\s*"0"\s*:')  # {"user": {"0": …
 _PYTHON = re.compile(rb"\{\s*u?'")
 _MAX_DEPTH = 8  # of nested fields
 _FEW_LINES = 50
@@ -140,6 +141,11 @@ def _are_rows(lines: Sequence[bytes]) -> bool:
 
 def _check_objects(path: str, head: bytes, rows: Sequence[dict[str, Any]]) -> None:
     """Raises an error if the file is no sequence of objects."""
+    if _BY_COLUMN.match(head):
+        raise ConfigError(
+            f"{path}: JSON by columns, as pandas writes it by itself; write rows: "
+            "table.to_json('events.jsonl', orient='records', lines=True)"
+        )
     if not rows:
         if len(head) < SAMPLE_BYTES and head.startswith(b"[") and without_opening(head).strip() == b"]":
             raise DataError(f"{path}: an empty JSON array; leave it out, or write it again")

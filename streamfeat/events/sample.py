@@ -155,7 +155,7 @@ def sample_text(path: str, compression: Compression, encoding: str = AUTO_ENCODI
         separator[1] if separator else "",
         head=[line.decode("utf-8", "replace") for line in lines],
         rest=[line.decode("utf-8", "replace") for line in rest],
-        seems=_seems(lines + rest),
+        seems="" if found else _seems(lines + rest),
     )
 
 

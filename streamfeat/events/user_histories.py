@@ -89,7 +89,7 @@ def _copy_stdin(file: Path) -> None:
 
 def _read(paths: EventPaths, scratch: Path, config: BuildConfig, medium: str | None) -> UserHistories:
     sources = [_source(paths, path, config, medium) for path in paths.files]
-    check_one_layout(paths, sources)
+    check_one_layout(paths, sources, config.columns)
     splits = plan_splits(sources)
     batches = [batch for split in splits for batch in read_batches(split, scratch, medium or "")]
     rejected = [reject for batch in batches for reject in batch.rejected]

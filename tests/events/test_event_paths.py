@@ -89,3 +89,19 @@ def test_a_folder_without_events_or_of_a_delta_table_is_refused(tmp_path):
     (tmp_path / "delta/_delta_log").mkdir()
     with pytest.raises(ConfigError, match=r"a Delta table.*plain Parquet"):
         expand([str(tmp_path / "delta")])
+
+
+def test_a_value_that_stands_only_in_the_name_of_a_folder_is_not_lost_in_silence(tmp_path):
+    """Two media would meet each other's items. The remedies work; a column of the file counts."""
+    for medium in ("anime", "manga"):
+        part(tmp_path / f"log/medium={medium}/part-0.parquet", 0)
+    config = BuildConfig(time_unit="s")
+    with pytest.raises(ConfigError, match=r"'medium=anime' names a value of the column.*--constant medium=anime"):
+        make_plan([str(tmp_path / "log")], tmp_path / "out", config)
+    given = config.model_copy(update={"constant": {"medium": "anime"}})
+    history = read_histories(tmp_path / "log/medium=anime", given, medium=None)
+    assert {medium for medium, _ in history.items} == {"anime"}
+    without = config.model_copy(update={"columns": {"medium": ""}})
+    assert len(make_plan([str(tmp_path / "log")], tmp_path / "out", without).sources) == 2
+    part(tmp_path / "other/user=7/day=3/part-0.csv", 0)
+    assert len(make_plan([str(tmp_path / "other")], tmp_path / "out", config).sources) == 1

@@ -140,6 +140,7 @@ REFUSED = {
     "values": (b'[["u", "i", 5], ["v", "j", 6]]', ConfigError, "not objects with named fields"),
     "one object": (b'{"next": 2, "data": [{"user": 1}]}', ConfigError, r"a single JSON object.*jq '\.\[\"data\"\]'"),
     "one object over lines": (b'{\n"data": [\n{"user": 1}]}', ConfigError, "a single JSON object"),
+    "by columns": (b'{"user":{"0":"u","1":"v"},"item":{"0":1,"1":2}}', ConfigError, r"by columns.*orient='records'"),
     "lists as ids": (b'[{"user": [1], "item": 2, "ts": 3}]', ConfigError, "'user' holds lists.*--columns user=NAME"),
     "no time": (b'[{"user": 1, "item": 2}]', ConfigError, "no column for timestamp"),
     "cut": (b'[{"user": 1, "item": 2, "ts": 1500000000}, {"user"', DataError, "cut short after 1 whole objects"),

@@ -10,7 +10,7 @@ from read_all import read_all
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.events.decimal_comma import has_decimal_commas
-from streamfeat.events.encodings import seems_to_be
+from streamfeat.events.encodings import encoding_hint, seems_to_be
 from streamfeat.events.formats import recognise
 from streamfeat.events.user_histories import read_histories
 
@@ -60,7 +60,9 @@ def test_bytes_that_the_given_encoding_does_not_know_cost_their_row_alone(tmp_pa
     data = TEXT.encode("cp1252").splitlines(keepends=True)
     data[3] = data[3].replace(b"Caf", b"\x81af")
     (tmp_path / "a.csv").write_bytes(b"".join(data))
-    assert read_all(tmp_path / "a.csv", encoding="cp1252").reasons == [(4, "invalid_utf8")]
+    read = read_all(tmp_path / "a.csv", encoding="cp1252")
+    assert (read.reasons, "--encoding" in read.source.note) == ([(4, "invalid_utf8")], False)
+    assert "not cp1252, by which it was read" in encoding_hint([read.source])
 
 
 @pytest.mark.parametrize(("encoding", "text"), [("cp1252", TEXT), ("cp932", JAPANESE), ("euc_jp", JAPANESE),
