@@ -59,6 +59,17 @@ def test_an_entry_without_a_date_stands_before_the_users_first_dated_one_with_it
     assert "2 without a date" in read.source.note
 
 
+def test_a_list_that_stands_newest_first_is_turned_round(tmp_path):
+    """Its entries of one day are newest first, too; entries without a date stay in front, in the order of the file."""
+    days = ["2016-03-05", "2016-03-04", "", "2016-03-04", "2016-03-04", "0000-00-00"]
+    path = written(tmp_path / "list.xml", export(*(anime(number, day) for number, day in enumerate(days))))
+    read = read_all(path)
+    assert [row.item for row in read.rows] == ["2", "5", "4", "3", "1", "0"]
+    assert "newest first, so turned round" in read.source.note
+    path = written(tmp_path / "list.xml", export(*(anime(number, day) for number, day in enumerate(days[::-1]))))
+    assert [row.item for row in read_all(path).rows] == ["0", "3", "1", "2", "4", "5"]
+
+
 def test_a_list_without_any_date_is_rejected_unless_undated_says_which(tmp_path):
     """As a missing time, with the record's place in the file."""
     path = written(tmp_path / "list.xml", export(anime(1), anime(2)))

@@ -27,7 +27,7 @@ from streamfeat.events.lists import (
 )
 from streamfeat.events.lists.accounts import user_of_file
 from streamfeat.events.lists.content import Content
-from streamfeat.events.lists.entries import SiteList
+from streamfeat.events.lists.entries import Entry, SiteList
 from streamfeat.events.source import REQUIRED_ROLES, Compression, Format, Source
 
 _SAME_IDS = {"spotify", "lastfm"}  # both name a track by artist and title
@@ -110,6 +110,7 @@ def _source(content: Content, form: Format, found: SiteList, config: BuildConfig
         ", ".join(f"{number:,} {medium}" for medium, number in sorted(media.items())) or "no entry",
         _users(found, user, config.constant),
         *([f"times: {found.times}"] if found.times else []),
+        *(["newest first, so turned round"] if _is_newest_first(found.entries) else []),
         *([f"{undated:,} without a date"] if undated else []),
         *found.left_out,
     ]
@@ -175,7 +176,8 @@ def read_list(source: Source) -> Iterator[pa.Table]:
     file, from 1) and `undated` (whether it has the time of another).
 
     An entry without a date has the time of the user's first dated one and stands before it. Where a user has none,
-    it has `source.undated`; without that its time stays missing.
+    it has `source.undated`; without that its time stays missing. The dated entries of a list that stands newest first
+    are turned round, because entries of one day are, too.
     """
     content = Content(source.path, source.compression, source.encoding)
     found = _read(SITES[source.format], content)
@@ -186,7 +188,8 @@ def read_list(source: Source) -> Iterator[pa.Table]:
         if (instant := _instant(entry.time)) is not None:
             dated[user].append((instant, entry.time))
     first = {user: min(times)[1] for user, times in dated.items()}
-    order = sorted(range(len(entries)), key=lambda place: bool(entries[place].time))
+    order = [place for place, entry in enumerate(entries) if not entry.time]
+    order += [place for place, entry in enumerate(entries) if entry.time][:: -1 if _is_newest_first(entries) else 1]
     columns: dict[str, list[str | None]] = {role: [] for role in source.columns}
     for place in order:
         entry, user = entries[place], users[place]
@@ -197,6 +200,13 @@ def read_list(source: Source) -> Iterator[pa.Table]:
     table["row"] = pa.array([entries[place].row for place in order], pa.int64())
     table["undated"] = pa.array([not entries[place].time for place in order], pa.bool_())
     yield pa.table(table)
+
+
+def _is_newest_first(entries: Sequence[Entry]) -> bool:
+    """Whether the dated entries stand newest first, with more than one time and several entries of one: without these
+    the order does not matter."""
+    times = [instant for entry in entries if (instant := _instant(entry.time)) is not None]
+    return 1 < len(set(times)) < len(times) and times == sorted(times, reverse=True)
 
 
 def _instant(time: str) -> float | None:
