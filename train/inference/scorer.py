@@ -172,6 +172,7 @@ class Scorer:
         """(N, V): log of the mixture, which adds up to 1 over the items that the softmax had in training."""
         of_each = [mixtures.hidden if time is None else mixtures.told for time in times]
         self._add_transitions(logits_NV, medium, histories, torch.tensor([of.strength for of in of_each]))
+        logits_NV /= torch.tensor([[of.temperature] for of in of_each]).to(self.device)
         shares_NK = torch.tensor([of.shares for of in of_each]).to(self.device)
         if not shares_NK.any():
             return logits_NV

@@ -9,6 +9,7 @@ class Mixture(Frozen):
     """How a medium's items are scored, as chosen on validation: see `train/model/mixture.py`."""
 
     strength: float  # by what the transitions are multiplied that are added to the logits
+    temperature: float = 1.0  # by what the logits are divided then
     shares: tuple[float, ...]  # of the parts beside the model, which has the rest
     gain: float  # of the validation loss over the model alone, in nats
     error: float  # standard error of the gain, over users

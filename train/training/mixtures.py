@@ -1,7 +1,7 @@
 """Chooses on the validation split how strongly transitions shift the logits at scoring, and the shares of a mixture.
 
-Axes: N targets, S strengths of transitions, K parts of the mixture (`train/model/mixture.py`), V items of a medium,
-U users.
+Axes: N targets, S strengths of transitions, C temperatures, K parts of the mixture (`train/model/mixture.py`), V items
+of a medium, U users.
 """
 
 import itertools
@@ -25,6 +25,7 @@ from train.terms.terms import Terms
 from train.training.update import micro_batches
 
 STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+TEMPERATURES = (1.0, 1.15, 1.3, 1.5)  # of hidden times, for which a masked model was not trained
 
 _MOST_TARGETS = 8  # of a segment and a task; each is scored once for every strength
 _ROWS = 128  # targets at a time
@@ -46,10 +47,12 @@ class MixtureTrial:
         least = _LEAST_USERS if told else _LEAST_HIDDEN_USERS
         self.every = max(1, min(_MOST_EVERY, num_users // least))  # so many batches, of which it takes the first
         self.facts, self.terms, self.num_users = facts, terms, num_users
+        self.temperatures = TEMPERATURES[:1] if told else TEMPERATURES
         self._told = told
         media = facts.schema.media
         self._users: dict[str, list[NDArray[np.int64]]] = {name: [np.empty(0, np.int64)] for name in media}
-        self._found: dict[str, list[NDArray[np.float64]]] = {name: [np.empty(0)] for name in media}  # (N * (S + K),)
+        # (N * (S * C + K),)
+        self._found: dict[str, list[NDArray[np.float64]]] = {name: [np.empty(0)] for name in media}
 
     @torch.no_grad()
     def add(self, model: EventTransformer, state_ND: Tensor, batch: Batch, arrays: Arrays) -> None:
@@ -69,7 +72,8 @@ class MixtureTrial:
                 row_N = torch.from_numpy(rows).to(state_ND.device)
                 logits_NV = _logits(model, state_ND, batch, medium, targets, row_N)
                 item_N1 = targets.item_N[row_N, None]
-                found = [_losses(logits_NV, lift_NV, item_N1, strength) for strength in STRENGTHS]
+                shifted = (torch.add(logits_NV, lift_NV, alpha=strength) for strength in STRENGTHS)
+                found = [_losses(of_NV / by, item_N1) for of_NV in shifted for by in self.temperatures]
                 parts = part_probs(
                     facts.popularity, medium, self._rows(targets, row_N), logits_NV.isneginf().logical_not()
                 )
@@ -86,9 +90,9 @@ class MixtureTrial:
     def result(self, world: World) -> dict[str, Mixture]:
         """The mixture for each medium with targets on any rank. All ranks must call it and get the same.
 
-        The shares are those of the lowest mean loss over users. The strength is the least one whose loss, each with its
-        own shares, is at most one standard error above the lowest and more than one below that of strength 0; errors
-        are of differences within users. Without such a strength it is 0.
+        Shares and temperature are those of the lowest mean loss over users. The strength is the least one whose loss,
+        each with its own ones, is at most one standard error above the lowest and more than one below that of strength
+        0; errors are of differences within users. Without such a strength it is 0.
         """
         chosen = {}
         for name in self.facts.schema.media:
@@ -97,7 +101,8 @@ class MixtureTrial:
             )
             if len(users):
                 table = found.reshape(len(users), -1)
-                chosen[name] = _best(users, table[:, : len(STRENGTHS)], table[:, len(STRENGTHS) :])
+                losses, parts = np.split(table, [len(STRENGTHS) * len(self.temperatures)], 1)
+                chosen[name] = _best(users, losses, parts)
         return chosen
 
 
@@ -171,10 +176,9 @@ def _logits(
     return logits_NV
 
 
-def _losses(logits_NV: Tensor, lift_NV: Tensor, item_N1: Tensor, strength: float) -> Tensor:
+def _losses(logits_NV: Tensor, item_N1: Tensor) -> Tensor:
     """(N,): -log P of the items in nats."""
-    shifted_NV = torch.add(logits_NV, lift_NV, alpha=strength)
-    return shifted_NV.logsumexp(1) - shifted_NV.gather(1, item_N1)[:, 0]
+    return logits_NV.logsumexp(1) - logits_NV.gather(1, item_N1)[:, 0]
 
 
 def _spread(token_N: NDArray[np.int64], first_N: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -186,14 +190,17 @@ def _spread(token_N: NDArray[np.int64], first_N: NDArray[np.int64]) -> NDArray[n
     return np.sort(order[from_end % -(-sizes[segment] // _MOST_TARGETS) == 0])
 
 
-def _best(user_N: NDArray[np.int64], losses_NS: NDArray[np.float64], parts_NK: NDArray[np.float64]) -> Mixture:
+def _best(user_N: NDArray[np.int64], losses_NP: NDArray[np.float64], parts_NK: NDArray[np.float64]) -> Mixture:
+    """The mixture, from the losses of the model at P = S * C pairs of a strength and a temperature."""
     users, index, sizes = np.unique(user_N, return_inverse=True, return_counts=True)
     weight_N = 1 / sizes[index] / len(users)
-    shares = [_fitted(np.column_stack((np.exp(-loss_N), parts_NK)), weight_N) for loss_N in losses_NS.T]
+    shares = [_fitted(np.column_stack((np.exp(-loss_N), parts_NK)), weight_N) for loss_N in losses_NP.T]
     mixed = [
-        -np.log(np.exp(-loss_N) * of[0] + parts_NK @ of[1:]) for loss_N, of in zip(losses_NS.T, shares, strict=True)
+        -np.log(np.exp(-loss_N) * of[0] + parts_NK @ of[1:]) for loss_N, of in zip(losses_NP.T, shares, strict=True)
     ]
-    alone_U, *means = (np.bincount(index, loss_N) / sizes for loss_N in (losses_NS[:, 0], *mixed))
+    warmth_S = (weight_N @ np.stack(mixed, 1)).reshape(len(STRENGTHS), -1).argmin(1)
+    pair_S = np.arange(len(STRENGTHS)) * (len(mixed) // len(STRENGTHS)) + warmth_S
+    alone_U, *means = (np.bincount(index, loss_N) / sizes for loss_N in (losses_NP[:, 0], *(mixed[p] for p in pair_S)))
     means_US = np.stack(means, 1)
     lowest = int(means_US.mean(0).argmin())
     worse_S, error_S = _mean_and_error(means_US - means_US[:, [lowest]])
@@ -203,7 +210,13 @@ def _best(user_N: NDArray[np.int64], losses_NS: NDArray[np.float64], parts_NK: N
     gain, error = (float(of[0]) for of in _mean_and_error((alone_U - means_US[:, chosen])[:, None]))
     if gain <= error or len(users) == 1:
         return Mixture(strength=0.0, shares=(0.0,) * parts_NK.shape[1], gain=0.0, error=error)
-    return Mixture(strength=STRENGTHS[chosen], shares=tuple(shares[chosen][1:].tolist()), gain=gain, error=error)
+    return Mixture(
+        strength=STRENGTHS[chosen],
+        temperature=TEMPERATURES[warmth_S[chosen]],
+        shares=tuple(shares[pair_S[chosen]][1:].tolist()),
+        gain=gain,
+        error=error,
+    )
 
 
 def _fitted(probs_NP: NDArray[np.float64], weight_N: NDArray[np.float64]) -> NDArray[np.float64]:

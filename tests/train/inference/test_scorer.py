@@ -146,28 +146,29 @@ def test_mixtures_are_tried_on_the_probabilities_that_scoring_gives(
     for medium, of_medium in enumerate(facts.schema.media):
         users = np.concatenate(trial._users[of_medium]).tolist()
         found = np.concatenate(trial._found[of_medium]).reshape(len(users), -1)
-        losses, parts = np.split(found, [len(STRENGTHS)], 1)
+        pairs = list(itertools.product(STRENGTHS, trial.temperatures))
+        losses, parts = np.split(found, [len(pairs)], 1)
         row_of = {user: row for row, user in enumerate(users)}
         assert len(row_of) == len(users)
         low = facts.schema.medium_offsets[medium]
         none = (0.0,) * parts.shape[1]
-        tried = [(strength, none) for strength in STRENGTHS]
-        tried += [(0.3, (*none[:k], 0.6, *none[k + 1 :])) for k in range(len(none))]
+        tried = [(pair, none) for pair in pairs]
+        tried += [((0.3, trial.temperatures[-1]), (*none[:k], 0.6, *none[k + 1 :])) for k in range(len(none))]
         for user, before, with_target in asked_events(last_events):
             if user not in row_of or len(before) >= facts.schema.window_len - 1:
                 continue
             item, row = int(with_target.item[-1]), row_of[user]
             time = int(with_target.time[-1]) if told and name != "seed" else None
             states = scorer.states([before], [time], medium)
-            for strength, shares in tried:
-                mixture = Mixture(strength=strength, shares=shares, gain=0.1, error=0.1)
+            for (strength, by), shares in tried:
+                mixture = Mixture(strength=strength, temperature=by, shares=shares, gain=0.1, error=0.1)
                 wrong = Mixture(strength=9.0, shares=none, gain=0.1, error=0.1)
                 is_hidden = time is None
                 both = Mixtures(told=wrong if is_hidden else mixture, hidden=mixture if is_hidden else wrong)
                 scorer.mixtures = {of_medium: both}
                 log_prob = scorer.log_probs(states, medium, [before], [time])[0, item - low].item()
                 if math.isfinite(log_prob):  # a repeat is left out here
-                    of_model = np.exp(-losses[row, STRENGTHS.index(strength)]) * (1 - sum(shares))
+                    of_model = np.exp(-losses[row, pairs.index((strength, by))]) * (1 - sum(shares))
                     assert log_prob == pytest.approx(math.log(of_model + parts[row] @ shares), abs=1e-4)
                     compared += strength > 0
     assert compared > 120

@@ -57,6 +57,18 @@ def test_users_have_equal_weights_however_many_targets_they_have() -> None:
     assert mixtures._best(user, np.full((110, 7), 5.0), right).shares[0] == pytest.approx(0.5, abs=0.01)
 
 
+def test_a_model_that_is_too_sure_gets_the_temperature_that_validation_gains_most_from() -> None:
+    """At each strength of transitions the best of the temperatures."""
+    num, by = len(mixtures.TEMPERATURES), 2
+    table = np.full((40, len(STRENGTHS), num), 5.0) + np.random.default_rng(0).normal(0, 0.1, (40, 1, 1))
+    table[:, 3, by] = 4
+    found = mixtures._best(np.arange(40), table.reshape(40, -1), np.zeros((40, 1)))
+    assert (found.strength, found.temperature) == (STRENGTHS[3], mixtures.TEMPERATURES[by])
+    table[:, :, by] = 4
+    found = mixtures._best(np.arange(40), table.reshape(40, -1), np.zeros((40, 1)))
+    assert (found.strength, found.temperature) == (0, mixtures.TEMPERATURES[by])
+
+
 def test_shares_are_those_from_which_targets_were_drawn() -> None:
     """A part that explains nothing gets nothing; without a gain the model keeps all."""
     rng = np.random.default_rng(0)
