@@ -89,7 +89,7 @@ def _recognise(paths: EventPaths, path: str, config: BuildConfig) -> Source:
     try:
         return recognise(path, config)
     except ConfigError as error:
-        raise in_folder(paths, path, error) from None
+        raise in_folder(paths, path, error, config) from None
 
 
 def _source_file(source: Source) -> SourceFile:

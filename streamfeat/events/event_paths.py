@@ -3,11 +3,14 @@
 import glob
 import gzip
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streamfeat.errors import ConfigError, StorageError
+from streamfeat.config import BuildConfig
+from streamfeat.errors import ConfigError, StorageError, StreamfeatError
+from streamfeat.events.formats import recognise
 from streamfeat.events.lists.sites import check_sites
 from streamfeat.events.role_names import NAMES, plain
 from streamfeat.events.source import Source
@@ -15,6 +18,7 @@ from streamfeat.events.source import Source
 _GZIP_MAGIC = b"\x1f\x8b"
 # Roles that may stand in the name of a folder. A file without a time of its own is refused in any case.
 _PARTITION_ROLES = ("user", "item", "medium", "rating", "status")
+_TRIED = 20  # files of a folder, beside one that cannot be read
 _SMALL = 128  # bytes; a gzip file of nothing is smaller, with a long name in its header too
 _DELTA_LOG = "_delta_log"
 
@@ -73,7 +77,7 @@ def check_one_layout(paths: EventPaths, sources: Sequence[Source], columns: Mapp
         if (source.format, source.columns) != (other.format, other.columns):
             raise ConfigError(
                 f"{folder}: its files are not parts of one log: {other.path} has {_layout(other)}, {source.path} has "
-                f"{_layout(source)}; {_remedy(folder, source.path)}"
+                f"{_layout(source)}; {_remedy([other.path])}"
             )
 
 
@@ -90,19 +94,29 @@ def _check_folder_names(source: Source, columns: Mapping[str, str]) -> None:
             )
 
 
-def in_folder(paths: EventPaths, path: str, error: ConfigError) -> ConfigError:
-    """The error of recognising the file `path`, with the remedy if the file was found below a folder."""
+def in_folder(paths: EventPaths, path: str, error: ConfigError, config: BuildConfig) -> ConfigError:
+    """The error of recognising the file `path`. If it was found below a folder, the error names files there that can be
+    read: a folder of a data set may hold more than events."""
     folder = paths.folder_of.get(path)
-    return error if folder is None else ConfigError(f"{error}; or {_remedy(folder, path)}")
+    others = [other for other in paths.files if folder and other != path and paths.folder_of.get(other) == folder]
+    good = [other for other in others[:_TRIED] if _is_readable(other, config)]
+    return ConfigError(f"{error}; or {_remedy(good)}") if good else error
+
+
+def _is_readable(path: str, config: BuildConfig) -> bool:
+    try:
+        recognise(path, config)
+    except StreamfeatError:
+        return False
+    return True
 
 
 def _layout(source: Source) -> str:
     return f"{source.format} with {', '.join(source.columns.values())}"
 
 
-def _remedy(folder: str, path: str) -> str:
-    pattern = os.path.join(folder, f"*{Path(path).suffix}")  # noqa: PTH118  (a Path would drop "./")
-    return f"give the event files themselves, for instance '{pattern}', instead of their folder"
+def _remedy(files: Sequence[str]) -> str:
+    return f"give files of events alone instead of their folder: {' '.join(map(shlex.quote, files))}"
 
 
 def _matches(pattern: str, left_out: dict[str, list[str]]) -> list[str]:

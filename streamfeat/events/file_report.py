@@ -84,7 +84,7 @@ def report_steps(events: Sequence[str], config: BuildConfig) -> Iterator[Note | 
         try:
             sources.append(recognise(path, config))
         except ConfigError as error:
-            raise in_folder(paths, path, error) from None
+            raise in_folder(paths, path, error, config) from None
     check_one_layout(paths, sources, config.columns)
     if paths.note:
         yield Note(paths.note)

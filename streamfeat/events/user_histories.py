@@ -110,7 +110,7 @@ def _source(paths: EventPaths, path: str, config: BuildConfig, medium: str | Non
     try:
         source = recognise(path, config)
     except ConfigError as error:
-        raise in_folder(paths, path, error) from None
+        raise in_folder(paths, path, error, config) from None
     if medium is None and "medium" not in {**source.columns, **source.constants}:
         raise ConfigError(
             f"{path}: no column for medium; found {', '.join(source.column_names)}; "
