@@ -84,6 +84,9 @@ def test_a_rejected_entry_has_the_number_of_its_record_also_where_rows_are_moved
     data = export(anime(1, "2016-03-04"), anime(2, "2016-02-31"), anime(3, my_status="Wishing"), anime(4))
     read = read_all(written(tmp_path / "list.xml", data), batch_rows=2)
     assert [row.item for row in read.rows] == ["4", "1"]
+    numbers = export(*(anime(n, "2016-03-04", my_status=str(n)) for n in (1, 2, 3, 4, 6)))
+    statuses = [row.status for row in read_all(written(tmp_path / "numbers.xml", numbers)).rows]
+    assert statuses == ["watching", "completed", "on_hold", "dropped", "planned"]
     assert [(reject.row, reject.reason, reject.value) for reject in read.rejected] == [
         (3, "unknown_status", "Wishing"),
         (2, "unparsable_time", "2016-02-31"),
@@ -97,6 +100,12 @@ def test_the_user_is_the_account_or_else_the_name_of_the_file_or_of_its_folder(t
         (tmp_path / "yui.xml.gz", "", "yui"),
         (tmp_path / "ren" / "animelist_1.xml", "", "ren"),
         (tmp_path / "aoi" / "MyData" / "animelist.xml", "", "aoi"),
+        (tmp_path / "rin" / "myanimelist.xml", "", "rin"),
+        (tmp_path / "kitsu-mei-li-anime.xml", "", "mei-li"),
+        (tmp_path / "letterboxd-sara-2024-05-01-10-00-utc" / "lists.xml", "", "sara"),
+        (tmp_path / "7.xml", "", "7"),
+        (tmp_path / "j.r.r.tolkien.xml.gz", "", "j.r.r.tolkien"),
+        (tmp_path / "anime fan 7.xml", "", "anime fan 7"),
     ]
     for path, account, user in named:
         data = export(anime(1, "2016-03-04"), user=account)
@@ -223,6 +232,20 @@ def test_an_archive_is_read_within_bounds(tmp_path, monkeypatch):
     monkeypatch.setattr(zip_members, "MAX_MEMBERS", 2)
     with pytest.raises(DataError, match="has 3 members, more than 2"):
         read_all(zipped(tmp_path / "many.zip", ("a.csv", ""), ("b.csv", "")))
+
+
+def test_an_archive_of_lists_of_one_site_is_one_list(tmp_path):
+    """Simkl, Spotify and Netflix hand out archives; other files in them do not matter."""
+    plays = [{"endTime": f"2015-01-0{day} 03:04", "artistName": "A", "trackName": "B", "msPlayed": 5} for day in (1, 2)]
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("MyData/StreamingHistory1.json", json.dumps(plays[1:]))
+        archive.writestr("MyData/StreamingHistory0.json", json.dumps(plays[:1]))
+        archive.writestr("MyData/Userdata.json", '{"username": "x"}')
+        archive.writestr("MyData/ReadMe.pdf", "x")
+    read = read_all(written(tmp_path / "mika" / "my_spotify_data.zip", out.getvalue()))
+    assert [(row.user, row.time) for row in read.rows] == [("mika", 1420081440), ("mika", 1420167840)]
+    assert "archive with streaming history" in read.source.note
 
 
 def test_a_damaged_archive_and_one_of_no_list_say_what_to_do(tmp_path):

@@ -26,9 +26,11 @@ from streamfeat.events.lists import (
     trakt,
 )
 from streamfeat.events.lists.accounts import user_of_file
+from streamfeat.events.lists.archives import read_archive
 from streamfeat.events.lists.content import Content
 from streamfeat.events.lists.entries import Entry, SiteList
 from streamfeat.events.source import REQUIRED_ROLES, Compression, Format, Source
+from streamfeat.events.statuses import NUMBERS
 
 _SAME_IDS = {"spotify", "lastfm"}  # both name a track by artist and title
 
@@ -87,6 +89,8 @@ def recognise_list(path: str, compression: Compression, config: BuildConfig) -> 
 def _read(site: Site, content: Content) -> SiteList | None:
     """The list, whose users are those of a column of users that someone added to a site's CSV."""
     found = site.read(content)
+    if found is None and content.kind == "zip":
+        return read_archive(content, site.read)
     column = next((name for name in content.header if re.sub(r"[\s_]", "", name.lower()) in _USER_COLUMNS), None)
     if found is None or column is None:
         return found
@@ -127,7 +131,7 @@ def _source(content: Content, form: Format, found: SiteList, config: BuildConfig
         list_media=tuple(sorted(media)),
         undated=config.undated,
         constants=config.constant,
-        statuses=config.status,
+        statuses={**(NUMBERS if form == "myanimelist" else {}), **config.status},  # exports of others have its numbers
     )
 
 
