@@ -109,6 +109,11 @@ class ColumnValues:
         """Whether these times tell more moments apart: parts of seconds before seconds before days."""
         return self._fineness > other._fineness
 
+    @cached_property
+    def are_dates(self) -> bool:
+        """Whether nearly all values are dates without a time of day."""
+        return self.surely_times and not self.numbers and self._fineness == 0
+
     def same_days(self, other: "ColumnValues") -> bool:
         """Whether, in nearly all rows in which both columns hold a day, it is the same or the next one."""
         days = [(_day(a), _day(b)) for a, b in zip(self.rows, other.rows, strict=False)]

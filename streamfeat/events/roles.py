@@ -5,7 +5,7 @@ docs/reading.md states the rules, with examples.
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streamfeat.errors import ConfigError
@@ -96,6 +96,8 @@ def find_roles(table: Table, overrides: Mapping[str, str], constants: Mapping[st
             columns[role] = candidates[0]
         elif candidates and role != "title":
             unfit[candidates[0]] = role
+    if "timestamp" in columns and "timestamp" not in overrides:
+        joined = _clock_beside(table, columns)
     columns = {role: columns[role] for role in ROLES if role in columns}
     for role in REQUIRED_ROLES:
         if role not in columns and role not in constants:
@@ -146,6 +148,18 @@ def _best(table: Table, role: str, fit: Sequence[str]) -> str:
 def _rank(name: str) -> int:
     """How nearly the name of a time says when the user acted; 0 is best."""
     return next(rank for rank, names in enumerate(TIMES) if plain(name) in names)
+
+
+def _clock_beside(table: Table, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """The column of times of day that belongs to the column of times, if that has dates alone and there is only one."""
+    clocks = _clocks(table, columns.values())
+    return tuple(clocks) if len(clocks) == 1 and table.values(columns["timestamp"]).are_dates else ()
+
+
+def _clocks(table: Table, taken: Collection[str]) -> list[str]:
+    """The columns called like a time that hold times of day without a date, and have no role yet."""
+    names = [name for name in candidates_of("timestamp", table.names) if name not in taken]
+    return [name for name in names if (given := table.values(name).given) and share(given, is_clock) > 0.5]
 
 
 def columns_of_time(given: str, names: Sequence[str]) -> list[str]:
@@ -261,8 +275,7 @@ def _note(
     if ratings:
         take = "" if "rating" in columns else f" (--columns rating={quoted(ratings[0])} takes it)"
         other.append(f"{_listed(ratings)} holds numbers and has no role{take}")
-    clocks = [name for name in candidates_of("timestamp", table.names) if name not in taken]
-    clocks = [name for name in clocks if (given := table.values(name).given) and share(given, is_clock) > 0.5]
+    clocks = _clocks(table, taken)
     if clocks and "timestamp" in columns:
         both = quoted(f"{columns['timestamp']}+{clocks[0]}")
         other.append(f"{_listed(clocks)} holds times of day without a date (--columns timestamp={both} joins both)")

@@ -76,9 +76,12 @@ def test_a_finer_time_of_the_same_days_is_taken_and_an_earlier_event_is_not(tmp_
     assert "timestamp=date (not 'created_at')" in source.note
 
 
-def test_a_time_of_day_is_no_time(tmp_path):
-    """The column of dates is taken, and the other one is named."""
+def test_dates_are_joined_with_the_one_column_of_times_of_day(tmp_path):
+    """A column of moments is taken alone, and the times of day are named."""
     rows = [("u", f"i{i}", "2020-03-01", f"{i}:00:00") for i in range(12)]
+    source = written(tmp_path, "csv", ("user", "item", "date", "time"), rows)
+    assert "timestamp=date+time" in source.note
+    rows = [("u", f"i{i}", f"2020-03-01 0{i}:00:00", f"{i}:00:00") for i in range(9)]
     source = written(tmp_path, "csv", ("user", "item", "date", "time"), rows)
     assert source.columns["timestamp"] == "date"
     assert "'time' holds times of day without a date" in source.note
