@@ -58,6 +58,8 @@ def inspect(
     said = options.model_fields_set & set(ReadingConfig.model_fields)
     if not is_dataset:
         if path.is_file() or glob.has_magic(str(path)):
+            if options.window is not None:
+                raise ConfigError(f"{path}: is a file; --window belongs to a dataset")
             inspect_events(str(path), options, as_json)
             return "build-shards", path, "DATA"
         raise ConfigError(f"{path}: {_what_lies_there(path)}; give event files, or the folder of a dataset or of a run")

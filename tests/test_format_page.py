@@ -444,7 +444,8 @@ u1,i1,a,no,1,watching,1
 u1,i1,a,1400000000,1""".splitlines()
     (folder / "e.csv").write_text("\n".join(lines) + "\n", "utf-8")
     build_shards([str(folder / "e.csv")], folder / "data", window_len=8, split="users:0.2", columns={"user": "who"},
-                 status={"seen": "completed"}, media=["a", "b"], keep_planned=False, min_item_events=2,
+                 status={"seen": "completed"}, constant={"title": "One"}, media=["a", "b"], keep_planned=False,
+                 min_item_events=2,
                  min_user_events=2, max_rejected=0.5, compression="zstd")  # fmt: skip
     return folder / "data"
 
@@ -497,6 +498,7 @@ def test_the_page_names_every_count_of_cleaning(messy: Path, datasets: dict[str,
     counts = set()
     for root in (messy, *datasets.values()):
         counts |= json.loads((root / "dataset.json").read_text("utf-8"))["cleaning"].keys()
+    counts.add("undated")  # of lists alone
     assert {name for name in counts if not name.startswith("rejected_")} == named
     assert {name.removeprefix("rejected_") for name in counts if name.startswith("rejected_")} <= reasons
     with (messy / "rejected.csv").open(encoding="utf-8", newline="") as file:

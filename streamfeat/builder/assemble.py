@@ -17,6 +17,8 @@ from streamfeat.builder.tasks import HistoryTask, targets_file
 from streamfeat.builder.vocabulary import Vocabulary, merged_levels
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
+from streamfeat.events.reading_again import reading_of
+from streamfeat.reading import distinct
 from streamfeat.schema import FORMAT_VERSION, FloatCode, Schema
 from streamfeat.store.array_files import map_arrays, texts_of
 from streamfeat.store.histories import HeldOut
@@ -261,6 +263,7 @@ def draft_manifest(
         schema=schema,
         config=plan.config,
         sources=plan.files,
+        readings=distinct(reading_of(source) for source in plan.sources),
         plan=plan.digest,
         fingerprint=digest_of([schema.model_dump(mode="json"), plan.facts.config, checksums]),
         num_events=sum(each.events for each in facts),

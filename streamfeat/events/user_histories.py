@@ -18,12 +18,13 @@ from streamfeat.events.encodings import encoding_hint
 from streamfeat.events.event_order import Times, TooLongHistoryError, joined_fractions, order_events
 from streamfeat.events.event_paths import EventPaths, check_one_layout, expand, in_folder
 from streamfeat.events.event_reader import read_batches
-from streamfeat.events.formats import recognise
 from streamfeat.events.lists.sites import without_most_lists
+from streamfeat.events.reading_again import recognise_again
 from streamfeat.events.scratch import scratch_folder
 from streamfeat.events.source import Source
 from streamfeat.events.splits import plan_splits, rows_notes
 from streamfeat.events.statuses import advice
+from streamfeat.reading import Reading
 from streamfeat.schema import PLANNED
 
 STDIN = "-"  # stands for standard input instead of an event file
@@ -48,31 +49,37 @@ class UserHistories:
     undated: int  # rows that have the time of another one, or `undated` of the configuration
     duplicates: int
     rejected: list[Rejected]  # rows that are not events
+    read_otherwise: list[str]  # texts: what is read otherwise than the dataset's files
 
 
-def read_histories(path: str | Path, config: BuildConfig, *, medium: str | None) -> UserHistories:
+def read_histories(
+    path: str | Path, config: BuildConfig, *, medium: str | None, readings: Sequence[Reading] = ()
+) -> UserHistories:
     """All histories in the event file, folder or glob `path` (`-`: standard input), with the format, columns, time
     unit, encoding and planned option of `config`.
 
+    `readings` say how the files of a dataset were read: this one is read alike (see `recognise_again`).
     `medium` is the medium of a file without a medium column; with None such a file is an error. Memory holds all
     events. Raises the errors of `formats.recognise`, DataError if no row is an event, StorageError if there is no place
     for temporary files.
     """
     with scratch_folder() as folder:
         if str(path) != STDIN:
-            return _read(expand([str(path)]), folder, config, medium)
+            return _read(expand([str(path)]), folder, config, medium, readings)
         file = folder / "input"
         _copy_stdin(file)
         try:
-            return _read(EventPaths([str(file)]), folder, config, medium)
+            return _read(EventPaths([str(file)]), folder, config, medium, readings)
         except StreamfeatError as error:
             raise type(error)(str(error).replace(str(file), "standard input")) from None
 
 
-def read_several(paths: EventPaths, config: BuildConfig, *, medium: str | None) -> UserHistories:
+def read_several(
+    paths: EventPaths, config: BuildConfig, *, medium: str | None, readings: Sequence[Reading] = ()
+) -> UserHistories:
     """All histories in several event files, as `read_histories` reads one. A user's events may lie in any of them."""
     with scratch_folder() as folder:
-        return _read(paths, folder, config, medium)
+        return _read(paths, folder, config, medium, readings)
 
 
 def _copy_stdin(file: Path) -> None:
@@ -87,8 +94,11 @@ def _copy_stdin(file: Path) -> None:
         ) from None
 
 
-def _read(paths: EventPaths, scratch: Path, config: BuildConfig, medium: str | None) -> UserHistories:
-    sources = [_source(paths, path, config, medium) for path in paths.files]
+def _read(
+    paths: EventPaths, scratch: Path, config: BuildConfig, medium: str | None, readings: Sequence[Reading]
+) -> UserHistories:
+    pairs = [_source(paths, path, config, medium, readings) for path in paths.files]
+    sources = [source for source, _ in pairs]
     check_one_layout(paths, sources, config.columns)
     splits = plan_splits(sources)
     batches = [batch for split in splits for batch in read_batches(split, scratch, medium or "")]
@@ -103,12 +113,15 @@ def _read(paths: EventPaths, scratch: Path, config: BuildConfig, medium: str | N
         raise DataError(f"{', '.join(paths.files)}: no row of {num_rows} is an event ({found}); correct the file")
     histories = histories_of(sources, config, batches, rejected, num_rows)
     told = [histories.recognised, paths.note, *rows_notes(splits)]
-    return replace(histories, recognised="; ".join(filter(None, told)))
+    otherwise = list(dict.fromkeys(text for _, texts in pairs for text in texts))
+    return replace(histories, recognised="; ".join(filter(None, told)), read_otherwise=otherwise)
 
 
-def _source(paths: EventPaths, path: str, config: BuildConfig, medium: str | None) -> Source:
+def _source(
+    paths: EventPaths, path: str, config: BuildConfig, medium: str | None, readings: Sequence[Reading]
+) -> tuple[Source, list[str]]:
     try:
-        source = recognise(path, config)
+        source, otherwise = recognise_again(path, config, readings)
     except ConfigError as error:
         raise in_folder(paths, path, error, config) from None
     if medium is None and "medium" not in {**source.columns, **source.constants}:
@@ -116,7 +129,7 @@ def _source(paths: EventPaths, path: str, config: BuildConfig, medium: str | Non
             f"{path}: no column for medium; found {', '.join(source.column_names)}; "
             "add one, name it with --columns medium=NAME, or give one for all rows with --constant medium=NAME"
         )
-    return source
+    return source, otherwise
 
 
 def histories_of(
@@ -164,6 +177,7 @@ def histories_of(
         undated=sum(batch.undated for batch in batches),
         duplicates=len(user) - len(order),
         rejected=rejected,
+        read_otherwise=[],
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from streamfeat.config import MAX_COUNT, BuildConfig
 from streamfeat.errors import ConfigError, DamagedError
+from streamfeat.reading import Reading
 from streamfeat.records import Frozen, read_back
 from streamfeat.schema import FORMAT_VERSION, Schema
 from streamfeat.store.files import read_in_folder
@@ -97,6 +98,7 @@ class Manifest(Frozen):
     data_schema: Schema = Field(alias="schema")
     config: BuildConfig
     sources: tuple[SourceFile, ...]
+    readings: tuple[Reading, ...] = ()  # how the event files were read, each way once; earlier versions record none
     plan: str  # digest of schema version, configuration and sources
     fingerprint: str  # digest of schema, configuration and the checksums of histories, items and users
     num_events: Count

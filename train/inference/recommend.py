@@ -89,8 +89,11 @@ def recommend_steps(
     config = config.model_copy(
         update={"keep_planned": manifest.config.keep_planned, "undated": undated, "unrated": unrated}
     )
-    found = read_histories(history, config, medium=schema.media[0] if len(schema.media) == 1 else None)
+    medium = schema.media[0] if len(schema.media) == 1 else None
+    found = read_histories(history, config, medium=medium, readings=manifest.readings)
     yield Note(f"{history}: {found.recognised}")
+    for text in found.read_otherwise:
+        yield Note(f"{history}: {text}", warning=True)
     if untrained := [scale.medium for scale in manifest.scales if not scale.targets]:
         yield Note(
             f"{', '.join(untrained)}: training had no targets of this medium, so its probabilities mean nothing",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.config import ReadingConfig
+from streamfeat.config import BuildConfig, ReadingConfig
 from streamfeat.events.event_paths import expand
 from streamfeat.events.user_histories import UserHistories, read_several
 from streamfeat.plain_text import PrintedLines, date_text
@@ -71,9 +71,14 @@ def refresh_steps(
         known = read_refreshed(run, digest) or trained
         schema = manifest.data_schema
         given = reading.model_dump(include=reading.model_fields_set) if reading else {}
-        config = manifest.config.model_copy(update={**given, "keep_planned": True})
-        found = read_several(paths, config, medium=schema.media[0] if len(schema.media) == 1 else None)
+        # Datasets of earlier versions record only what the user gave.
+        before = BuildConfig() if manifest.readings else manifest.config
+        config = before.model_copy(update={**given, "keep_planned": True})
+        medium = schema.media[0] if len(schema.media) == 1 else None
+        found = read_several(paths, config, medium=medium, readings=manifest.readings)
         yield Note(f"{', '.join(events)}: {found.recognised}")
+        for text in found.read_otherwise:
+            yield Note(text, warning=True)
         yield from _rejected(found)
         dense = Catalogue(items, schema).dense(found.items)
         later = found.time - schema.time_origin > known.popularity.last_time
