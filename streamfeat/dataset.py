@@ -74,7 +74,7 @@ class Dataset(PrintedLines):
 
     def __init__(self, path: str | PathLike[str]) -> None:
         """Raises the errors of `open_dataset`."""
-        self.path = given_path("path", path)
+        self.path = given_path("path", path).absolute()  # it is read later, maybe after a chdir
         self.manifest: Manifest = load_manifest(self.path)
 
     @cached_property

@@ -73,7 +73,7 @@ class WindowDataset(IterableDataset[dict[str, Tensor]]):
             joined = dist.is_available() and dist.is_initialized()
             rank, world_size = (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
         self._options: dict[str, Any] = {
-            "path": path,
+            "path": Path(path).absolute(),  # loader workers open it later, maybe after a chdir
             "objective": objective,
             "mask_policy": mask_policy,
             "batch_windows": batch_windows,

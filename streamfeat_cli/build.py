@@ -59,8 +59,9 @@ def build_shards(
             "seconds": {stage: round(seconds, 3) for stage, seconds in finished.seconds.items()},
             "peak_memory_bytes": finished.peak_memory,
         }
+        check = "; check --time-unit" if finished.manifest.config.time_unit == "auto" else ""
         for name, number in summary["odd_times"].items():
-            err.print(f"warning: {number:,} events are timed {name.replace('_', ' ')}; check --time-unit", **PLAIN)
+            err.print(f"warning: {number:,} events are timed {name.replace('_', ' ')}{check}", **PLAIN)
         if live:
             from streamfeat.live.serve import serve
 

@@ -101,7 +101,7 @@ class TrainedRun(PrintedLines):
 
     def __init__(self, path: str | PathLike[str]) -> None:
         """Raises the errors of `open_run`."""
-        self.path = given_path("path", path)
+        self.path = given_path("path", path).absolute()  # it is read later, maybe after a chdir
         self.record: RunRecord = read_record(self.path)
 
     @property

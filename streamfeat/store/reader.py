@@ -48,7 +48,8 @@ class ArrayReader:
         committed: `Manifest.shard_checksums`. Only with them does the reader notice that a shard file was replaced by
         another sound one. Raises DamagedError if the array's `zarr.json` is missing, damaged or of another kind.
         """
-        self._root, self.path = Path(root), Path(root, array)
+        self._root = Path(root).absolute()  # shards are opened later, maybe after a chdir
+        self.path = self._root / array
         group, slash, name = array.rpartition("/")
         self._group = group + slash
         self._committed = committed or {}

@@ -97,7 +97,7 @@ class WindowStream:
         self.manifest = load_manifest(path)
         self.schema = self.manifest.data_schema
         self._lanes = lanes_of_rank(batch_windows, rank, world_size)
-        self._root = Path(path)
+        self._root = Path(path).absolute()  # the store is read later, maybe after a chdir
         self._checked: set[int] = set()  # packings whose files were checked
         self._source: ChunkSource = StoredSource(self._root, self.manifest, split) if source is None else source
         if not self._source.live:

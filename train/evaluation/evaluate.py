@@ -22,6 +22,7 @@ from train.evaluation.horizon import Horizon, HorizonOutcome
 from train.evaluation.report import Outcome, evaluation
 from train.evaluation.tuning import Validation
 from train.inference.scorer import Scorer
+from train.runs.has_targets import check_targets
 from train.runs.record import dataset_of
 from train.terms.watched import read_training
 
@@ -55,6 +56,7 @@ def evaluate_steps(
     """
     _check_options(ks, num_bootstrap, batch_users)
     dataset, manifest = dataset_of(run, dataset)
+    check_targets(dataset, manifest)
     horizon = Horizon.of(manifest, horizon_days)
     scorer = Scorer.of_run(run, checkpoint=checkpoint)
     check_table(dataset, USERS, manifest.digests_of(USERS))
@@ -89,9 +91,10 @@ def evaluate_steps(
         if later is not None:
             yield from later.steps(reader, scorer, fitted.rankers, batch_users)
     if not outcome.num_users:
+        more = {"users": "--split last:2, or hold out more users", "last": "--split users:0.1"}
         raise DataError(
             f"{dataset}: no user has a held-out event with an item target ({manifest.config.split}); build with "
-            "--split last:2, or hold out more users"
+            + more.get(manifest.config.split_rule.kind, "--split last:2, or an earlier cut")
         )
     # With a split by users only held-out users can have a target; otherwise every user can.
     asked = manifest.num_users if manifest.validation_targets == "last" else num_held_out

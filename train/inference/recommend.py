@@ -107,8 +107,8 @@ def recommend_steps(
         yield Note(
             f"{found.undated:,} events without a date: they have the time of their user's first dated one, or {undated}"
         )
-    yield from far_times(found.time, manifest)
     yield from _notes(found, known, catalogue, schema.rating_max, ask_time)
+    yield from far_times(found.time, manifest, config)
     chosen = None
     if candidates is not None:
         chosen, unknown = catalogue.chosen(read_item_list(candidates, schema.media))

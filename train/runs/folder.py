@@ -29,6 +29,7 @@ from streamfeat.store.marker import document, is_marked, leads_where_it_led, mar
 from train.config import FREE_ON_RESUME, TrainConfig
 from train.devices.ranks import World
 from train.runs.checkpoint import BEST, CHECKPOINTS, LATEST, Checkpoint, checkpoint_path, remove_checkpoints
+from train.runs.has_targets import check_targets
 from train.runs.metrics import METRICS
 from train.runs.options import check_live, continued_config, flat, new_options, option, resumed_config
 from train.runs.origin import check_same_origin, origin_of
@@ -102,6 +103,7 @@ def open_run(
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite deletes it: give one of them")
     manifest = load_manifest(dataset)
+    check_targets(dataset, manifest)
     if not is_recordable(str(dataset.resolve())):
         raise ConfigError(f"{str(dataset)!r}: a path that is not UTF-8 cannot be recorded; rename the folder")
     start_from = None if start_from is None else Path(start_from)
