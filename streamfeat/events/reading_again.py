@@ -28,15 +28,33 @@ def recognise_again(path: str, config: BuildConfig, readings: Sequence[Reading])
     except ConfigError as caught:
         own, error = None, caught
     if own is not None and is_read_whole(own):
-        return own, []
+        return _list_again(own, config, readings), []
     for reading in sorted(readings, key=lambda reading: -_num_columns(reading, own)):
         found = _as_before(path, config, reading, own)
         if found is not None:
+            found = _with_unit(found, reading)
             return found, _otherwise(found, reading, config)
     if error is not None:
         raise error
     assert own is not None
     return own, _otherwise(own, readings[0], config) if readings else []
+
+
+def _list_again(own: Source, config: BuildConfig, readings: Sequence[Reading]) -> Source:
+    """The list of a site, with the words of status and the constants of the dataset's lists of that site."""
+    reading = next((reading for reading in readings if reading.format == own.format), None)
+    if reading is None:
+        return own
+    constants = {role: value for role, value in reading.constants.items() if role != "user"} | config.constant
+    again = config.model_copy(update={"status": reading.statuses | config.status, "constant": constants})
+    return recognise(own.path, again)
+
+
+def _with_unit(source: Source, reading: Reading) -> Source:
+    """`source` with the completion's unit of `reading` if both have the same column: in a slice, percent may all be
+    below 1."""
+    same = source.columns.get("completion", "") == reading.columns.get("completion")
+    return source.model_copy(update={"completion_unit": reading.completion_unit}) if same else source
 
 
 def _num_columns(reading: Reading, own: Source | None) -> int:

@@ -41,6 +41,19 @@ INPUTS: dict[str, tuple[str, dict[str, Any], Callable[[int, int], Row]]] = {
         {"status": {"later": "planned"}},
         lambda u, i: {"timestamp": START + i, "status": "later" if (u + i) % 3 == 0 else "completed"},
     ),
+    "numbers of status": (
+        "csv",
+        {},
+        lambda u, i: {"timestamp": START + i, "status": (u + i) % 2 if u < 9 else (u + i) % 5},
+    ),
+    "a flag": ("csv", {}, lambda u, i: {"timestamp": START + i, "status": (u + i) % 2 if u else 1}),
+    "percent": ("csv", {}, lambda u, i: {"timestamp": START + i, "percent_watched": (i % 2) if u < 9 else 20 * i}),
+    "episodes of a total": (
+        "csv",
+        {},
+        lambda u, i: {"timestamp": START + i, "progress": (i % 2) if u < 9 else i, "episodes": 4},
+    ),
+    "episodes without a total": ("csv", {}, lambda u, i: {"timestamp": START + i, "progress": (i % 2) if u < 9 else i}),
     "a rating that means none": (
         "csv",
         {"unrated": "0"},
@@ -118,3 +131,17 @@ def test_what_is_read_otherwise_is_said(tmp_path: Path) -> None:
     path.write_text("who,what,when\nme,m1,2017-07-14\n")
     names = {"user": "who", "item": "what", "timestamp": "when"}
     assert asked(str(path), tmp_path / "data", columns=names).read_otherwise == []
+
+
+def test_a_list_is_read_with_the_words_and_constants_of_the_datasets_lists(tmp_path: Path) -> None:
+    """A shelf of one's own on Goodreads; the user of a history is its own."""
+    header = "Book Id,Title,My Rating,Date Read,Date Added,Exclusive Shelf\n"
+    for user in range(12):
+        rows = [f"{b},T{b},4,2015/01/{1 + b:02d},,{'gave-up' if (b + user) % 3 else 'read'}" for b in range(5)]
+        (tmp_path / f"user{user}.csv").write_text(header + "\n".join(rows) + "\n", "utf-8")
+    options = {"status": {"gave-up": "dropped"}, "constant": {"medium": "novel"}}
+    build_shards([str(tmp_path / "user*.csv")], tmp_path / "data", window_len=8, **options)
+    built = built_events(tmp_path / "data")
+    found = asked(str(tmp_path / "user3.csv"), tmp_path / "data")
+    assert events_of(found) == {"user3": built["user3"]}
+    assert not found.rejected
