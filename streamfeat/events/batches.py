@@ -18,7 +18,7 @@ from streamfeat.schema import COMPLETED, STATUSES
 class Rejected(NamedTuple):
     """A row that is not an event."""
 
-    row: int  # 1-based row (Parquet), record (read whole) or physical line (text) of its file
+    row: int  # 1-based row (Parquet) or record (text: a line, or several of them) of its file
     reason: str
     value: str  # the bad value, shortened and passed through `no_formula`
 
