@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,6 +75,9 @@ class Plan:
 
 def make_plan(events: Sequence[str], out: str | Path, config: BuildConfig) -> Plan:
     """Recognises every event file. Raises ConfigError or DataError as `events.formats` does."""
+    for given in filter(os.path.isdir, events):
+        if is_ours(Path(given)):
+            raise ConfigError(f"{given}: a dataset, not a folder of events; give the event files themselves")
     paths = expand(events)
     sources = tuple(_recognise(paths, path, config) for path in paths.files)
     check_one_layout(paths, sources, config.columns)

@@ -40,7 +40,8 @@ def encoding_of(start: bytes, asked: str) -> str:
 
 def refuse_zero_bytes(path: str, start: bytes) -> None:
     """Raises ConfigError if `start`, the first bytes of a file, is binary, or is UTF-16 without its mark."""
-    start = start.rstrip(b"\0") or start  # a file that was not written to its end may end with many
+    text = start.rstrip(b"\0")
+    start = text if b"\n" in text else start  # a file that was not written to its end may end with many
     num_zeros = start.count(0)
     if num_zeros <= len(start) // 5:
         return
