@@ -165,7 +165,7 @@ KEPT: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "48 texts of all kinds": (
         HEADER + b"".join(b"%s,%s,1300000000,3\n" % (text, text) for text in (
             "Ä".encode(), "A\u0308".encode(), b"x" * 10_000, b"\x1b[31m", b"[bold]", b"\x00", "\u202e".encode(),
-            b"NULL")),
+            b'"NULL"')),
         {"users": 8, "items": {"item": 8}}, "",
     ),
     "42 duplicates": (HEADER + GOOD + b"".join(GOOD.splitlines(True)[:9]), {"events": 60}, ""),

@@ -19,10 +19,12 @@ _FEW = 10  # values that are no numbers may be bad rows of a rating
 _MAX_RUN = 10  # so many rows numbered one by one are no ids by chance
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*")
+_MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
 _DATE = re.compile(
-    r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})|\d{1,2}[ -]?[A-Za-z]{3,9}[ ,-]+\d{2,4}"
-    r"|[A-Za-z]{3,9}\.? \d{1,2},? \d{4}|\d{1,2} \d{1,2}, \d{4}|[A-Z][a-z]{2},? .{4,12}\d{4})([ T,].*)?\s*",
-    re.DOTALL,
+    r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})|\d{1,2} \d{1,2}, \d{4}"
+    rf"|\[?\d{{1,2}}[ /-]?{_MONTH}[ ,/:-]+\d{{2,4}}|{_MONTH}\.? \d{{1,2}},? \d{{4}}"
+    rf"|(mon|tue|wed|thu|fri|sat|sun)[a-z]*,? ({_MONTH} \d{{1,2}}|\d{{1,2}} {_MONTH}) .*\d{{4}})([ T,:].*)?\s*",
+    re.DOTALL | re.IGNORECASE,
 )
 _CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?\s*")
 _COMPACT_DATE = re.compile(r"\s*(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])\s*")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from streamfeat.events.column_values import is_time, number_of, share
 
+_ROWS = 500
 _NEARLY_ALL = 0.9
 
 
@@ -15,7 +16,7 @@ def is_data(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """
     if len(first) < 2:
         return False
-    same = [row for row in rows if len(row) == len(first)] or [first]
+    same = [row for row in rows[:_ROWS] if len(row) == len(first)] or [first]
     found = False
     for place, value in enumerate(first):
         column = [row[place] for row in same if row[place].strip()]

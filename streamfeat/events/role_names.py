@@ -11,14 +11,14 @@ IDENTIFIERS: dict[str, tuple[str, ...]] = {
     "user": (
         "userid", "useridx", "uid", "userkey", "userhash", "usersk", "memberid", "accountid", "profileid", "customerid",
         "clientid", "visitorid", "reviewerid", "viewerid", "listenerid", "readerid", "playerid", "subscriberid",
-        "personid", "steamid",
+        "personid", "steamid", "authorsteamid",
     ),
     "item": (
         "itemid", "iid", "itemidx", "itemkey", "movieid", "filmid", "animeid", "mangaid", "mediaid", "parentasin",
         "asin", "productid", "bookid", "isbn", "gameid", "appid", "trackid", "songid", "videoid", "episodeid", "showid",
         "seriesid", "artistid", "albumid", "contentid", "articleid", "newsid", "storyid", "recipeid", "businessid",
         "venueid", "locationid", "poiid", "jokeid", "beerid", "beerbeerid", "restaurantid", "hotelid", "courseid",
-        "podcastid", "imdbid", "tmdbid", "tconst", "const",
+        "podcastid", "trackuri", "spotifytrackuri", "sku", "titleid", "workid", "imdbid", "tmdbid", "tconst", "const",
     ),
 }  # fmt: skip
 
@@ -43,14 +43,17 @@ TIMES: tuple[tuple[str, ...], ...] = (
         "datewatched", "eventtime", "eventtimestamp", "eventdate", "actiontime", "interactiontime", "checkintime",
         "unixreviewtime", "reviewtime", "reviewtimestamp", "reviewdate", "ratingtimestamp", "ratingtime", "ratingdate",
         "purchasetime", "purchasedate", "ordertime", "orderdate", "transactiontime", "transactiondate", "tdat",
-        "endtime",
+        "endtime", "watchedon", "viewedon", "playedon", "readon", "ratedon", "dateviewed", "clicktime", "visittime",
+        "listeneddate", "interactiondate", "startedat", "starttime", "finishedat",
     ),
     (
         "timestamp", "time", "ts", "datetime", "timems", "timestampms", "date", "unixseconds", "unixtime",
-        "unixtimestamp", "uts", "epoch", "epochms", "utctime", "timeutc",
+        "unixtimestamp", "uts", "epoch", "epochms", "utctime", "timeutc", "utctimestamp", "timestamputc", "eventts",
     ),
-    ("updatedat", "lastupdated", "mylastupdated", "lastmodified", "modifiedat", "changedat", "updated", "progressedat"),
-    ("createdat", "created", "creationtime", "createtime", "createddate", "dateadded", "addedat", "insertedat"),
+    ("updatedat", "lastupdated", "mylastupdated", "lastmodified", "modifiedat", "changedat", "updated", "progressedat",
+     "timestampupdated"),
+    ("createdat", "created", "creationtime", "createtime", "createddate", "dateadded", "addedat", "insertedat",
+     "timestampcreated"),
 )  # fmt: skip
 
 # Role → names, in the order in which they are taken.
@@ -61,7 +64,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "medium": ("medium", "media", "mediatype"),
     "rating": (
         "rating", "userrating", "myrating", "yourrating", "myscore", "userscore", "score", "stars", "starrating",
-        "overall", "overallrating", "reviewoverall", "reviewrating", "reviewscore", "ratingtwenty", "grade",
+        "overall", "overallrating", "itemrating", "movierating", "bookrating", "animerating",
+        "reviewoverall", "reviewrating", "reviewscore", "ratingtwenty", "grade",
     ),
     "status": ("status", "watchstatus", "watchingstatus", "mystatus", "readingstatus", "liststatus", "exclusiveshelf"),
     "completion": (

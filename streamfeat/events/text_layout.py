@@ -21,6 +21,7 @@ _HEADERLESS: dict[str, tuple[Format, str, str]] = {
 }
 _RATING_COLUMNS = ("user", "item", "rating", "timestamp")
 _MOVIELENS_NAMES = ["userId", "movieId", "rating", "timestamp"]
+_JUDGED_ROWS = 1000
 _SPACED = re.compile(r"[\w.:+-]+( [\w.:+-]+)+")
 _TYPED = re.compile(r"(?P<name>[^:\t]+):(token|float|token_seq|float_seq)")
 
@@ -94,7 +95,7 @@ def _delimited(path: str, sample: TextSample, config: BuildConfig) -> TextLayout
             break
         quote = _quote(delimiter, sample)
         names = [name.strip() for name in split_line(first, delimiter, quote)]
-        rows = sampled_rows(sample, delimiter, quote, len(names))[1:]
+        rows = sampled_rows(sample, delimiter, quote, len(names))[1:] if len(names) > 1 else []
         if is_data(names, rows):
             unnamed.append((len(names), delimiter, quote))
             continue
@@ -115,7 +116,7 @@ def _by_place(path: str, sample: TextSample, config: BuildConfig, delimiter: str
     """The layout of a file whose first line is data: a known one, or the one that the user gives by place."""
     num_fields = len(split_line(sample.head[0], delimiter, quote))
     rows = sampled_rows(sample, delimiter, quote, num_fields)
-    known = known_layout(delimiter, rows)
+    known = known_layout(delimiter, rows[:: max(1, len(rows) // _JUDGED_ROWS)])
     if known is not None and config.format in ("auto", known.format):
         return _unnamed(path, sample, config, delimiter, known.format, known.name, known.names)
     names = numbered(num_fields)

@@ -10,6 +10,7 @@ from read_all import Row, read_all
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
+from streamfeat.events.column_values import is_time
 from streamfeat.events.formats import recognise
 
 PAGE = (Path(__file__).parents[2] / "docs/reading.md").read_text("utf-8")
@@ -85,6 +86,16 @@ def test_dates_are_joined_with_the_one_column_of_times_of_day(tmp_path):
     source = written(tmp_path, "csv", ("user", "item", "date", "time"), rows)
     assert source.columns["timestamp"] == "date"
     assert "'time' holds times of day without a date" in source.note
+
+
+def test_a_title_that_ends_in_a_year_is_no_time(tmp_path):
+    """12 Monkeys 1995 and The Matrix 1999 have the form of dates, but no month."""
+    titles = ["12 Monkeys 1995", "The Matrix 1999", "Apollo 13 1995"]
+    rows = [("u", titles[i % 3], 1_500_000_000 + i) for i in range(12)]
+    assert written(tmp_path, "csv", ("user", "movie", "time"), rows).columns["item"] == "movie"
+    assert not any(map(is_time, titles))
+    for time in ("Tue Apr 03 18:00:09 +0000 2012", "20 Jul 2017 02:42", "July 4, 2017", "04/Jul/2017:10:00:00 +0000"):
+        assert is_time(time)
 
 
 def test_a_column_called_like_a_rating_is_named_if_it_has_no_role(tmp_path):
