@@ -4,16 +4,20 @@ import gzip
 import io
 import json
 import zipfile
+from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from read_all import read_all
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.events.event_paths import expand
 from streamfeat.events.formats import recognise
-from streamfeat.events.lists import zip_members
+from streamfeat.events.lists import dates, zip_members
+from streamfeat.events.lists.entries import share
 from streamfeat.events.user_histories import read_histories, read_several
 
 
@@ -290,3 +294,28 @@ def test_a_table_that_names_its_columns_is_no_list(tmp_path):
     path = written(tmp_path / "diary.csv", DIARY.encode())
     columns = {"user": "Letterboxd URI", "item": "Name", "timestamp": "Watched Date"}
     assert read_all(path, columns=columns).source.format == "csv"
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.dates(date(2000, 1, 1), date(2060, 12, 31)), min_size=1, max_size=12),
+    st.sampled_from(
+        ["{d}/{m}/{y}", "{m}/{d}/{y}", "{d:02d}.{m:02d}.{s:02d}", "{m}/{d}/{s:02d}", "{y}-{m:02d}-{d:02d}"]
+    ),
+)
+def test_dates_of_an_export_newest_first_are_read_rightly_or_refused(days, form):
+    """In any of the forms that sites write for the countries of their users; missing ones stay missing."""
+    days.sort(reverse=True)
+    values = [form.format(d=day.day, m=day.month, y=day.year, s=day.year % 100) for day in days]
+    try:
+        found = dates.days_of("x.csv", [*values, ""])
+    except DataError:
+        return
+    assert found == [*(day.isoformat() for day in days), ""]
+
+
+@given(st.text(max_size=6) | st.floats().map(str) | st.integers().map(str), st.floats().map(str) | st.just(""))
+def test_a_share_is_from_0_to_1_or_missing(done, total):
+    """Whatever a list says."""
+    found = share(done, total)
+    assert found == "" or 0 <= float(found) <= 1
