@@ -47,7 +47,7 @@ class _Converted:
     def __init__(self, stream: BinaryIO, encoding: str) -> None:
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder(encoding)(_UNDECODABLE)
-        self._held = b""
+        self._held = bytearray()
         self._ended = False
         self._position = 0
 
@@ -58,7 +58,8 @@ class _Converted:
             self._ended = not data
             self._held += self._decoder.decode(data, final=self._ended).encode("utf-8", "surrogatepass")
         size = len(self._held) if size < 0 else size
-        data, self._held = self._held[:size], self._held[size:]
+        data = bytes(self._held[:size])
+        del self._held[:size]
         self._position += len(data)
         return data
 
