@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from streamfeat.builder.split_task import DEFAULT_MEDIUM
 from streamfeat.events.user_histories import UserHistories
 from streamfeat.progress import Note
 from train.inference.catalogue import Catalogue
@@ -34,14 +35,13 @@ def find_items(catalogue: Catalogue, histories: UserHistories, how: Match) -> Fo
     """The items of `histories`. With "auto" by title where that is needed: the run knows fewer than half of the ids, or
     most of the known ones have another title there.
 
-    In a run of one medium a history of one other medium has the run's.
+    A history of one medium has that of a run whose files named none.
     """
     items, notes = histories.items, []
     media = {medium for medium, _ in items}
-    if len(catalogue.media) == 1 and len(media) == 1 and media.isdisjoint(catalogue.media):
-        (given,), (only,) = media, catalogue.media
-        items = [(only, raw_id) for _, raw_id in items]
-        notes.append(Note(f"the history's medium {given} is taken for {only}, the only one of the run"))
+    if catalogue.media == (DEFAULT_MEDIUM,) and len(media) == 1 and media != {DEFAULT_MEDIUM}:
+        items = [(DEFAULT_MEDIUM, raw_id) for _, raw_id in items]
+        notes.append(Note(f"the history's medium {media.pop()} is taken for that of the run, whose files named none"))
     by_id = catalogue.dense(items)
     if how == "id" or (how == "auto" and not (any(histories.titles) and _are_others(catalogue, histories, by_id))):
         return Found(by_id, tuple(notes))

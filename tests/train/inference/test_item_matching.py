@@ -30,7 +30,7 @@ def history(*items: Item) -> UserHistories:
     keys = [(medium, raw_id) for medium, raw_id, _ in items]
     return UserHistories(
         users=["mika"], items=keys, titles=[title or "" for _, _, title in items], recognised="", num_rows=0, undated=0,
-        duplicates=0, rejected=[], **rest,
+        duplicates=0, rejected=[], read_otherwise=[], **rest,
     )  # fmt: skip
 
 
@@ -91,13 +91,14 @@ def test_without_titles_ids_are_all_that_there_is():
     assert find_items(FILMS, nameless, "auto").dense.tolist() == [-1, -1, 0]
 
 
-def test_a_history_of_one_medium_has_that_of_a_run_of_one_medium():
-    """Files without a column for the medium have the medium item. Of two media the ids could be the same."""
+def test_a_history_of_one_medium_has_that_of_a_run_whose_files_named_none():
+    """These have the medium item. Of two media the ids could be the same, and a film is no anime."""
     run = catalogue(("item", "1", None), ("item", "2", None))
     found = find_items(run, history(("anime", "2", None), ("anime", "1", None)), "auto")
     assert found.dense.tolist() == [1, 0]
-    assert "the history's medium anime is taken for item" in found.notes[0].text
+    assert "the history's medium anime is taken for that of the run" in found.notes[0].text
     assert dense(run, history(("anime", "2", None), ("manga", "2", None)), "id") == [-1, -1]
+    assert dense(catalogue(("anime", "2", None)), history(("film", "2", None)), "id") == [-1]
 
 
 @settings(deadline=None, max_examples=50)
