@@ -213,20 +213,15 @@ def _no_column(table: Table, role: str, columns: Mapping[str, str]) -> str:
 
 def without_time(table: Table) -> str:
     """What to do with a file in which no column holds times."""
-    places = {end: place for place, name in enumerate(table.names, 1) for end in _PARTS if plain(name).endswith(end)}
+    parts = {end: name for name in table.names for end in _PARTS if plain(name).endswith(end)}
+    if {"year", "month", "day"} <= parts.keys():
+        joined = "+".join(parts[part] for part in _PARTS if part in parts)
+        return f"the date is in several columns; join them with --columns timestamp={quoted(joined)}"
     separator = {"\t": "\\t", " ": " "}.get(table.delimiter, table.delimiter)
     awk = f"awk -F'{separator}' -v OFS='{separator}' '{{sub(/\\r$/,\"\")}}"
-    if {"year", "month", "day"} <= places.keys():
-        at = [f"${places[part]}" if part in places else "0" for part in _PARTS]
-        form = '"%04d-%02d-%02d %02d:%02d:%02d"'
-        remedy = (
-            f"{awk} NR==1{{print $0,\"timestamp\";next}} {{print $0,sprintf({form},{','.join(at)})}}' '{table.path}'"
-        )
-        what = "the date is in several columns; write it as one"
-    else:
-        name = 'NR==1{print $0,"timestamp";next} ' if not _is_place(table.names[0]) else ""
-        remedy = f"{awk} {name}{{print $0,1000000000+NR}}' '{table.path}'"
-        what = "no column holds times; if the rows are in order of time, number them"
+    name = 'NR==1{print $0,"timestamp";next} ' if not _is_place(table.names[0]) else ""
+    remedy = f"{awk} {name}{{print $0,1000000000+NR}}' '{table.path}'"
+    what = "no column holds times; if the rows are in order of time, number them"
     return f"{what}: {remedy} > with_times.txt" if table.delimiter else f"{what} in a column called timestamp"
 
 

@@ -34,7 +34,7 @@ _DAY_ORDERS: tuple[tuple[SourceTimeUnit, str], ...] = (("dmy", "day first"), ("m
 # Spreadsheets count days from here, so that serial days after February 1900 are right.
 _EXCEL_START = datetime(1899, 12, 30, tzinfo=UTC)
 _UNIX_START = datetime(1970, 1, 1, tzinfo=UTC)
-_LIKELY = range(1990, 2101)  # years that make a reading worth naming
+_LIKELY = range(1990, 2050)  # years that make a reading worth naming
 
 _ANOTHER_COLUMN = "or name another column with --columns timestamp=NAME"
 
