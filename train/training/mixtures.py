@@ -30,7 +30,7 @@ TEMPERATURES = (1.0, 1.15, 1.3, 1.5)  # of hidden times, for which a masked mode
 _MOST_TARGETS = 8  # of a segment and a task; each is scored once for every strength
 _ROWS = 128  # targets at a time
 _SWEEPS = 200  # of the shares
-_LEAST_SHARE = 0.005  # a part that gets less is left out
+_LEAST_SHARE = 0.005  # a part that gets less is left out; the model has at least this
 
 # A trial takes every k-th batch, k at most 4, as long as it has about so many users.
 _LEAST_USERS = 1024
@@ -228,6 +228,7 @@ def _fitted(probs_NP: NDArray[np.float64], weight_N: NDArray[np.float64]) -> NDA
         of_each_NP = probs_NP * shares
         shares = weight_N @ (of_each_NP / of_each_NP.sum(1, keepdims=True))
     shares[1:][shares[1:] < _LEAST_SHARE] = 0
+    shares[0] = max(shares[0], _LEAST_SHARE)  # an item that nobody has watched lately is not impossible
     fitted: NDArray[np.float64] = shares / shares.sum()
     return fitted
 

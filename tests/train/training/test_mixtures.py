@@ -84,6 +84,14 @@ def test_shares_are_those_from_which_targets_were_drawn() -> None:
     assert not any(mixtures._best(np.arange(len(item)), table, probs[1:, item].T).shares)
 
 
+def test_the_model_keeps_a_share_so_that_no_item_is_impossible() -> None:
+    """Also where a part foresees all targets of validation, and the model none."""
+    probs_NP = np.tile([[1e-6, 0.0, 0.9]], (50, 1))
+    shares = mixtures._fitted(probs_NP, np.full(50, 1 / 50))
+    assert shares[0] > 0.004
+    np.testing.assert_allclose(shares.sum(), 1)
+
+
 def test_at_most_eight_targets_of_a_segment_are_tried_and_its_last_one_is() -> None:
     """Whatever the order of the targets."""
     first = np.repeat([0, 100, 110], [100, 10, 90])
