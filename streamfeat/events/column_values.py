@@ -32,7 +32,7 @@ _ISO_DAY = re.compile(r"\s*(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
 _WITH_CLOCK = re.compile(r"\d{1,2}:\d{2}")
 _BELOW_SECONDS = re.compile(r":\d{2}[.,]\d*[1-9]")
 _FLOAT_WITHOUT_FRACTION = re.compile(r"-?\d+\.0+")
-_ROUNDED = re.compile(r"-?(\d(\.\d+)?[eE]\+?\d+|\d{16,}\.0*)")  # 7.65612E+16, 76561198000000000.0
+_ROUNDED = re.compile(r"-?(\d(\.\d+)?[eE]\+\d+|\d{16,}\.0*)")  # 7.65612E+16, 76561198000000000.0
 
 
 def number_of(value: str) -> float | None:

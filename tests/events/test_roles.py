@@ -3,14 +3,17 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from read_all import Row, read_all
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
-from streamfeat.events.column_values import is_time
+from streamfeat.events.column_values import NOBODY, is_time
 from streamfeat.events.formats import recognise
 
 PAGE = (Path(__file__).parents[2] / "docs/reading.md").read_text("utf-8")
@@ -268,3 +271,49 @@ def written(folder, suffix, names, rows, **config):
     else:
         pq.write_table(pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))), path)
     return recognise(str(path), BuildConfig(**config))
+
+
+COLUMNS = {
+    "user": lambda i: f"Sam {i % 3}",
+    "user_id": lambda i: f"{i % 9}",
+    "movie": lambda i: f"Film {i % 5}",
+    "movie_id": lambda i: f"m{i % 5}",
+    "created_at": lambda i: "2012-01-01 00:00:00",
+    "watched_at": lambda i: f"2020-03-{i % 28 + 1:02d} 10:00:00",
+    "rating": lambda i: f"{i % 5 + 1}",
+    "IMDb Rating": lambda i: "7.1",
+    "price": lambda i: "2.5",
+}
+
+
+@given(st.permutations(list(COLUMNS)))
+def test_the_choice_is_the_same_in_every_order_of_the_columns(tmp_path_factory, names):
+    """And names what was left."""
+    rows = [tuple(COLUMNS[name](i) for name in names) for i in range(12)]
+    source = written(tmp_path_factory.mktemp("order"), "csv", names, rows)
+    wanted = {"user": "user_id", "item": "movie_id", "timestamp": "watched_at", "rating": "rating", "title": "movie"}
+    assert source.columns == wanted
+    for left in ("(not 'user')", "(not 'created_at')", "'IMDb Rating' holds numbers and has no role"):
+        assert left in source.note
+
+
+IDS = st.text("abcdefgXYZ0123456789 -_é", min_size=1, max_size=9).filter(lambda word: word.strip())
+NAMES_OF_COLUMNS = [("user", "item", "timestamp"), ("uid", "Movie", "date"), ("who", "what", "when")]
+
+
+@given(
+    st.lists(st.tuples(IDS, IDS, st.integers(10**8, 2 * 10**9)), min_size=1, max_size=30),
+    st.sampled_from([",", "\t", ";", "|", "::"]),
+    st.sampled_from([None, *NAMES_OF_COLUMNS]),
+    st.booleans(),
+)
+def test_the_first_line_is_names_if_and_only_if_it_is_no_row(tmp_path_factory, rows, delimiter, names, as_dates):
+    """For ids of any words and times as seconds or dates: every row is read, and nothing but rows."""
+    path = tmp_path_factory.mktemp("line") / "events.txt"
+    times = [str(np.datetime64(time, "s")) if as_dates else str(time) for _, _, time in rows]
+    lines = [delimiter.join((user, item, time)) for (user, item, _), time in zip(rows, times, strict=True)]
+    path.write_text("\n".join([*([delimiter.join(names)] if names else []), *lines]) + "\n")
+    read = read_all(path, columns="user=#1,item=#2,timestamp=#3")
+    assert read.source.header == (names is not None)
+    wanted = [row for row in rows if row[0] not in NOBODY and row[1] not in NOBODY]
+    assert [row.time for row in read.rows] == [time for _, _, time in wanted]

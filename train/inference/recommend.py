@@ -85,10 +85,7 @@ def recommend_steps(
     ask_time = AskTime.of(at, scorer.last_counted)
     config = reading or BuildConfig()
     undated = config.undated or datetime.fromtimestamp(ask_time.at or scorer.last_counted, UTC).isoformat()
-    unrated = manifest.config.unrated if config.unrated == "auto" else config.unrated
-    config = config.model_copy(
-        update={"keep_planned": manifest.config.keep_planned, "undated": undated, "unrated": unrated}
-    )
+    config = config.model_copy(update={"keep_planned": manifest.config.keep_planned, "undated": undated})
     medium = schema.media[0] if len(schema.media) == 1 else None
     found = read_histories(history, config, medium=medium, readings=manifest.readings)
     yield Note(f"{history}: {found.recognised}")
