@@ -56,9 +56,10 @@ def _unrated(root: Path, partitions: Sequence[SortedReceipt], level: float) -> I
         ratings = map_arrays(root, receipt.files[0].path)["rating"]
         there += int((ratings == np.float32(level)).sum())
         rated += int((~np.isnan(ratings)).sum())
+    others = ", apart from the others" if there < rated else ""
     if is_worth_a_word(level, there / rated):
         yield Note(
-            f"{there:,} of {rated:,} ratings ({there / rated:.1%}) are {level:g}, apart from the others: if that means "
+            f"{there:,} of {rated:,} ratings ({there / rated:.1%}) are {level:g}{others}: if that means "
             f"that there is no rating, build again with --unrated {level:g} --overwrite; --unrated none says that it "
             "is one",
             warning=True,
