@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import reference_build as reference
@@ -282,6 +283,20 @@ def test_odd_times_are_kept_and_counted(tmp_path: Path) -> None:
     assert manifest.num_events == 4
     assert manifest.cleaning["odd_before_1990"] == 1
     assert manifest.cleaning["odd_after_the_file"] == 1
+
+
+def test_a_build_of_times_before_1990_is_refused_unless_their_unit_is_given(tmp_path: Path) -> None:
+    """As pandas makes them of seconds that it takes for nanoseconds. The remedy is typed as it stands."""
+    times = pa.array([1_500_000_000 + i for i in range(20)], pa.timestamp("ns"))
+    path = tmp_path / "e.parquet"
+    pq.write_table(pa.table({"user": ["u", "v"] * 10, "item": range(20), "time": times}), path, version="2.6")
+    with pytest.raises(ConfigError, match=r"20 of 20 events are from before 1990.*--overwrite.*--time-unit iso"):
+        build_shards([str(path)], tmp_path / "out")
+    *_, built = build_steps([str(path)], tmp_path / "out", BuildConfig(time_unit="iso"), overwrite=True)
+    assert built.manifest.num_events == 20
+    late = "".join(f"u,{i},{1_400_000_000 + i}\n" for i in range(5))
+    (tmp_path / "e.csv").write_text("user,item,timestamp\nu,a,0\nu,b,0\n" + late)
+    assert build_shards([str(tmp_path / "e.csv")], tmp_path / "few").num_events == 7
 
 
 @pytest.mark.parametrize("num_windows", [{"training": 2**23, "validation": 9}, {"training": 9, "validation": 2**23}])
