@@ -111,7 +111,7 @@ FILES: dict[str, tuple[bytes, list[str], int, str]] = {
     "41 a Parquet with another footer": (parquet()[:-60] + bytes(52) + parquet()[-8:], [], 3, r"Parquet file cannot"),
     "41 a Parquet column of lists": (parquet(user=[[1], [2]]), [], 2, r"of type list.*--columns user=NAME"),
     "41 a Parquet medium of structs": (parquet(medium=[{"a": 1}, {"a": 2}]), [], 2, r"cannot be read as medium"),
-    "44 nan": (HEADER + GOOD + b"u,i,1300000000,nan\n" * 9, [], 3, r"9 non_finite_rating"),
+    "44 infinity": (HEADER + GOOD + b"u,i,1300000000,infinity\n" * 9, [], 3, r"9 non_finite_rating"),
     "44 1e400": (HEADER + GOOD + b"u,i,1300000000,1e400\n" * 9, [], 3, r"9 non_finite_rating.*'1e400'"),
     "44 -inf in Parquet": (parquet(rating=[float("-inf"), 1.0]), [], 3, r"1 non_finite_rating"),
     "48 a value that steers a terminal": (HEADER + GOOD + b"u,i,1300000000,\x1b[31m\n" * 9, [], 3, r"\\x1b\[31m"),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamfeat.config import check_medium_name
 from streamfeat.events.casts import MAX_VALUE_LEN, REASONS
+from streamfeat.events.column_values import NOBODY
 from streamfeat.events.statuses import status_of
 from streamfeat.schema import COMPLETED, STATUSES
 
@@ -126,9 +127,9 @@ def _medium_of(value: str | None) -> tuple[str, str]:
 
 def _status_of(value: str | None, statuses: Mapping[str, str]) -> tuple[str, str]:
     """(name of the status, ""), or ("", reason) if the value is not a status."""
-    if value is None or not value.strip():
-        return STATUSES[COMPLETED], ""
-    name = status_of(value, statuses)
+    name = STATUSES[COMPLETED] if value is None or not value.strip() else status_of(value, statuses)
+    if not name and (value or "").strip() in NOBODY:
+        name = STATUSES[COMPLETED]
     return (name, "") if name else ("", "unknown_status")
 
 

@@ -8,6 +8,7 @@ without an error, only TIMESTAMPTZ uses it.
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from streamfeat.events.column_values import NO_NUMBER
 from streamfeat.events.source import CompletionUnit
 from streamfeat.events.time_casts import LAST_SECOND, UNCLEAR_ZONE, time_steps
 
@@ -43,6 +44,8 @@ MAX_VALUE_LEN = 80  # longest reported text of a rejected value
 MAX_RATING = 2**24  # beyond it float32 skips whole numbers, and a loss of squares loses all other ratings
 _MAX_FLOAT32 = 3.4028234663852886e38
 _MAX_INT64 = 2**63 - 1
+_NO_NUMBERS = ", ".join(f"'{word}'" for word in NO_NUMBER)
+_LONGEST = max(map(len, NO_NUMBER))
 
 
 def cast_query(
@@ -131,8 +134,18 @@ def _id_names(role: str, kind: Kind) -> list[str]:
 def _number_columns(role: str, kind: Kind) -> list[str]:
     """The raw column and its value; NULL if missing or not a number."""
     raw = f'"{role}"'
-    given = f"nullif({raw}, '')" if kind == "text" else raw
-    return [f"{given} AS {raw}", f"{_number(raw, kind)} AS {role}_value"]
+    return [f"{_given(raw, kind)} AS {raw}", f"{_number(raw, kind)} AS {role}_value"]
+
+
+def _given(raw: str, kind: Kind) -> str:
+    """The raw column, NULL where it says that there is no number."""
+    if kind == "floating":
+        return f"nullif({raw}, 'nan')"
+    return f"CASE WHEN NOT {_is_no_number(raw)} THEN {raw} END" if kind == "text" else raw
+
+
+def _is_no_number(raw: str) -> str:
+    return f"(strlen({raw}) <= {_LONGEST} AND lower(trim({raw})) IN ({_NO_NUMBERS}))"
 
 
 def _rating_columns(kind: Kind, unrated: Sequence[float]) -> list[str]:
@@ -140,7 +153,7 @@ def _rating_columns(kind: Kind, unrated: Sequence[float]) -> list[str]:
     if not unrated:
         return _number_columns("rating", kind)
     value = _number('"rating"', kind)
-    given = "nullif(\"rating\", '')" if kind == "text" else '"rating"'
+    given = _given('"rating"', kind)
     listed = ", ".join(f"'{level!r}'::FLOAT" for level in unrated)
     is_none = f"coalesce(TRY_CAST({value} AS FLOAT) IN ({listed}), false)"
     return [
@@ -151,9 +164,9 @@ def _rating_columns(kind: Kind, unrated: Sequence[float]) -> list[str]:
 
 def _number(raw: str, kind: Kind) -> str:
     if kind != "text":
-        return raw
-    # DuckDB accepts an underscore as a digit separator.
-    return f"CASE WHEN NOT contains({raw}, '_') THEN TRY_CAST({raw} AS DOUBLE) END"
+        return f"nullif({raw}, 'nan')" if kind == "floating" else raw
+    # DuckDB accepts an underscore as a digit separator, and words for NaN.
+    return f"CASE WHEN NOT contains({raw}, '_') THEN nullif(TRY_CAST({raw} AS DOUBLE), 'nan') END"
 
 
 def _completion_columns(kinds: Mapping[str, Kind], unit: CompletionUnit) -> list[str]:
@@ -162,7 +175,7 @@ def _completion_columns(kinds: Mapping[str, Kind], unit: CompletionUnit) -> list
     kind = kinds["completion"]
     if unit == "share":
         return _number_columns("completion", kind)
-    given = "nullif(\"completion\", '')" if kind == "text" else '"completion"'
+    given = _given('"completion"', kind)
     if unit == "percent":
         stripped = "rtrim(\"completion\", '% ')" if kind == "text" else '"completion"'
         return [f'{given} AS "completion"', f"{_number(stripped, kind)} / 100 AS completion_value"]

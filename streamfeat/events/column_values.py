@@ -8,6 +8,11 @@ from itertools import pairwise
 
 # Words with which the usual tools write that there is no value: R, SQL, Python, MySQL, pandas, spreadsheets.
 NOBODY = ("NA", "N/A", "#N/A", "NULL", "null", "None", "\\N", "nan", "NaN", "<NA>", "NaT")
+# What stands for a missing number, in lower case: a rating, a completion.
+NO_NUMBER = (
+    "", *dict.fromkeys(map(str.lower, NOBODY)), "-", "--", "–", "—", ".", "?", "n.a.", "nr", "unrated", "not rated",
+    "not_rated", "no rating", "no score",
+)  # fmt: skip
 
 _MOST = 0.5  # a column can play a role if at least this share of its values fits
 _NEARLY_ALL = 0.9
@@ -17,6 +22,7 @@ _DAY = 86_400
 _MAX_LABELS = 64  # distinct values of a medium
 _FEW = 10  # values that are no numbers may be bad rows of a rating
 _MAX_RUN = 10  # so many rows numbered one by one are no ids by chance
+_FEWEST_USERS = 5  # fewer values are no names of users but, for instance, yes and no
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*")
 _MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
@@ -93,6 +99,16 @@ class ColumnValues:
         return run and len(set(self.numbers)) == len(self.given)
 
     @cached_property
+    def differs_in_rows(self) -> bool:
+        """Whether the values are numbers of which none comes twice."""
+        return len(self.numbers) >= _MAX_RUN and len(set(self.rows)) == len(self.rows) == len(self.numbers)
+
+    @cached_property
+    def names_few(self) -> bool:
+        """Whether there are at least five different values, each of them twice on average."""
+        return _FEWEST_USERS <= len(set(self.given)) <= len(self.given) / 2
+
+    @cached_property
     def are_floats(self) -> bool:
         """Whether all values are written as floats without a fraction, as 12.0 is."""
         return bool(self.given) and all(map(_FLOAT_WITHOUT_FRACTION.fullmatch, self.given))
@@ -141,7 +157,8 @@ class ColumnValues:
         return bool(self.given) and share(self.given, lambda v: _NUMBER.fullmatch(v) or is_time(v)) >= _MOST
 
     def _is_rating(self) -> bool:
-        return len(self.given) < _FEW or (self.is_numeric and not self.surely_times)
+        given = [value for value in self.given if value.strip().lower() not in NO_NUMBER]
+        return len(given) < _FEW or (len(self.numbers) >= _MOST * len(given) and not self.surely_times)
 
     def _is_label(self) -> bool:
         return len(set(self.given)) <= _MAX_LABELS

@@ -19,6 +19,7 @@ IDENTIFIERS: dict[str, tuple[str, ...]] = {
         "seriesid", "artistid", "albumid", "contentid", "articleid", "newsid", "storyid", "recipeid", "businessid",
         "venueid", "locationid", "poiid", "jokeid", "beerid", "beerbeerid", "restaurantid", "hotelid", "courseid",
         "podcastid", "trackuri", "spotifytrackuri", "sku", "titleid", "workid", "imdbid", "tmdbid", "tconst", "const",
+        "animeuid", "placeid", "bookuid", "gameuid", "movieuid",
     ),
 }  # fmt: skip
 

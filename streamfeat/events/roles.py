@@ -107,7 +107,10 @@ def find_roles(table: Table, overrides: Mapping[str, str], constants: Mapping[st
             raise ConfigError(_no_column(table, role, columns))
     _check_distinct(table, columns, joined)
     float_ids = tuple(role for role in ID_ROLES if role in columns and _are_floats(table, role, columns[role]))
-    return Roles(columns, float_ids, _note(table, columns, joined, constants, left, unfit), joined)
+    note = _note(table, columns, joined, constants, left, unfit)
+    if "user" in columns and "user" not in overrides and table.values(columns["user"]).counts_rows:
+        note += f"; {columns['user']!r} numbers the rows, so that each has a user of its own (--columns user=NAME)"
+    return Roles(columns, float_ids, note, joined)
 
 
 def _are_floats(table: Table, role: str, column: str) -> bool:
@@ -135,6 +138,8 @@ def _best(table: Table, role: str, fit: Sequence[str]) -> str:
     """The column that is taken of several that fit."""
     if role == "item":  # of an order, item_id may be the number of the line
         return min(fit, key=lambda name: table.values(name).counts_rows)
+    if role == "user" and table.values(fit[0]).differs_in_rows:  # of reviews, uid may be the number of the review
+        return next((name for name in fit if table.values(name).names_few), fit[0])
     if role != "timestamp" or len(fit) == 1:
         return fit[0]
     values = {name: table.values(name) for name in fit}

@@ -1,5 +1,6 @@
 """The same id is one id however it is stored, words for nobody are missing, and ratings are what they mean."""
 
+import json
 import math
 from decimal import Decimal
 
@@ -147,6 +148,44 @@ def test_a_word_in_quotes_is_an_id(tmp_path_factory, ids):
     assert [row.user for row in read.rows] == [word for _, word in wanted]
     titles = [row.title for row in read.rows]
     assert titles == [f'say "NULL" {i}' for i, _ in wanted] or set(titles) == {None}
+
+
+@pytest.mark.parametrize("word", ["", *NOBODY, "NAN", "null", "not rated", "Unrated", "-", " ", "?"])
+@pytest.mark.parametrize("suffix", ["csv", "quoted", "parquet", "jsonl"])
+def test_a_word_for_no_number_is_a_missing_rating_and_completion(tmp_path, word, suffix):
+    """The row is an event; a status that is a word for nobody is missing, too."""
+    status = word if word in NOBODY else ""
+    path = tmp_path / "a.csv"
+    if suffix == "parquet":
+        parquet(path, rating=[word, "3"], completion=[word, "0.5"], status=[status, "dropped"])
+    elif suffix == "jsonl":
+        rows = [(word, word, status), ("3", "0.5", "dropped")]
+        form = {"user": "u", "item": "i", "timestamp": TIME}
+        path.write_text(
+            "".join(
+                json.dumps(form | dict(zip(("rating", "completion", "status"), r, strict=True))) + "\n" for r in rows
+            )
+        )
+    else:
+        mark = '"' if suffix == "quoted" else ""
+        rows = [
+            ("u", "i", TIME, *(f"{mark}{w}{mark}" for w in (word, word, status))),
+            ("u", "i", TIME, 3, 0.5, "dropped"),
+        ]
+        text(path, rows, "user,item,timestamp,rating,completion,status")
+    read = read_all(path, columns="completion=completion")
+    assert [(row.rating, row.completion, row.status) for row in read.rows] == [
+        (None, 1, "completed"),
+        (3, 0.5, "dropped"),
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32(), pa.float16()])
+def test_nan_in_parquet_is_a_missing_rating(tmp_path, kind):
+    """pandas and NumPy write a missing number so."""
+    values = pa.array([math.nan, 1.0]).cast(kind)
+    read = read_all(parquet(tmp_path / "a.parquet", rating=values, completion=values))
+    assert [(row.rating, row.completion) for row in read.rows] == [(None, 1), (1, 1)]
 
 
 @pytest.mark.parametrize("value", ["1e30", "-3e38", "16777217"])

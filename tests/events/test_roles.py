@@ -63,6 +63,25 @@ def test_a_column_that_numbers_the_rows_is_no_item(tmp_path):
     assert written(tmp_path, "csv", ("item_id", "product", "user", "time"), rows).columns["item"] == "product"
 
 
+@pytest.mark.parametrize("uids", [range(5, 25), [i * 7919 % 1000 for i in range(20)]])
+def test_a_column_that_numbers_reviews_is_no_user(tmp_path, uids):
+    """`uid` beside `username`; alone it is taken, and that each row has a user of its own is said."""
+    rows = [(uid, f"p{i % 6}", f"m{i % 7}", 1_500_000_000 + i) for i, uid in enumerate(uids)]
+    source = written(tmp_path, "csv", ("uid", "username", "movie_id", "time"), rows)
+    assert "user=username (not 'uid')" in source.note
+    names = ("uid", "name", "movie_id", "time")
+    source = written(tmp_path, "csv", names, rows)
+    assert source.columns["user"] == "uid"
+    assert ("numbers the rows" in source.note) == (uids == range(5, 25))
+    ids = [
+        (uid, "Kindle Customer" if i % 9 else f"Name {i}", item, time) for i, (uid, _, item, time) in enumerate(rows)
+    ]
+    assert (
+        written(tmp_path, "csv", ("user_id", "user", "movie_id", "time"), ids[:5] + rows[5:10]).columns["user"]
+        == "user_id"
+    )
+
+
 def test_a_column_that_differs_between_rows_of_one_item_is_no_title(tmp_path):
     """The `title` of a review is that of the review."""
     rows = [("u", f"i{i % 3}", 1_500_000_000 + i, f"my opinion {i}") for i in range(12)]
