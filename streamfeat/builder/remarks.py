@@ -8,7 +8,7 @@ import numpy as np
 
 from streamfeat.builder.vocabulary import merged_levels
 from streamfeat.config import BuildConfig
-from streamfeat.events.unrated import is_worth_a_word, level_apart
+from streamfeat.events.unrated import is_worth_a_word, levels_apart, told
 from streamfeat.progress import Note
 from streamfeat.store.array_files import map_arrays, texts_of
 from streamfeat.store.receipts import SortedReceipt
@@ -17,15 +17,27 @@ from streamfeat.store.receipts import SortedReceipt
 # is .002, in MovieTweetings .003.
 _IMPLAUSIBLE = ((0.1, 10), (0.01, 1000))
 _FEWEST_USERS = 3
+_MOST_RATINGS = 100_000  # distinct ones, of float32: with more it is a measure
 
 
 def remarks(root: Path, config: BuildConfig, partitions: Sequence[SortedReceipt]) -> Iterator[Note]:
     """Warnings about the sorted histories."""
     yield from _busiest_user(root, partitions)
+    if config.unrated == "auto" and (levels := levels_apart(_rating_levels(root, partitions))):
+        yield from _unrated(root, partitions, levels)
+
+
+def _rating_levels(root: Path, partitions: Sequence[SortedReceipt]) -> list[float]:
+    """The distinct ratings; [] if there are more than a rating ever has."""
     levels = merged_levels(receipt.facts.rating_levels for receipt in partitions)
-    level = level_apart([level for level in levels or () if not math.isnan(level)])
-    if level is not None and config.unrated == "auto":
-        yield from _unrated(root, partitions, level)
+    if levels is None:
+        found = np.empty(0, np.float32)
+        for receipt in partitions:
+            found = np.union1d(found, map_arrays(root, receipt.files[0].path)["rating"])
+            if len(found) > _MOST_RATINGS:
+                return []
+        levels = found.tolist()
+    return [level for level in levels if not math.isnan(level)]
 
 
 def _busiest_user(root: Path, partitions: Sequence[SortedReceipt]) -> Iterator[Note]:
@@ -50,17 +62,21 @@ def _busiest_user(root: Path, partitions: Sequence[SortedReceipt]) -> Iterator[N
         )
 
 
-def _unrated(root: Path, partitions: Sequence[SortedReceipt], level: float) -> Iterator[Note]:
-    there = rated = 0
+def _unrated(root: Path, partitions: Sequence[SortedReceipt], levels: Sequence[float]) -> Iterator[Note]:
+    there, rated = dict.fromkeys(levels, 0), 0
     for receipt in partitions:
         ratings = map_arrays(root, receipt.files[0].path)["rating"]
-        there += int((ratings == np.float32(level)).sum())
+        for level in levels:
+            there[level] += int((ratings == np.float32(level)).sum())
         rated += int((~np.isnan(ratings)).sum())
-    others = ", apart from the others" if there < rated else ""
-    if is_worth_a_word(level, there / rated):
+    there = {level: num for level, num in there.items() if is_worth_a_word(level, num / rated)}
+    if there:
+        others = ", apart from the others" if sum(there.values()) < rated else ""
+        counts = " and ".join(
+            f"{num:,} of {rated:,} ratings ({num / rated:.1%}) are {level:g}" for level, num in there.items()
+        )
         yield Note(
-            f"{there:,} of {rated:,} ratings ({there / rated:.1%}) are {level:g}{others}: if that means "
-            f"that there is no rating, build again with --unrated {level:g} --overwrite; --unrated none says that it "
-            "is one",
+            f"{counts}{others}: if that means that there is no rating, build again with --unrated {told(list(there))} "
+            "--overwrite; --unrated none says that it is one",
             warning=True,
         )

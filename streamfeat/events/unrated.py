@@ -1,6 +1,7 @@
 """Ratings that mean that there is none: 0 or -1 in the files of some sites."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from streamfeat.config import BuildConfig
@@ -21,7 +22,7 @@ _SITES = (
     _Site("AniList", frozenset({"mediaid", "status", "score", "progress", "repeat"}), "score", (0.0,)),
     _Site("Goodreads", frozenset({"myrating", "exclusiveshelf"}), "myrating", (0.0,)),
 )
-_MOST_LEVELS = 128  # with more, a rating is a count
+_MOST_LEVELS = 128  # with more, a rating is a count, and 0 is one
 _FEWEST_OTHERS = 3  # levels: -1, 0, 1 and 0, 1 are votes
 _NINES = (99.0, 999.0, 9999.0)
 _SMALLEST_SHARE = 0.01  # of 0: a worst rating is rare
@@ -49,21 +50,39 @@ def told(levels: Sequence[float]) -> str:
     return ",".join(repr(level).removesuffix(".0") for level in levels)
 
 
-def level_apart(levels: Sequence[float]) -> float | None:
-    """The rating that may mean that there is none, of the distinct ratings of a dataset; None if there is none such.
+def levels_apart(levels: Sequence[float]) -> tuple[float, ...]:
+    """The ratings that may mean that there is none, of the distinct ratings of a dataset, the largest first.
 
-    It is the only negative one, 0 beside larger ones from .5 on, 99 (999, 9999) beside much smaller ones, or the only
-    one at all if that is not positive.
+    They are 99 (-99, 999, …) beside much smaller ones; the only negative one; 0 beside larger ones from .5 on; or the
+    only rating of all if that is not positive. Each is judged beside those that remain.
     """
-    levels = sorted(levels)
-    if len(levels) == 1 and levels[0] <= 0:
-        return levels[0]
-    if not _FEWEST_OTHERS < len(levels) <= _MOST_LEVELS:
-        return None
-    least, second, largest = levels[0], levels[1], levels[-1]
-    if (least < 0 <= second) or (least == 0 and second >= 0.5):
-        return least
-    return largest if largest in _NINES and levels[-2] * 4 <= largest else None
+    rest, apart = sorted(levels), []
+    if len(rest) == 1 and rest[0] <= 0:
+        return (rest[0],)
+    if _is_scale(rest):
+        for end in (-1, 0):
+            while len(rest) > 1 and abs(rest[end]) in _NINES and 4 * _size(rest, without=end) <= abs(rest[end]):
+                apart.append(rest.pop(end))
+        if len(rest) > 1 and rest[0] < 0 <= rest[1] and _is_scale(rest):
+            apart.append(rest.pop(0))
+        if len(rest) > 1 and rest[0] == 0 and rest[1] >= 0.5 and _is_scale(rest) and len(rest) <= _MOST_LEVELS:
+            apart.append(rest.pop(0))
+    return tuple(sorted(apart, reverse=True))
+
+
+def _size(levels: Sequence[float], without: int) -> float:
+    """The largest magnitude of sorted `levels` without the last or the first one."""
+    others = levels[:-1] if without else levels[1:]
+    return max(abs(others[0]), abs(others[-1]))
+
+
+def _is_scale(levels: Sequence[float]) -> bool:
+    """Whether sorted `levels` are more than votes: four and more, or three with a gap behind the first or before the
+    last one that is larger than 1 and than the other, or two that differ by more than 2."""
+    if len(levels) > _FEWEST_OTHERS:
+        return True
+    gaps = [b - a for a, b in pairwise(levels)]
+    return len(gaps) > 0 and max(gaps) > (max(1, min(gaps)) if len(gaps) > 1 else 2)
 
 
 def is_worth_a_word(level: float, share: float) -> bool:

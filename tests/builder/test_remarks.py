@@ -1,5 +1,7 @@
 """A build warns about a user who cannot be one, and about a rating that may be none."""
 
+import re
+
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -33,6 +35,11 @@ def test_a_rating_apart_is_told_with_its_share_until_it_is_settled(tmp_path):
     assert "40 of 200 ratings (20.0%) are 0, apart from the others" in warning
     assert "--unrated 0 --overwrite" in warning
     assert warnings_of(tmp_path, rows, unrated="none") == []
+    rows = [(f"u{i % 20}", (99, -1, 0, i / 997)[i % 4]) for i in range(2000)]
+    (warning,) = warnings_of(tmp_path, rows)
+    assert "500 of 2,000 ratings (25.0%) are 99 and 500 of 2,000 ratings (25.0%) are -1, apart from" in warning
+    assert warnings_of(tmp_path, rows, unrated=re.search(r"--unrated (\S+)", warning)[1]) == []
+    rows = [(f"u{i % 20}", i % 5) for i in range(200)]
     assert warnings_of(tmp_path, rows, unrated="0") == []
     manifest = load_manifest(tmp_path / "data")
     assert manifest.config.unrated == (0.0,)

@@ -15,7 +15,7 @@ from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
 from streamfeat.events.column_values import NOBODY
 from streamfeat.events.formats import recognise
-from streamfeat.events.unrated import level_apart
+from streamfeat.events.unrated import levels_apart
 
 TIME = 1_500_000_000
 
@@ -233,24 +233,34 @@ def test_the_files_of_known_sites_have_no_rating_where_they_say_so(tmp_path, hea
 @pytest.mark.parametrize(
     ("levels", "apart"),
     [
-        (range(11), 0),
-        ([-1, *range(1, 11)], -1),
-        ([-1, *range(11)], -1),
-        ([0, 0.5, 1, 1.5, 2, 5], 0),
-        ([0], 0),
-        ([-1], -1),
-        ([1, 2, 3, 4, 5, 99], 99),
-        (range(1, 11), None),
-        ([0, 1], None),
-        ([-1, 0, 1], None),
-        ([-1, 1], None),
-        ([-10, -5, 0, 5], None),
-        ([0, 0.1, 0.2, 0.3, 1], None),
-        (range(200), None),
-        ([3], None),
-        ([], None),
+        (range(11), [0]),
+        ([-1, *range(1, 11)], [-1]),
+        ([-1, *range(11)], [0, -1]),
+        ([0, 0.5, 1, 1.5, 2, 5], [0]),
+        ([0], [0]),
+        ([-1], [-1]),
+        ([1, 2, 3, 4, 5, 99], [99]),
+        ([-9.96, *(i / 100 for i in range(-990, 990)), 99], [99]),
+        ([-99, 0, 1, 2, 3, 4, 5], [0, -99]),
+        ([1, 2, 3, 4, 5, 99, 999], [999, 99]),
+        ([-1, *range(200)], [-1]),
+        ([0, 4, 5], [0]),
+        ([0, 5], [0]),
+        ([-1, 4, 5], [-1]),
+        (range(1, 11), []),
+        ([0, 1], []),
+        ([0, 1, 2], []),
+        ([0, 5, 10], []),
+        ([-1, 0, 1], []),
+        ([-1, 1], []),
+        ([-2, -1, 0, 1, 2], []),
+        ([-10, -5, 0, 5], []),
+        ([0, 0.1, 0.2, 0.3, 1], []),
+        (range(200), []),
+        ([3], []),
+        ([], []),
     ],
 )
 def test_a_level_apart_is_told_from_a_scale(levels, apart):
     """Votes, shares and counts have none."""
-    assert level_apart([float(level) for level in levels]) == apart
+    assert levels_apart([float(level) for level in levels]) == tuple(apart)
