@@ -43,7 +43,10 @@ def time_steps(kind: str, unit: str) -> list[list[str]]:
     ticks = TICKS_PER_SECOND[unit]
     if kind == "text":
         tried = f"TRY_CAST({_RAW} AS BIGINT) AS timestamp_try"
-        return [[tried], [f"{_text_seconds(_RAW, ticks)} AS seconds", f"{_text_fraction(_RAW, ticks)} AS fraction"]]
+        # A column of its own, because DuckDB would compare twice, for the seconds and for the fraction.
+        whole = f"timestamp_try >= 0 AND CAST(timestamp_try AS VARCHAR) = {_RAW} AS timestamp_is_whole"
+        parsed = [f"{_text_seconds(_RAW, ticks)} AS seconds", f"{_text_fraction(_RAW, ticks)} AS fraction"]
+        return [[tried], [whole], parsed]
     if kind == "floating":
         seconds, fraction = _of_double(_RAW, ticks)
         return [[f"CASE WHEN isfinite({_RAW}) THEN {seconds} END AS seconds", f"{fraction} AS fraction"]]
@@ -74,7 +77,7 @@ def _of_double(value: str, ticks: int) -> tuple[str, str]:
 def _text_seconds(raw: str, ticks: int) -> str:
     # Fast path for the canonical decimal of an integer; regular expressions decide about all others.
     return (
-        f"CASE WHEN {_is_canonical(raw)} THEN timestamp_try // {ticks} "
+        f"CASE WHEN timestamp_is_whole THEN timestamp_try // {ticks} "
         f"WHEN regexp_full_match({raw}, '{_WHOLE}') THEN CAST(split_part(trim({raw}), '.', 1) AS BIGINT) // {ticks} "
         f"WHEN regexp_full_match({raw}, '{_NUMBER}') "
         f"THEN {_of_double(f'TRY_CAST(trim({raw}) AS DOUBLE)', ticks)[0]} END"
@@ -85,15 +88,11 @@ def _text_fraction(raw: str, ticks: int) -> str:
     whole = f"CAST(split_part(trim({raw}), '.', 1) AS BIGINT)"
     decimals = _digits(f"split_part(trim({raw}), '.', 2)") + f" // {ticks}"
     return (
-        f"CASE WHEN {_is_canonical(raw)} THEN {_rest('timestamp_try', ticks)} "
+        f"CASE WHEN timestamp_is_whole THEN {_rest('timestamp_try', ticks)} "
         f"WHEN regexp_full_match({raw}, '{_WHOLE}') THEN {_rest(whole, ticks)} + {decimals} "
         f"WHEN regexp_full_match({raw}, '{_NUMBER}') "
         f"THEN {_of_double(f'TRY_CAST(trim({raw}) AS DOUBLE)', ticks)[1]} ELSE 0 END"
     )
-
-
-def _is_canonical(raw: str) -> str:
-    return f"timestamp_try >= 0 AND CAST(timestamp_try AS VARCHAR) = {raw}"
 
 
 def _digits(text: str) -> str:
