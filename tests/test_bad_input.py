@@ -87,11 +87,12 @@ FILES: dict[str, tuple[bytes, list[str], int, str]] = {
     "39 no user": (HEADER + GOOD + b",i,1300000000,3\n" * 9, [], 3, r"9 missing_user"),
     "39 no item": (HEADER + GOOD + b"u, ,1300000000,3\n" * 9, [], 3, r"9 missing_item"),
     "39 a rating in words": (HEADER + GOOD + b"u,i,1300000000,good\n" * 9, [], 3, r"9 unparsable_rating.*--max-"),
-    "39 .dat with too few": (GOOD.replace(b",", b"::").replace(b"u", b"").replace(b"i", b"") + b"1::2\n" * 9, [], 3,
-                             r"9 malformed_line"),
+    "39 .dat with too few": (b"1::2::3::1300000000\n" * 60 + b"1::2\n" * 9, [], 3, r"9 malformed_line"),
     "39 an unknown status": (b"user,item,timestamp,status\nu,i,1300000000,lost\n", [], 3, r"unknown_status: 'lost'"),
     "39 a medium of markup": (b"user,item,timestamp,medium\nu,i,1300000000,[bold]\n", [], 3, r"bad_medium: '\[bold\]'"),
-    "39 completion above 1": (b"user,item,timestamp,completion\nu,i,1300000000,1.5\n", [], 3, r"bad_completion: '1.5'"),
+    "39 completion above 1": (
+        b"user,item,timestamp,completion\nu,i,1300000000,1.5\nu,j,1300000000,0.5\n", [], 3, r"bad_completion: '1.5'",
+    ),
     "40 an open quote": (HEADER + GOOD + b'"u,i,1300000000,3\n' * 9, [], 3, r"9 of 69 rows are bad"),
     "40 text behind a quote": (HEADER + GOOD + b'"u"x,i,1300000000,3\n' * 9, [], 3, r"9 malformed_line"),
     "41 UTF-16 without its mark": ((HEADER + GOOD).decode().encode("utf-16-le"), [], 2, r"give --encoding utf-16-le"),
@@ -165,7 +166,7 @@ KEPT: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "48 texts of all kinds": (
         HEADER + b"".join(b"%s,%s,1300000000,3\n" % (text, text) for text in (
             "Ä".encode(), "A\u0308".encode(), b"x" * 10_000, b"\x1b[31m", b"[bold]", b"\x00", "\u202e".encode(),
-            b'"NULL"')),
+            b"NULLS")),
         {"users": 8, "items": {"item": 8}}, "",
     ),
     "42 duplicates": (HEADER + GOOD + b"".join(GOOD.splitlines(True)[:9]), {"events": 60}, ""),
