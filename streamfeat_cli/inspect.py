@@ -9,7 +9,7 @@ import typer
 from pydantic import Field
 
 from streamfeat.config import AskedConfig, Objective, ReadingConfig, StreamConfig
-from streamfeat.errors import ConfigError
+from streamfeat.errors import ConfigError, DataError
 from streamfeat.plain_text import aligned, date_text
 from streamfeat.store.files import check_link
 from streamfeat_cli.console import Json, harmless, print_summary, show
@@ -62,7 +62,14 @@ def inspect(
                 raise ConfigError(f"{path}: is a file; --window belongs to a dataset")
             inspect_events(str(path), options, as_json)
             return "build-shards", path, "DATA"
-        raise ConfigError(f"{path}: {_what_lies_there(path)}; give event files, or the folder of a dataset or of a run")
+        wrong = f"{path}: {_what_lies_there(path)}; give event files, or the folder of a dataset or of a run"
+        if path.is_dir() and options.window is None and not _is_unfinished(path):
+            try:
+                inspect_events(str(path), options, as_json)
+            except (ConfigError, DataError) as error:
+                raise ConfigError(f"{wrong}; as event files it cannot be read, either: {error}") from None
+            return "build-shards", path, "DATA"
+        raise ConfigError(wrong)
     if said:
         raise ConfigError(f"{path}: is a dataset; {spelled(min(said))} belongs to event files")
     manifest = load_manifest(path)
@@ -92,13 +99,18 @@ def _time_split(manifest: "Manifest") -> dict[str, Any]:
     return found.model_dump() | starts
 
 
+def _is_unfinished(path: Path) -> bool:
+    """Whether the folder holds a build that is not finished."""
+    return (path / "tmp" / "plan.json").exists()
+
+
 def _what_lies_there(path: Path) -> str:
     check_link(path)
     if not path.exists():
         return "no such folder"
     if not path.is_dir():
         return "is a file"
-    if (path / "tmp" / "plan.json").exists():
+    if _is_unfinished(path):
         return "holds a build that is not finished; run its build-shards again, then inspect it"
     return "holds neither a finished dataset (dataset.json is missing) nor a run (config.json is missing)"
 

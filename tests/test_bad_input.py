@@ -202,7 +202,7 @@ def test_odd_events_are_kept_and_counted(tmp_path: Path, call: Call, name: str) 
 OPTIONS: dict[str, tuple[str, int, str]] = {
     "inspect nothing": ("inspect nope", 2, r"nope: no such folder; give event files, or the folder of a dataset"),
     "inspect a window of a file": ("inspect {history} --window 0", 2, r"is a file; --window belongs to a dataset"),
-    "inspect something else": ("inspect {tmp}", 2, r"neither a finished dataset .* nor a run"),
+    "inspect something else": ("inspect {run}/checkpoints", 2, r"neither a finished dataset .* nor a run"),
     "inspect a window of a run": ("inspect {run} --window 0", 2, r"--window belongs to a dataset"),
     "inspect a far window": (f"inspect {{data}} --window {HUGE}", 2, r"has windows 0 to"),
     "inspect a far epoch": (f"inspect {{data}} --window 0 --epoch {HUGE}", 2, r"--epoch"),

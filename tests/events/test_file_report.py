@@ -72,7 +72,7 @@ def test_options_of_reading_decide_what_the_report_says(tmp_path: Path) -> None:
         assert word in plain.stdout
 
 
-def test_files_of_a_glob_are_one_report(tmp_path: Path) -> None:
+def test_files_of_a_glob_or_a_folder_are_one_report(tmp_path: Path) -> None:
     """A user's events may lie in any of them; empty ones are left out with a note."""
     for part, item in enumerate("xy"):
         (tmp_path / f"part-{part}.csv").write_text(f"user,item,ts\nu,{item},150000000{part}\n")
@@ -81,3 +81,9 @@ def test_files_of_a_glob_are_one_report(tmp_path: Path) -> None:
     assert isinstance(steps[-1], EventsReport)
     assert (steps[-1].users, steps[-1].events, len(steps[-1].files)) == (1, 2, 2)
     assert any(isinstance(step, Note) and "empty" in step.text for step in steps)
+    told = CliRunner().invoke(app, ["inspect", str(tmp_path), "--json"])
+    assert json.loads(told.stdout)["events"] == 2
+    (tmp_path / "part-1.csv").write_text("a,b\n1,2\n")
+    told = CliRunner().invoke(app, ["inspect", str(tmp_path)])
+    assert "neither a finished dataset" in str(told.exception)
+    assert "no column for user" in str(told.exception)
