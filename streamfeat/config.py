@@ -174,7 +174,10 @@ Compression = Literal["lz4", "zstd", "none"]
 Objective = Literal["causal", "masked"]
 MaskPolicy = Literal["disjoint", "seed"]
 SplitName = Literal["training", "validation"]
-TimeUnit = Literal["auto", "s", "ms", "us", "ns", "days", "excel-days", "yyyymmdd", "dmy", "mdy", "iso"]
+TimeUnit = Literal[
+    "auto", "s", "ms", "us", "ns", "dotnet", "filetime", "webkit", "apple", "apple-ns", "days", "excel-days",
+    "yyyymmdd", "dmy", "mdy", "iso",
+]  # fmt: skip
 Encoding = Annotated[str, AfterValidator(check_encoding), Option(metavar="NAME")]
 
 

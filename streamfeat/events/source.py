@@ -33,12 +33,28 @@ FORMATS: tuple[str, ...] = get_args(Format)
 
 Compression = Literal["none", "gzip"]
 
-# How times are written. "days" count from 1970, "excel-days" as spreadsheets do; the last five are the forms of text of
-# `time_forms`. "timestamp" is a Parquet timestamp or date; its type has the unit.
+# How times are written: what numbers count (see `time_units`), or a form of text of `time_forms`. "timestamp" is a
+# Parquet timestamp or date; its type has the unit.
 SourceTimeUnit = Literal[
-    "s", "ms", "us", "ns", "days", "excel-days", "timestamp", "iso", "yyyymmdd", "dmy", "mdy", "ctime", "parts"
+    "s",
+    "ms",
+    "us",
+    "ns",
+    "dotnet",
+    "filetime",
+    "webkit",
+    "apple",
+    "apple-ns",
+    "days",
+    "excel-days",
+    "timestamp",
+    "iso",
+    "yyyymmdd",
+    "dmy",
+    "mdy",
+    "ctime",
+    "parts",
 ]
-TICKS_PER_SECOND: dict[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 # What a completion counts: a share from 0 to 1, percent, or parts of the role total (episodes of all episodes).
 CompletionUnit = Literal["share", "percent", "total"]

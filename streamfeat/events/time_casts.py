@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from streamfeat.events.source import TICKS_PER_SECOND
 from streamfeat.events.time_forms import FORMS, MIDNIGHT, month_sql, zone_sql
+from streamfeat.events.time_units import TIME_UNITS
 
 LAST_SECOND = 253_402_300_799  # the end of the year 9999
 NANOSECONDS = 10**9  # of a second
 _RAW = '"timestamp"'
 _MAX_INT64 = 2**63 - 1
+_FAR = 10**12  # more seconds than to LAST_SECOND from the start of any unit
 _FITS_INT64 = 9.2e18  # a double below this can be cast to BIGINT
 
 UNCLEAR_ZONE = -2  # in place of seconds
@@ -40,7 +41,21 @@ def time_steps(kind: str, unit: str) -> list[list[str]]:
         return _of_form(kind, unit)
     if unit in _DAYS_BEFORE_1970:
         return _of_days(kind, _DAYS_BEFORE_1970[unit])
-    ticks = TICKS_PER_SECOND[unit]
+    facts = TIME_UNITS[unit]
+    steps = _since_start(kind, facts.ticks)
+    if not facts.start:
+        return steps
+    *first, (seconds, *fraction) = steps
+    unix = f"timestamp_since + {facts.start}"
+    return [
+        *first,
+        [seconds.replace(" AS seconds", " AS timestamp_since"), *fraction],
+        [f"CASE WHEN timestamp_since < 0 OR {unix} < 0 THEN -1 ELSE {unix} END AS seconds"],
+    ]
+
+
+def _since_start(kind: str, ticks: int) -> list[list[str]]:
+    """As `time_steps`, for numbers of `ticks` to the second; `seconds` counts from where the numbers do."""
     if kind == "text":
         tried = f"TRY_CAST({_RAW} AS BIGINT) AS timestamp_try"
         # A column of its own, because DuckDB would compare twice, for the seconds and for the fraction.
@@ -66,7 +81,7 @@ def _of_double(value: str, ticks: int) -> tuple[str, str]:
     """Seconds and nanoseconds of a DOUBLE. Its whole ticks are divided as integers, so that nothing is rounded up."""
     fits = f"{value} < {_FITS_INT64}"
     whole = f"TRY_CAST(floor({value}) AS BIGINT)"
-    far = f"CAST(least({value} / {ticks}, {LAST_SECOND + 1}) AS BIGINT)"
+    far = f"CAST(least({value} / {ticks}, {_FAR}) AS BIGINT)"
     nanoseconds = f"TRY_CAST(floor(({value} - floor({value})) * {NANOSECONDS // ticks}) AS INTEGER)"
     return (
         f"CASE WHEN {value} < 0 THEN -1 WHEN {fits} THEN {whole} // {ticks} ELSE {far} END",
@@ -132,6 +147,8 @@ def _of_form(kind: str, form: str) -> list[list[str]]:
     plain, plain_fraction = _of_usual_iso() if usual else ("NULL::BIGINT", "0")
     zone = f"coalesce(nullif({part['z']}, ''), {part['place']})" if "place" in part else part.get("z", "''")
     instant = f"{_date(part)} || ' ' || {_clock(part)} || timestamp_zone"
+    if "millis" in part:
+        part["f"] = f"CASE WHEN {part['millis']} <> '' THEN substr({part['millis']}, 7) ELSE {part['f']} END"
     split_fraction = f"CASE WHEN {part['f']} = '' THEN 0 ELSE {_digits(part['f'])} END"
     return [
         [f"{plain} AS timestamp_plain"],
@@ -181,7 +198,10 @@ def _clock(part: Mapping[str, str]) -> str:
     alone = (
         f"CASE WHEN length({part['hhmm']}) > 4 THEN lpad({part['hhmm']}, 6, '0') ELSE lpad({part['hhmm']}, 4, '0') END"
     )
-    digits = f"rpad(CASE WHEN {part['digits']} <> '' THEN {part['digits']} ELSE {alone} END, 6, '0')"
+    digits = (
+        f"rpad(CASE WHEN {part['digits']} <> '' THEN {part['digits']} WHEN {part['millis']} <> '' "
+        f"THEN left({part['millis']}, 6) ELSE {alone} END, 6, '0')"
+    )
     return f"regexp_replace({digits}, '(..)(..)(..)', '\\1:\\2:\\3')"
 
 

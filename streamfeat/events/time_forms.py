@@ -2,12 +2,16 @@
 
 The parts of a form: `y`, `m` (a number, or an English name), `d`; `t` (hours, minutes and maybe seconds, with colons),
 `f` (digits of the fraction of the second), `ap` (AM or PM), `z` (zone), `place` (a zone in brackets, as in Java);
-`digits` and `hhmm` (a time of day without colons); `hour`, `minute` and `second`.
+`digits`, `millis` and `hhmm` (a time of day without colons; with milliseconds); `hour`, `minute` and `second`.
 """
 
 import re
 
 from streamfeat.events.time_zones import FIXED_OFFSETS, UTC_NAMES
+
+# Also the spaces that do not break a line, which Windows and iOS write before AM and PM. Python and RE2 differ in what
+# \s means beside ASCII, so it is replaced by this.
+_SPACE = "[\\s\u00a0\u2009\u202f]"
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _REST = ("uary", "ruary", "ch", "il", "", "e", "y", "ust", "t(?:ember)?", "ober", "ember", "ember")
@@ -20,7 +24,7 @@ _TIME = rf"(?:(?:T|,?\s+(?:at\s+)?|,|:){_CLOCK})?"
 _OFFSET = r"[+-]\d{1,2}(?::?\d{2}(?::\d{2})?)?"
 _ZONE = rf"\s*({_OFFSET}|[A-Za-z](?:[A-Za-z_/-]*[A-Za-z])?(?:[+-]\d{{1,2}}(?::?\d{{2}})?)?)?"
 _PLACE = r"(?:\[([A-Za-z_/+-]+\d*)\])?"
-_BETWEEN = r"[-/., ]\s*"  # day, month and year
+_BETWEEN = r"(?:[-/.,]|\s)\s*"  # day, month and year
 
 # The end of a date that was written as a moment. Where the time of day is in a column of its own, it says nothing.
 MIDNIGHT = r"[T ]00:00:00(\.0+)?$"
@@ -28,14 +32,15 @@ MIDNIGHT = r"[T ]00:00:00(\.0+)?$"
 _REST_PARTS = ("t", "f", "ap", "z")
 
 # Form → pattern of the whole value, and the parts that its groups are.
-FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
+_FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "iso": (
         rf"\s*(\d{{4,6}})[-/.](\d{{1,2}})[-/.](\d{{1,2}}){_TIME}{_ZONE}{_PLACE}\s*",
         ("y", "m", "d", *_REST_PARTS, "place"),
     ),
     "yyyymmdd": (
-        rf"\s*(\d{{4}})(\d{{2}})(\d{{2}})(?:\.0*|T?(\d{{2}}|\d{{4}}|\d{{6}})(?:[.,](\d+))?|\s+(\d{{1,6}}))?{_ZONE}\s*",
-        ("y", "m", "d", "digits", "f", "hhmm", "z"),
+        r"\s*(\d{4})(\d{2})(\d{2})"
+        rf"(?:\.0*|T?(?:(\d{{2}}|\d{{4}}|\d{{6}})(?:[.,](\d+))?|(\d{{9}}))|\s+(\d{{1,6}}))?{_ZONE}\s*",
+        ("y", "m", "d", "digits", "f", "millis", "hhmm", "z"),
     ),
     "dmy": (
         rf"\s*{_WEEKDAY}(\d{{1,2}}){_ORDINAL}{_BETWEEN}{_MONTH}{_BETWEEN}(\d{{4}}|\d{{2}}){_TIME}{_ZONE}\s*",
@@ -54,7 +59,8 @@ FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("y", "m", "d", "hour", "minute", "second", "f"),
     ),
 }
-_COMPILED = {form: re.compile(pattern) for form, (pattern, _) in FORMS.items()}
+FORMS = {form: (pattern.replace(r"\s", _SPACE), parts) for form, (pattern, parts) in _FORMS.items()}
+_COMPILED = {form: re.compile(pattern, re.ASCII) for form, (pattern, _) in FORMS.items()}
 
 
 def parts_of(form: str, value: str) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 
 from streamfeat.events.column_values import NOBODY
-from streamfeat.events.source import ID_ROLES
+from streamfeat.events.source import REQUIRED_ROLES
 
 _MARK = "\x02\x03"
 _QUOTED = re.compile(('"(' + "|".join(map(re.escape, NOBODY)) + ')"').encode())
@@ -23,12 +23,12 @@ def with_marks(data: bytes | memoryview) -> bytes | None:
 
 
 def without_words(relation: str, roles: Collection[str]) -> str:
-    """SQL of `relation` with its text columns `roles`; ids that are words for nobody are null."""
-    # A look at the first character spares most ids the words, of which none begins with a digit.
+    """SQL of `relation` with its text columns `roles`; ids and times that are words for nobody are null."""
+    # A look at the first character spares most ids and times the words, of which none begins with a digit.
     ids = [
         f'CASE WHEN "{role}" BETWEEN \'0\' AND \':\' OR strlen("{role}") > {_LONGEST} OR "{role}" NOT IN ({_WORDS}) '
         f'THEN "{role}" END AS "{role}"'
-        for role in ID_ROLES
+        for role in REQUIRED_ROLES
         if role in roles
     ]
     return f"SELECT * REPLACE ({', '.join(ids)}) FROM ({relation})" if ids else relation

@@ -91,10 +91,75 @@ def test_the_middle_and_end_of_a_file_are_looked_at_too(tmp_path):
 
 
 def test_few_small_values_are_no_evidence_of_a_unit(tmp_path):
-    """0, and up to 1% of other small numbers among milliseconds, are early milliseconds."""
+    """Up to a tenth of 0 and other small numbers among milliseconds are early milliseconds."""
     path = tmp_path / "a.csv"
-    path.write_text("user,item,ts\nu,i,5000\n" + "u,i,0\n" * 50 + f"u,i,{INSTANT}000\n" * 100)
-    assert [row.time for row in read_all(path).rows] == [5] + [0] * 50 + [INSTANT] * 100
+    path.write_text("user,item,ts\nu,i,5000\n" + "u,i,0\n" * 10 + f"u,i,{INSTANT}000\n" * 100)
+    assert [row.time for row in read_all(path).rows] == [5] + [0] * 10 + [INSTANT] * 100
+
+
+COUNTED = {
+    # Unit → (2013-04-03 22:45:08 UTC and, of some, parts of a second, the next day)
+    "dotnet": (635_006_259_081_234_567, 635_007_123_080_000_000),
+    "filetime": (130_095_027_081_234_567, 130_095_891_080_000_000),
+    "webkit": (13_009_502_708_123_456, 13_009_589_108_000_000),
+    "apple": ("386721908.25", "386808308"),
+    "apple-ns": (386_721_908_000_000_000, 386_808_308_000_000_000),
+}
+
+
+@pytest.mark.parametrize("unit", COUNTED)
+@pytest.mark.parametrize("kind", ["text", "int64", "float64"])
+def test_ticks_of_other_systems_are_read_to_the_second(tmp_path, unit, kind):
+    """.NET, Windows, browsers, Apple; as text, integers and floats. Numbers before 1970 are negative times."""
+    values = pa.array([str(value) for value in COUNTED[unit]])
+    values = values.cast(pa.float64()) if kind == "float64" else values
+    values = values.cast(pa.float64()).cast(kind, safe=False) if kind == "int64" and unit == "apple" else values
+    values = values.cast(kind) if kind == "int64" else values
+    pq.write_table(pa.table({"user": [1, 1], "item": [1, 2], "ts": values}), tmp_path / "a.parquet")
+    assert [row.time for row in read_all(tmp_path / "a.parquet", time_unit=unit).rows] == [INSTANT, INSTANT + 86400]
+    pq.write_table(pa.table({"user": [1, 1], "item": [1, 2], "ts": ["-1", "99" * 11]}), tmp_path / "a.parquet")
+    read = read_all(tmp_path / "a.parquet", time_unit=unit)
+    assert [reason for _, reason in read.reasons] == ["negative_time", "time_out_of_range"]
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (["130095027080000000"], "filetime"),
+        (["13009502708000000"], "webkit"),
+        (["874724710", "893286638"], "s"),
+        (["789652009", "1574327703"], "s"),
+        (["1365029108"], "s"),
+        (["20130403224508123"], "yyyymmdd"),
+    ],
+)
+def test_a_unit_is_recognised_where_the_values_allow_only_that_one(tmp_path, values, found):
+    """Years that are usual for the unit and not after the file decide; Unix times as of 1997 need no other look."""
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,ts\n" + "".join(f"u,i,{value}\n" for value in values))
+    read = read_all(path)
+    assert read.source.time_unit == found
+    assert all(788_000_000 < row.time < 1_800_000_000 for row in read.rows)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["662688000.5"], r"as seconds they are 1991-01-01.*--time-unit s\).*they are 2022-01-01.*--time-unit apple\)"),
+        (["637188048000000000"], r"2020-03-03.*--time-unit dotnet\), or as .*2021-03-11.*--time-unit apple-ns\)"),
+        (["1.58E+12", "1.59E+12"], r"rounded numbers such as '1.58E\+12'.*export the file again.*--time-unit"),
+        (["0", str(INSTANT)], r"1 of 2 times looked at are 0.*leave those rows out.*--time-unit s"),
+        (["1970-01-01 00:00:00", "2013-04-03"], r"1 of 2 times.*1970-01-01 00:00:00.*--time-unit iso"),
+        (["01/01/1970", "30/04/2013"], r"1 of 2 times looked at are 01/01/1970.*--time-unit iso"),
+        (["200301", "200302"], "write them as 2020-12-31 or as seconds since 1970"),
+    ],
+)
+def test_times_that_stand_for_others_or_have_lost_digits_are_refused_with_the_remedy(tmp_path, values, told):
+    """Two usual readings are told with the dates of each; 0 and 1970 in more than a tenth of the rows are no times."""
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,ts\n" + "".join(f"u,i,{value}\n" for value in values))
+    with pytest.raises(ConfigError, match=told):
+        read_all(path)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +217,10 @@ FORMS = {
         "2013-04-04 07:45:08 JST", "2013-04-03T22:45:08.5+00:00[UTC]", "2013-04-04T00:45:08[Europe/Berlin]",
         "2013-04-03 20:45:08 GMT-2", "2013-04-03 17:15:08-5:30", "2013-04-03 22:45:08 gmt",
     ],
+    "spaces that do not break": [
+        f"Apr{space}3,{space}2013,{space}10:45:08{space}PM{space}" for space in " \u00a0\u202f\u2009"
+    ],
+    "words for no time": ["2013-04-03 22:45:08"] * 4 + ["NULL", "NaT", "", "\\N"],
 }  # fmt: skip
 
 
@@ -160,10 +229,13 @@ def test_dates_are_read_in_the_forms_that_people_write(tmp_path, name):
     """Day and month in the order that all dates allow; English names of months; AM and PM; offsets."""
     settling = {"day first": "30/04/2013", "month first": "04/30/2013"}.get(name)  # 30 is no month
     values = FORMS[name] + ([settling] if settling else [])
-    pq.write_table(pa.table({"user": values, "item": values, "ts": values}), tmp_path / "a.parquet")
+    ids = [f"id {i}" for i in range(len(values))]
+    pq.write_table(pa.table({"user": ids, "item": ids, "ts": values}), tmp_path / "a.parquet")
     read = read_all(tmp_path / "a.parquet")
-    assert [row.time for row in read.rows][: len(FORMS[name])] == [INSTANT] * len(FORMS[name])
-    assert not read.rejected
+    times = FORMS[name]
+    missing = times.index("NULL") if "NULL" in times else len(times)
+    assert [row.time for row in read.rows][:missing] == [INSTANT] * missing
+    assert [reason for _, reason in read.reasons] == ["missing_time"] * (len(times) - missing)
 
 
 def test_dates_that_may_begin_with_the_day_or_the_month_are_refused_until_it_is_said(tmp_path):
@@ -209,7 +281,7 @@ def test_days_of_a_spreadsheet_are_read_to_the_second(tmp_path):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("", "missing_time"), ("soon", "unparsable_time"), ("12:30", "unparsable_time"), ("nan", "unparsable_time"),
+        ("", "missing_time"), ("soon", "unparsable_time"), ("12:30", "unparsable_time"), ("nan", "missing_time"),
         ("1_365_029", "unparsable_time"), ("0x515CB", "unparsable_time"), ("inf", "unparsable_time"),
         ("-1", "negative_time"),
         ("-0.5", "negative_time"), ("-1e400", "negative_time"), ("1e400", "time_out_of_range"),
@@ -217,11 +289,11 @@ def test_days_of_a_spreadsheet_are_read_to_the_second(tmp_path):
     ],
 )  # fmt: skip
 def test_a_bad_number_is_rejected_with_its_reason(tmp_path, value, reason):
-    """Negative, after the year 9999, or not a number, even if DuckDB's casts accept it."""
+    """Negative, after the year 9999, or not a number, even if DuckDB's casts accept it. `nan` is a missing one."""
     path = tmp_path / "a.csv"
     path.write_text("user,item,ts\n" + f"u,i,{INSTANT}\n" * 3 + f"u,i,{value}\nu,j,253402300799\n")
     read = read_all(path, time_unit="s")
-    assert [(r.row, r.reason, r.value) for r in read.rejected] == [(5, reason, value)]
+    assert [(r.row, r.reason, r.value) for r in read.rejected] == [(5, reason, "" if value == "nan" else value)]
     assert [row.time for row in read.rows] == [INSTANT] * 3 + [253402300799]
 
 
