@@ -104,7 +104,7 @@ def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Sourc
         *(["gzip"] * (sample.compression == "gzip")),
         *([sample.encoding] if sample.encoding else []),
     ]
-    decimal_commas = () if delimiter == "," else roles_with_decimal_commas(used)
+    decimal_commas = () if delimiter[0] == "," else roles_with_decimal_commas(used)
     seems = sample.seems if any(REPLACED in value for values in used.values() for value in values) else ""
     remarks = [
         *([f"decimal commas in {', '.join(decimal_commas)}"] if decimal_commas else []),

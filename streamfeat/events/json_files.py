@@ -22,6 +22,7 @@ JSON_FORMATS: tuple[JsonFormat, ...] = ("json", "json-lines")
 _NAMES: dict[JsonFormat, str] = {"json": "JSON objects", "json-lines": "JSON Lines"}
 _START = re.compile(rb"\[\s*[\[{\]\"\d-]|\{\s*[\"}]")  # a header of brackets, such as [user],[item], is none
 _BY_COLUMN = re.compile(rb'\{\s*"[^"\\]*"\s*:\s*\{\s*"0"\s*:')  # {"user": {"0": …
+_SPLIT = re.compile(rb'\{\s*"(columns|index)"\s*:\s*\[.*"data"\s*:\s*\[\s*\[', re.DOTALL)  # of pandas, too
 _PYTHON = re.compile(rb"\{\s*u?'")
 _MAX_DEPTH = 8  # of nested fields
 _FEW_LINES = 50
@@ -141,9 +142,9 @@ def _are_rows(lines: Sequence[bytes]) -> bool:
 
 def _check_objects(path: str, head: bytes, rows: Sequence[dict[str, Any]]) -> None:
     """Raises an error if the file is no sequence of objects."""
-    if _BY_COLUMN.match(head):
+    if _BY_COLUMN.match(head) or _SPLIT.match(head):
         raise ConfigError(
-            f"{path}: JSON by columns, as pandas writes it by itself; write rows: "
+            f"{path}: JSON by columns, or in parts, as pandas writes it; write rows: "
             "table.to_json('events.jsonl', orient='records', lines=True)"
         )
     if not rows:

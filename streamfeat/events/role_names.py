@@ -86,8 +86,9 @@ _LIKE_RATING = re.compile("rating|score|stars|grade|overall")
 
 
 def plain(name: str) -> str:
-    """`name` in lower case, without all characters but letters and digits."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    """`name` in lower case, without all characters but letters and digits, and without the types of MongoDB's exports
+    (`user_id.$numberLong`)."""
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"(\.\$[A-Za-z]+)+$", "", name).lower())
 
 
 def is_like_rating(name: str) -> bool:

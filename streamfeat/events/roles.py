@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from streamfeat.errors import ConfigError
 from streamfeat.events.column_values import ColumnValues, is_clock, share
+from streamfeat.events.id_remarks import id_remarks
 from streamfeat.events.role_names import NAMES, TIMES, is_like_rating, plain
 from streamfeat.events.source import ID_ROLES, REQUIRED_ROLES, ROLES
 
@@ -108,9 +109,9 @@ def find_roles(table: Table, overrides: Mapping[str, str], constants: Mapping[st
     _check_distinct(table, columns, joined)
     float_ids = tuple(role for role in ID_ROLES if role in columns and _are_floats(table, role, columns[role]))
     note = _note(table, columns, joined, constants, left, unfit)
-    if "user" in columns and "user" not in overrides and table.values(columns["user"]).counts_rows:
-        note += f"; {columns['user']!r} numbers the rows, so that each has a user of its own (--columns user=NAME)"
-    return Roles(columns, float_ids, note, joined)
+    ids = {role: columns[role] for role in ID_ROLES if role in columns}
+    remarks = id_remarks(ids, {role: table.values(column) for role, column in ids.items()}, names)
+    return Roles(columns, float_ids, "; ".join([note, *remarks]), joined)
 
 
 def _are_floats(table: Table, role: str, column: str) -> bool:
@@ -211,7 +212,9 @@ def _no_column(table: Table, role: str, columns: Mapping[str, str]) -> str:
     elif role == "timestamp":
         advice = without_time(table)
     else:
-        advice = f"name it with --columns {role}=NAME"
+        could = [name for name in free if name not in others]
+        advice = f"it may be {_listed(could)}; " if could else ""
+        advice += f"name it with --columns {role}={quoted(could[0]) if len(could) == 1 else 'NAME'}"
         advice += ", or, if all events are of one user, give --constant user=me" if role == "user" else ""
     return f"{path}: no column for {role}; found {_listed(names)}; {advice}"
 
@@ -222,7 +225,7 @@ def without_time(table: Table) -> str:
     if {"year", "month", "day"} <= parts.keys():
         joined = "+".join(parts[part] for part in _PARTS if part in parts)
         return f"the date is in several columns; join them with --columns timestamp={quoted(joined)}"
-    separator = {"\t": "\\t", " ": " "}.get(table.delimiter, table.delimiter)
+    separator = {"\t": "\\t", "| ": "[|] "}.get(table.delimiter, table.delimiter)
     awk = f"awk -F'{separator}' -v OFS='{separator}' '{{sub(/\\r$/,\"\")}}"
     name = 'NR==1{print $0,"timestamp";next} ' if not _is_place(table.names[0]) else ""
     remedy = f"{awk} {name}{{print $0,1000000000+NR}}' '{table.path}'"

@@ -8,12 +8,23 @@ from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
 from streamfeat.events.first_line import is_data
 from streamfeat.events.layouts import is_movielens_csv, known_layout, numbered, unnamed_columns
+from streamfeat.events.no_tables import why_no_table
 from streamfeat.events.roles import Roles, Table, find_roles
 from streamfeat.events.row_counts import spans_lines
 from streamfeat.events.sample import TextSample, sampled_rows, split_line
 from streamfeat.events.source import REQUIRED_ROLES, Format
 
-DELIMITERS = {"\t": "tab", "::": "'::'", ";": "semicolon", "|": "pipe", ",": "comma", " ": "space"}
+DELIMITERS = {
+    "\t": "tab",
+    "::": "'::'",
+    "; ": "semicolon and space",
+    ";": "semicolon",
+    "| ": "pipe and space",
+    "|": "pipe",
+    ", ": "comma and space",
+    ",": "comma",
+    " ": "space",
+}
 _HEADERLESS: dict[str, tuple[Format, str, str]] = {
     "movielens-100k": ("movielens-100k", "\t", "MovieLens u.data"),
     "movielens-dat": ("movielens-dat", "::", "MovieLens ratings.dat"),
@@ -93,6 +104,8 @@ def _delimited(path: str, sample: TextSample, config: BuildConfig) -> TextLayout
     for delimiter in [sample.separator] if sample.separator else DELIMITERS:
         if delimiter == " " and (named or unnamed or not _SPACED.fullmatch(first)):  # other text holds spaces, too
             break
+        if delimiter[1:] == " " and not _is_spaced(delimiter, sample):
+            continue
         quote = _quote(delimiter, sample)
         names = [name.strip() for name in split_line(first, delimiter, quote)]
         rows = sampled_rows(sample, delimiter, quote, len(names))[1:] if len(names) > 1 else []
@@ -104,6 +117,8 @@ def _delimited(path: str, sample: TextSample, config: BuildConfig) -> TextLayout
             named.append(TextLayout("csv", "delimited text", delimiter, quote, True, names, rows, roles))
         except ConfigError as error:
             errors.append((len(names), error))
+    if not named and (why := why_no_table(path, sample.head, [each for each in DELIMITERS if each != " "])):
+        raise ConfigError(why)
     if named:
         return max(named, key=lambda layout: len(layout.names))
     if unnamed:
@@ -146,10 +161,18 @@ def _table(path: str, names: Sequence[str], rows: Sequence[Sequence[str]], delim
     return Table(path, names, lambda name: [row[place[name]] for row in whole], delimiter)
 
 
+def _is_spaced(delimiter: str, sample: TextSample) -> bool:
+    """Whether every sampled line has this delimiter of a character and a space, and never the character alone. With
+    quotes, the space belongs to the fields."""
+    mark = delimiter[0]
+    lines = [*sample.head, *sample.rest]
+    return all(0 < line.count(mark) == line.count(delimiter) and '"' not in line for line in lines)
+
+
 def _quote(delimiter: str, sample: TextSample) -> str:
     """The quote character. Comma, semicolon and pipe files have quoted fields as in CSV; tab-separated files only if a
     sampled line has one."""
-    if delimiter in ("::", " "):
+    if delimiter == "::" or delimiter.endswith(" "):
         return ""
     if delimiter != "\t":
         return '"'

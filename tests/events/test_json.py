@@ -140,6 +140,11 @@ REFUSED = {
     "values": (b'[["u", "i", 5], ["v", "j", 6]]', ConfigError, "not objects with named fields"),
     "one object": (b'{"next": 2, "data": [{"user": 1}]}', ConfigError, r"a single JSON object.*jq '\.\[\"data\"\]'"),
     "one object over lines": (b'{\n"data": [\n{"user": 1}]}', ConfigError, "a single JSON object"),
+    "in parts": (
+        b'{"columns": ["user"],\n "index": [0], "data": [["u"]]}',
+        ConfigError,
+        r"or in parts.*orient='records'",
+    ),
     "by columns": (b'{"user":{"0":"u","1":"v"},"item":{"0":1,"1":2}}', ConfigError, r"by columns.*orient='records'"),
     "lists as ids": (b'[{"user": [1], "item": 2, "ts": 3}]', ConfigError, "'user' holds lists.*--columns user=NAME"),
     "no time": (b'[{"user": 1, "item": 2}]', ConfigError, "no column for timestamp"),

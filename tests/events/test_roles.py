@@ -82,6 +82,29 @@ def test_a_column_that_numbers_reviews_is_no_user(tmp_path, uids):
     )
 
 
+def test_what_would_make_wrong_histories_is_said_of_ids(tmp_path):
+    """Ids that differ by spaces stay two ids; songs of one name by two artists are one item."""
+    rows = [
+        (f"u{i % 4}" + " " * (i % 2), 'say "x"', f"Song {i % 3}", f"Band {i % 2}", 1_500_000_000 + i) for i in range(40)
+    ]
+    source = written(tmp_path, "parquet", ("user", "note", "track", "artist_name", "time"), rows)
+    assert "2 of 4 sampled ids of user begin or end with spaces: ids are kept as they are" in source.note
+    assert "items are named by 'track' alone" in source.note
+    rows = [("u0" + " " * (i % 3), *row[1:]) for i, row in enumerate(rows)]
+    note = written(tmp_path, "csv", ("user", "note", "track", "track_id", "time"), rows).note
+    assert "2 of 3 sampled ids of user begin or end with spaces, and 2 differ from another by nothing else" in note
+    assert "alone" not in note
+
+
+def test_a_column_that_could_play_a_role_is_named(tmp_path):
+    """It has no usual name, but is the only one left; so do the types of MongoDB's exports in names."""
+    rows = [(f"u{i % 4}", f"x{i % 5}", i % 3, 1_500_000_000 + i) for i in range(40)]
+    with pytest.raises(ConfigError, match="it may be 'thing'; name it with --columns item=thing"):
+        written(tmp_path, "csv", ("user", "thing", "rating", "time"), rows)
+    source = written(tmp_path, "csv", ("user_id.$oid", "placeID", "rating", "createdAt.$date.$numberLong"), rows)
+    assert source.columns["user"] == "user_id.$oid"
+
+
 def test_a_column_that_differs_between_rows_of_one_item_is_no_title(tmp_path):
     """The `title` of a review is that of the review."""
     rows = [("u", f"i{i % 3}", 1_500_000_000 + i, f"my opinion {i}") for i in range(12)]

@@ -2,6 +2,7 @@
 
 import codecs
 import gzip
+import subprocess
 import zipfile
 
 import pytest
@@ -172,3 +173,33 @@ def test_a_workbook_is_refused_with_the_way_to_save_it(tmp_path):
             recognise(str(tmp_path / name), BuildConfig())
     with pytest.raises(ConfigError, match="a zip archive"):
         recognise(str(tmp_path / "a.zip"), BuildConfig())
+
+
+@pytest.mark.parametrize("delimiter", [", ", "; ", "| "])
+def test_the_space_after_every_delimiter_belongs_to_it(tmp_path, delimiter):
+    """Where one delimiter has none, the spaces are part of the fields, and that is said."""
+    rows = [("user", "item", "time", "rating"), *((f"u{i % 3}", "i", 1_500_000_000 + i, 3) for i in range(9))]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(delimiter.join(map(str, row)) for row in rows))
+    read = read_all(path)
+    assert [(row.item, row.rating) for row in read.rows] == [("i", 3)] * 9
+    assert "and space between fields" in read.source.note
+    path.write_text(path.read_text().replace(f"0{delimiter}3", f"0{delimiter[0]}3"))
+    read = read_all(path)
+    assert {row.item for row in read.rows} == {" i"}
+    assert "1 of 1 sampled ids of item begin or end with spaces" in read.source.note
+
+
+@pytest.mark.parametrize("above", ["# exported 2020-01-01\n# by me\n", "\n\n", "My list\n"])
+def test_lines_above_the_names_are_refused_with_the_command_that_leaves_them_out(tmp_path, above):
+    """It works as it is typed; a web page is called one."""
+    path = tmp_path / "a.csv"
+    path.write_text(above + "user,item,time\n" + "u,i,1500000000\n" * 3)
+    with pytest.raises(ConfigError, match="no part of the table below") as caught:
+        read_all(path)
+    command = str(caught.value).partition("leave it out: ")[2]
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    assert len(read_all(tmp_path / "events.csv").rows) == 3
+    path.write_text("<!DOCTYPE html><html>\n<body>Login</body>\n")
+    with pytest.raises(ConfigError, match="a web page, not a table"):
+        read_all(path)
