@@ -213,7 +213,7 @@ def _no_column(table: Table, role: str, columns: Mapping[str, str]) -> str:
         advice = without_time(table)
     else:
         could = [name for name in free if name not in others]
-        advice = f"it may be {_listed(could)}; " if could else ""
+        advice = f"it may be {_listed(could)}; " if 0 < len(could) < len(names) else ""
         advice += f"name it with --columns {role}={quoted(could[0]) if len(could) == 1 else 'NAME'}"
         advice += ", or, if all events are of one user, give --constant user=me" if role == "user" else ""
     return f"{path}: no column for {role}; found {_listed(names)}; {advice}"
