@@ -27,6 +27,7 @@ from train.inference.recommend import recommend_steps
 from train.inference.refresh import Refreshed, refresh_steps
 from train.inference.scorer import Scorer
 from train.runs.refreshed import REFRESHED
+from train.runs.standing import Mixture, Mixtures
 from train.terms.popularity import SMALLEST
 from train.terms.terms import TERMS
 from train.training.loop import train_steps
@@ -145,6 +146,9 @@ def test_lists_follow_what_became_popular(run: Path, last: int, events: Callable
     refreshed(run, file)
     assert listed() > 1.1 * listed_before
     new = Scorer.of_run(run, refreshed=True)
+    counts = Mixture(strength=0.0, shares=(0.0, *(0.1,) * 5), gain=0.1, error=0.01)
+    for scorer in (old, new):
+        scorer.mixtures = {"anime": Mixtures(told=counts, hidden=counts)}
     origin = old.manifest.data_schema.time_origin
     nan, one = np.array([np.nan], np.float32), np.array([2], np.uint8)
     of_now = History(np.array([0]), np.array([last - origin + 2 * DAY]), nan, one, np.array([1], np.float32))
