@@ -19,6 +19,7 @@ _NEARLY_ALL = 0.9
 _SURE_EPOCH = 1e8  # 1973 in seconds; smaller numbers are times only by name
 _LAST_EPOCH = 1e19
 _DAY = 86_400
+_GAPS = 0.1  # a column of which a larger share is missing comes behind one that is filled
 _MAX_LABELS = 64  # distinct values of a medium
 _FEW = 10  # values that are no numbers may be bad rows of a rating
 _MAX_RUN = 10  # so many rows numbered one by one are no ids by chance
@@ -87,9 +88,24 @@ class ColumnValues:
         return bool(self.given) and len(self.numbers) >= _MOST * len(self.given)
 
     @cached_property
+    def missing_share(self) -> float:
+        """The share of missing values; 0 of so few rows that chance decides."""
+        return 1 - len(self.given) / len(self.rows) if len(self.rows) >= _FEW else 0
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether so many values are missing that another column would be better."""
+        return self.missing_share > _GAPS
+
+    @cached_property
     def surely_times(self) -> bool:
         """Whether nearly all values say that they are times."""
         return bool(self.given) and share(self.given, is_time) >= _NEARLY_ALL
+
+    @property
+    def is_amount(self) -> bool:
+        """Whether most values are numbers, and no times."""
+        return self.is_numeric and not self.surely_times
 
     @cached_property
     def counts_rows(self) -> bool:

@@ -27,8 +27,8 @@ class Completion(NamedTuple):
 def recognise_completion(
     column: str, total: str | None, names: Sequence[str], values_of: Callable[[str], Sequence[str]]
 ) -> Completion:
-    """How `column` is read, from sampled values of it and of the columns `names`. `total` is the column of totals that
-    the user gave, if any.
+    """How `column` is read, from sampled values of it and of the columns `names`. `total` is the column of totals, or
+    the total of every row, that the user gave, if any.
 
     Values are shares if those above 1, which are bad rows then, do not outnumber those between 0 and 1. Values with a
     percent sign, or up to 100 in a column that is named after percent, are percent. Others count something: they are
@@ -48,7 +48,10 @@ def recognise_completion(
         if re.sub(r"[^a-z0-9]", "", name.lower()) in TOTALS and _is_total(values_of(column), values_of(name)):
             return Completion("total", name, f"completion is {column} of {name}")
     return Completion(
-        None, "", f"{column} left out: it counts something, without a total (name it with --columns total=NAME)"
+        None,
+        "",
+        f"{column} left out: it counts something, without a total (name it with --columns total=NAME, "
+        "or say --constant total=100 if it is the same in every row)",
     )
 
 

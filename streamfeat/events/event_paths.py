@@ -96,9 +96,12 @@ def _check_folder_names(source: Source, columns: Mapping[str, str]) -> None:
 
 def in_folder(paths: EventPaths, path: str, error: ConfigError, config: BuildConfig) -> ConfigError:
     """The error of recognising the file `path`. If it was found below a folder, the error names files there that can be
-    read: a folder of a data set may hold more than events."""
+    read: a folder of a data set may hold more than events. A file of which nothing but the unit of its times is not
+    sure is one of events, too."""
     folder = paths.folder_of.get(path)
     others = [other for other in paths.files if folder and other != path and paths.folder_of.get(other) == folder]
+    if any(_is_readable(path, config.model_copy(update={"time_unit": unit})) for unit in ("s", "dmy")):
+        return error
     good = [other for other in others[:_TRIED] if _is_readable(other, config)]
     return ConfigError(f"{error}; or {_remedy(good)}") if good else error
 

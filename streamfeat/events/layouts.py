@@ -144,7 +144,8 @@ def unnamed_columns(table: Table, first: str, constants: Mapping[str, str]) -> C
     if not one_user:
         constant = " (--constant user=me in place of a user, if all events are of one)"
     numeric = len(table.names) == len(_RATED) and all(values[name].is_numeric for name in table.names)
-    movielens = "; for a file like MovieLens u.data, --format movielens-100k" if numeric else ""
+    like = {"\t": "u.data, --format movielens-100k", "::": "ratings.dat, --format movielens-dat"}.get(table.delimiter)
+    movielens = f"; for a file like MovieLens {like}" if numeric and like else ""
     held = "; ".join(f"{name} holds {', '.join(dict.fromkeys(values[name].given[:3]))}" for name in table.names[:9])
     return ConfigError(
         f"{table.path}: no column for user: its first line looks like data, not names ({held[:300]}); say what each "

@@ -52,7 +52,7 @@ TIMES: tuple[tuple[str, ...], ...] = (
         "unixtimestamp", "uts", "epoch", "epochms", "utctime", "timeutc", "utctimestamp", "timestamputc", "eventts",
     ),
     ("updatedat", "lastupdated", "mylastupdated", "lastmodified", "modifiedat", "changedat", "updated", "progressedat",
-     "timestampupdated"),
+     "timestampupdated", "dateupdated", "datemodified", "updatedate"),
     ("createdat", "created", "creationtime", "createtime", "createddate", "dateadded", "addedat", "insertedat",
      "timestampcreated"),
 )  # fmt: skip
@@ -82,6 +82,11 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
+_LIKE_PROGRESS = re.compile(
+    "(watched|viewed|listened|played|read|elapsed|consumed)(.*(seconds|secs?|minutes|mins?|hours|ms|time|duration|length|pages|ratio))"
+    "|(watch|view|listen|play|read)(ing)?(seconds|secs|minutes|mins|hours|ms|time|duration|length|ratio)|progress"
+)
+_LIKE_TOTAL = re.compile("(duration|length|runtime|total)(ms|s|seconds|secs?|minutes|mins?|hours)?$")
 _LIKE_RATING = re.compile("rating|score|stars|grade|overall")
 
 
@@ -94,3 +99,13 @@ def plain(name: str) -> str:
 def is_like_rating(name: str) -> bool:
     """Whether the column `name` is called like a rating."""
     return bool(_LIKE_RATING.search(plain(name)))
+
+
+def is_like_progress(name: str) -> bool:
+    """Whether the column `name` is called like an amount that was watched, played or read."""
+    return bool(_LIKE_PROGRESS.search(plain(name)))
+
+
+def is_like_total(name: str) -> bool:
+    """Whether the column `name` is called like the length of an item."""
+    return bool(_LIKE_TOTAL.search(plain(name)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from streamfeat.errors import ConfigError
 from streamfeat.events.column_values import ColumnValues, is_clock, share
 from streamfeat.events.id_remarks import id_remarks
-from streamfeat.events.role_names import NAMES, TIMES, is_like_rating, plain
+from streamfeat.events.role_names import NAMES, TIMES, is_like_progress, is_like_rating, is_like_total, plain
 from streamfeat.events.source import ID_ROLES, REQUIRED_ROLES, ROLES
 
 MAX_COLUMNS = 4096  # in a file: the search for similar names among more columns takes minutes
@@ -111,6 +111,10 @@ def find_roles(table: Table, overrides: Mapping[str, str], constants: Mapping[st
     note = _note(table, columns, joined, constants, left, unfit)
     ids = {role: columns[role] for role in ID_ROLES if role in columns}
     remarks = id_remarks(ids, {role: table.values(column) for role, column in ids.items()}, names)
+    if "timestamp" in columns and (times := table.values(columns["timestamp"])).has_gaps:
+        remarks.append(
+            f"{columns['timestamp']!r} is empty in {times.missing_share:.0%} of the sampled rows: these are rejected"
+        )
     return Roles(columns, float_ids, "; ".join([note, *remarks]), joined)
 
 
@@ -144,12 +148,12 @@ def _best(table: Table, role: str, fit: Sequence[str]) -> str:
     if role != "timestamp" or len(fit) == 1:
         return fit[0]
     values = {name: table.values(name) for name in fit}
-    rank = {name: (not values[name].surely_times, _rank(name)) for name in fit}
+    rank = {name: (values[name].has_gaps, not values[name].surely_times, _rank(name)) for name in fit}
     # `fit` is in the order of names, and `min` takes the first of equals.
     first = min(fit, key=lambda name: rank[name])
     for name in fit:
         related = rank[name] == rank[first] or values[name].same_days(values[first])
-        if related and rank[name][0] == rank[first][0] and values[name].finer_than(values[first]):
+        if related and rank[name][:2] == rank[first][:2] and values[name].finer_than(values[first]):
             first = name
     return first
 
@@ -280,12 +284,27 @@ def _note(
     ratings = [name for name in ratings if table.values(name).is_numeric]
     if ratings:
         take = "" if "rating" in columns else f" (--columns rating={quoted(ratings[0])} takes it)"
-        other.append(f"{_listed(ratings)} holds numbers and has no role{take}")
+        have = "holds numbers and has" if len(ratings) == 1 else "hold numbers and have"
+        other.append(f"{_listed(ratings)} {have} no role{take}")
+    if "completion" not in columns and (part := _progress(table, {*taken, *said})):
+        other.append(part)
     clocks = _clocks(table, taken)
     if clocks and "timestamp" in columns:
         both = quoted(f"{columns['timestamp']}+{clocks[0]}")
-        other.append(f"{_listed(clocks)} holds times of day without a date (--columns timestamp={both} joins both)")
+        join = f" (--columns timestamp={both} joins both)" if table.values(columns["timestamp"]).are_dates else ""
+        other.append(f"{_listed(clocks)} holds times of day without a date{join}")
     return ", ".join(parts) + (f"; left out: {'; '.join(other)}" if other else "")
+
+
+def _progress(table: Table, taken: Collection[str]) -> str:
+    """What is said about a column that is called like a progress and has no role."""
+    names = [name for name in table.names if name not in taken and table.values(name).is_amount]
+    parts = [name for name in names if is_like_progress(name)]
+    if not parts:
+        return ""
+    total = next((name for name in names if name != parts[0] and is_like_total(name)), "")
+    take = f"completion={quoted(parts[0])}" + (f",total={quoted(total)}" if total else "")
+    return f"{parts[0]!r} holds numbers and has no role (--columns {take} takes it)"
 
 
 def _listed(names: Sequence[str]) -> str:

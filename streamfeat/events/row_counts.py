@@ -55,6 +55,11 @@ def count_rows(source: Source, first: int, every: int) -> RowCount:
         quoted.end()
         if quoted.doubt:
             note = f"one line is one row: {quoted.doubt}"
+            if quoted.has_backslashes:
+                note += (
+                    "; if quotes within fields have a backslash, as MySQL and Spark write them, double them instead: "
+                    f"sed 's/\\\\\"/\"\"/g' '{source.path}' > events.csv"
+                )
         elif quoted.spans_lines:
             starts, num_rows, over_lines = quoted.starts, quoted.num_rows, True
     return RowCount(
@@ -115,6 +120,7 @@ class _Records:
         self._last_byte = b"\n"
         self.starts: list[int] = []
         self.doubt = ""
+        self.has_backslashes = False  # whether a quote stood behind one, before there was a doubt
 
     @property
     def num_rows(self) -> int:
@@ -135,6 +141,7 @@ class _Records:
         if not self._started:
             data = self._start(data)
         if self._started and not self.doubt:
+            self.has_backslashes |= b'\\"' in data
             self._follow(data)
 
     def _start(self, data: bytes) -> bytes:

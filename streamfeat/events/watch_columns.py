@@ -5,6 +5,7 @@ import re
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError
 from streamfeat.events.column_samples import ColumnSamples
+from streamfeat.events.column_values import number_of
 from streamfeat.events.completions import recognise_completion
 from streamfeat.events.source import Source
 from streamfeat.events.statuses import recognise_statuses
@@ -29,19 +30,27 @@ def with_watch_columns(source: Source, config: BuildConfig) -> Source:
         statuses = found or {}
     if "completion" in columns:
         column = columns["completion"]
-        completion = recognise_completion(column, columns.get("total"), source.column_names, samples.of)
+        completion = recognise_completion(column, _total(source), source.column_names, samples.of)
         notes += [completion.note] if completion.note else []
         if completion.unit is None:
             notes[0] = _without(notes[0], "completion", columns.pop("completion"))
             _refuse_if_asked(source, config, "completion", completion.note)
         else:
             unit = completion.unit
-            columns |= {"total": completion.total} if completion.total else {}
+            columns |= {"total": completion.total} if completion.total and "total" not in source.constants else {}
     if "completion" not in columns:
         columns.pop("total", None)
     return source.model_copy(
         update={"columns": columns, "statuses": statuses, "completion_unit": unit, "note": "; ".join(notes)}
     )
+
+
+def _total(source: Source) -> str | None:
+    """The column of totals, or the total of every row, that the user gave. Raises ConfigError if it is no total."""
+    given = source.constants.get("total")
+    if given is not None and not ((number := number_of(given)) and number > 0):
+        raise ConfigError(f"constant: total={given}: is no number above 0; give the total of every row, as total=100")
+    return given or source.columns.get("total")
 
 
 def _without(note: str, role: str, column: str) -> str:

@@ -66,6 +66,14 @@ def test_a_glob_leaves_out_marks_and_empty_parts_and_says_so(tmp_path):
         expand([f"{tmp_path}/part-1*"])
 
 
+def test_a_file_whose_dates_are_unclear_is_not_advised_to_be_left_out(tmp_path):
+    """It is of events as the one beside it, whose dates are clear."""
+    for name, day in (("a", 13), ("b", 2)):
+        (tmp_path / f"{name}.csv").write_text(f"user,item,date\nu,i,{day:02d}/03/2020\n")
+    with pytest.raises(ConfigError, match=r"b\.csv: .*--time-unit dmy or mdy$"):
+        make_plan([str(tmp_path)], tmp_path / "out", BuildConfig())
+
+
 def test_a_folder_whose_files_are_not_parts_of_one_log_is_refused(tmp_path):
     """Ratings beside tags would be read as one log; a README has no events. The remedy names a file."""
     log = tmp_path / "ml"

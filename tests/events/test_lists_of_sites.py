@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from read_all import Row, read_all
 
+from streamfeat.config import BuildConfig
 from streamfeat.errors import DataError
+from streamfeat.events.formats import recognise
 from streamfeat.events.lists.sites import SITES
 
 
@@ -188,6 +190,10 @@ def test_letterboxd_archive(tmp_path):
         Row("mika", "Dunes (2020)", 1428192000, None, "film", "planned", title="Dunes (2020)"),
     ]
     assert "user 'mika' (its account)" in read.source.note
+    assert "left out" not in read.source.note
+    path.write_bytes(archive(diary_csv=DIARY, NetflixViewingHistory_csv='Title,Date\n"Dunes","15/04/2015"\n'))
+    assert "its lists of Netflix are left out (--format netflix reads them)" in recognise(str(path), BuildConfig()).note
+    assert [row.item for row in read_all(path, format="netflix").rows] == ["Dunes"]
 
 
 def test_trakt_csv(tmp_path):

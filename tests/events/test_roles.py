@@ -122,6 +122,15 @@ def test_a_finer_time_of_the_same_days_is_taken_and_an_earlier_event_is_not(tmp_
     assert "timestamp=date (not 'created_at')" in source.note
 
 
+def test_a_filled_column_of_times_comes_before_one_with_gaps(tmp_path):
+    """An entry without `read_at` would be rejected. Where all have gaps, their share is said."""
+    rows = [("u", f"i{i}", "" if i % 3 else f"2020-03-{i + 1:02d}", f"2020-04-{i + 1:02d}") for i in range(20)]
+    source = written(tmp_path, "csv", ("user", "item", "read_at", "date_added"), rows)
+    assert "timestamp=date_added (not 'read_at')" in source.note
+    source = written(tmp_path, "csv", ("user", "item", "read_at"), [row[:3] for row in rows])
+    assert "'read_at' is empty in 65% of the sampled rows" in source.note
+
+
 def test_dates_are_joined_with_the_one_column_of_times_of_day(tmp_path):
     """A column of moments is taken alone, and the times of day are named."""
     rows = [("u", f"i{i}", "2020-03-01", f"{i}:00:00") for i in range(12)]
@@ -151,6 +160,28 @@ def test_a_column_called_like_a_rating_is_named_if_it_has_no_role(tmp_path):
     rows = [("u", f"i{i}", 1_500_000_000 + i, "PG-13", i % 10) for i in range(12)]
     source = written(tmp_path, "csv", ("user", "item", "time", "rating", "score"), rows)
     assert source.columns["rating"] == "score"
+
+
+@pytest.mark.parametrize(
+    ("names", "take"),
+    [
+        (("watched_seconds", "duration"), "completion=watched_seconds,total=duration"),
+        (("ms_played", "likes"), None),
+        (("timePlayed", "length"), None),
+        (("seconds_listened_to", "track_duration_ms"), None),
+        (("listened_secs", "track_duration_ms"), "completion=listened_secs,total=track_duration_ms"),
+        (("playtime", "price"), "completion=playtime"),
+    ],
+)
+def test_a_column_called_like_a_progress_is_named_if_it_has_no_role(tmp_path, names, take):
+    """With the option that takes it, which works where there is a total."""
+    rows = [("u", f"i{i}", 1_500_000_000 + i, i, 40) for i in range(20)]
+    note = written(tmp_path, "csv", ("user", "item", "time", *names), rows).note
+    assert ("holds numbers and has no role" in note) == bool(take)
+    if take:
+        assert f"--columns {take} takes it" in note
+    if take and "total" in take:
+        assert read_all(tmp_path / "events.csv", columns=take).rows[10].completion == 0.25
 
 
 def test_advice_names_only_columns_that_could_play_the_role(tmp_path):

@@ -13,6 +13,7 @@ from streamfeat.errors import ConfigError, DataError
 from streamfeat.events.decimal_comma import has_decimal_commas
 from streamfeat.events.encodings import encoding_hint, seems_to_be
 from streamfeat.events.formats import recognise
+from streamfeat.events.splits import plan_splits
 from streamfeat.events.user_histories import read_histories
 
 FILMS = ["Amélie", "Brasil", "Café Müller", "Señora"]
@@ -203,3 +204,18 @@ def test_lines_above_the_names_are_refused_with_the_command_that_leaves_them_out
     path.write_text("<!DOCTYPE html><html>\n<body>Login</body>\n")
     with pytest.raises(ConfigError, match="a web page, not a table"):
         read_all(path)
+
+
+def test_backslashes_before_quotes_are_named_with_the_command_that_doubles_the_quotes(tmp_path):
+    """As MySQL and Spark write them."""
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,time,review\n" + 'u,i,1500000000,"he said \\"hi\\"\nbye"\nv,j,1500000001,ok\n' * 3)
+    read = read_all(path)
+    (split, *_) = plan_splits([read.source])
+    note = split.source.rows_note
+    assert "one line is one row" in note
+    assert read.rejected
+    subprocess.run(note.partition("instead: ")[2], shell=True, cwd=tmp_path, check=True)
+    read = read_all(tmp_path / "events.csv")
+    assert len(read.rows) == 6
+    assert not read.rejected

@@ -167,3 +167,16 @@ def test_a_share_stays_a_share(tmp_path):
     read = read_all(table(tmp_path, completion=[0.5] * 199 + [7], total=[10] * 200))
     assert [row.completion for row in read.rows] == [0.5] * 199
     assert read.reasons == [(201, "bad_completion")]
+
+
+def test_a_total_of_every_row_can_be_said(tmp_path):
+    """Progress of 0 to 100 without a percent sign; the note names the option."""
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,time,progress\n" + "".join(f"u,i{i},{1_500_000_000 + i},{i}\n" for i in range(101)))
+    assert "--constant total=100" in recognise(str(path), BuildConfig()).note
+    read = read_all(path, constant="total=100")
+    assert "completion is progress of 100" in read.source.note
+    assert [row.completion for row in read.rows] == pytest.approx([i / 100 for i in range(101)])
+    for total in ("0", "all", "-1"):
+        with pytest.raises(ConfigError, match="no number above 0"):
+            recognise(str(path), BuildConfig(constant=f"total={total}"))

@@ -79,11 +79,22 @@ def recognise_list(path: str, compression: Compression, config: BuildConfig) -> 
                 raise ConfigError(
                     f"{path}: is a list of {site.name}, whose fields have their roles; leave out --columns"
                 )
-            return _source(content, form, found, config)
+            others = _others(content, form) if config.format == "auto" else []
+            return _source(content, form, replace(found, left_out=(*found.left_out, *others)), config)
     if config.format != "auto":
         name = SITES[config.format].name  # type: ignore[index]
         raise ConfigError(f"{path}: --format {config.format} was given, but this is no list of {name}; leave it out")
     return None
+
+
+def _others(content: Content, form: Format) -> list[str]:
+    """Phrases about the lists of other sites in an archive of lists of the site `form`."""
+    sites = {other: site for other, site in SITES.items() if other != form} if content.kind == "zip" else {}
+    return [
+        f"its lists of {site.name} are left out (--format {other} reads them)"
+        for other, site in sites.items()
+        if read_archive(content, site.read) is not None
+    ]
 
 
 def _read(site: Site, content: Content) -> SiteList | None:
