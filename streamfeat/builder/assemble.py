@@ -17,6 +17,7 @@ from streamfeat.builder.tasks import HistoryTask, targets_file
 from streamfeat.builder.vocabulary import Vocabulary, merged_levels
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
+from streamfeat.events.odd_times import check_odd_times
 from streamfeat.events.reading_again import reading_of
 from streamfeat.reading import distinct
 from streamfeat.schema import FORMAT_VERSION, FloatCode, Schema
@@ -40,7 +41,6 @@ from streamfeat.store.receipts import (
 from streamfeat.store.tables import write_items, write_users
 from streamfeat.store.writer import commit_receipt, metadata_records, write_shard
 
-NEARLY_ALL = 0.9  # of the events; so many from before 1990 are a unit of time that was not recognised
 TIE_RULE = "equal timestamps of a user keep the order of the input"
 
 
@@ -68,19 +68,11 @@ def check_left(splits: Sequence[SplitReceipt], counts: Counter[str]) -> None:
 
 
 def check_times(config: BuildConfig, counts: Counter[str]) -> None:
-    """Raises ConfigError if nearly all events are from before 1990 and the user has not said what the times count: as a
-    rule, their unit is another one."""
-    if config.time_unit != "auto":
-        return
+    """Raises ConfigError as `check_odd_times` does."""
     left = counts["rows"] - sum(
         number for name, number in counts.items() if name.startswith(("rejected_", "left_out_"))
     )
-    if counts["odd_before_1990"] > NEARLY_ALL * left:
-        raise ConfigError(
-            f"{counts['odd_before_1990']} of {left} events are from before 1990, so their times probably count "
-            "something else than what was recognised; build with --overwrite and --columns timestamp=NAME or "
-            "--time-unit s|ms|us|ns|days|excel-days|yyyymmdd, or, if the dates are right, --time-unit iso"
-        )
+    check_odd_times(config, counts["odd_before_1990"], counts["odd_after_the_file"], left)
 
 
 def schema_of(config: BuildConfig, vocabulary: Vocabulary, partitions: Sequence[SortedReceipt]) -> Schema:

@@ -8,15 +8,12 @@ import numpy as np
 
 from streamfeat.builder.vocabulary import merged_levels
 from streamfeat.config import BuildConfig
-from streamfeat.events.unrated import is_worth_a_word, levels_apart, told
+from streamfeat.events.remarks import busiest_user, ratings_apart
+from streamfeat.events.unrated import levels_apart
 from streamfeat.progress import Note
 from streamfeat.store.array_files import map_arrays, texts_of
 from streamfeat.store.receipts import SortedReceipt
 
-# (share of all events, times the mean of the others): a user with both is no person. The largest share in MovieLens-1M
-# is .002, in MovieTweetings .003.
-_IMPLAUSIBLE = ((0.1, 10), (0.01, 1000))
-_FEWEST_USERS = 3
 _MOST_RATINGS = 100_000  # distinct ones, of float32: with more it is a measure
 
 
@@ -50,16 +47,7 @@ def _busiest_user(root: Path, partitions: Sequence[SortedReceipt]) -> Iterator[N
         if len(events) and events.max() > most:
             most, user = int(events.max()), int(events.argmax())
             name = texts_of(arrays, "raw_id", user, user + 1)[0].as_py()
-    if num_users < _FEWEST_USERS:
-        return
-    share, times = most / num_events, most * (num_users - 1) / max(num_events - most, 1)
-    if any(share >= least and times >= factor for least, factor in _IMPLAUSIBLE):
-        yield Note(
-            f"user {name!r} has {most:,} of {num_events:,} events ({share:.0%}), {times:,.0f} times as many as the "
-            "mean of the others: if this id means that the user is not known, take these rows out, or leave their id "
-            "empty",
-            warning=True,
-        )
+    yield from busiest_user(name, most, num_events, num_users)
 
 
 def _unrated(root: Path, partitions: Sequence[SortedReceipt], levels: Sequence[float]) -> Iterator[Note]:
@@ -69,14 +57,4 @@ def _unrated(root: Path, partitions: Sequence[SortedReceipt], levels: Sequence[f
         for level in levels:
             there[level] += int((ratings == np.float32(level)).sum())
         rated += int((~np.isnan(ratings)).sum())
-    there = {level: num for level, num in there.items() if is_worth_a_word(level, num / rated)}
-    if there:
-        others = ", apart from the others" if sum(there.values()) < rated else ""
-        counts = " and ".join(
-            f"{num:,} of {rated:,} ratings ({num / rated:.1%}) are {level:g}" for level, num in there.items()
-        )
-        yield Note(
-            f"{counts}{others}: if that means that there is no rating, build again with --unrated {told(list(there))} "
-            "--overwrite; --unrated none says that it is one",
-            warning=True,
-        )
+    yield from ratings_apart(there, rated)

@@ -16,6 +16,7 @@ from streamfeat.builder.tasks import SplitTask, rejected_file, spill_file
 from streamfeat.events.batches import EventBatch, Rejected
 from streamfeat.events.event_order import joined_fractions
 from streamfeat.events.event_reader import read_batches
+from streamfeat.events.odd_times import YEAR_1990, newest_time
 from streamfeat.kernels.draws import PARTITION_OF_USER, draw_state
 from streamfeat.kernels.scatter import counting_sort, partition_of_ints, partition_of_texts, scatter_rows
 from streamfeat.schema import PLANNED
@@ -24,8 +25,6 @@ from streamfeat.store.receipts import FileRecord, SplitFacts, SplitReceipt
 from streamfeat.store.writer import commit_receipt, write_whole
 
 BLOCK_ROWS = 2_500_000  # rows that are distributed at a time; limits a worker's memory
-YEAR_1990 = 631_152_000
-DAY = 86_400
 DEFAULT_MEDIUM = "item"  # the medium of a source without a medium column
 
 
@@ -74,8 +73,7 @@ def run_split(root: Path, task: SplitTask) -> SplitReceipt:
     rejected: list[Rejected] = []
     blocks: list[FileRecord] = []
     block = _Block()
-    # Times are compared with the file's modification time, not with now, so the same file gives the same counts.
-    newest = int(Path(task.split.source.path).stat().st_mtime) + DAY
+    newest = newest_time(task.split.source.path)
     medium = task.config.media[0] if len(task.config.media) == 1 else DEFAULT_MEDIUM
     for batch in read_batches(task.split, root / "tmp", medium):
         keep = _selected(batch, task, newest, counts)

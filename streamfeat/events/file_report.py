@@ -13,12 +13,17 @@ from streamfeat.errors import ConfigError, DataError
 from streamfeat.events.batches import EventBatch, Rejected
 from streamfeat.events.casts import REASONS, Kind, cast_query
 from streamfeat.events.column_samples import ColumnSamples
+from streamfeat.events.encodings import encoding_hint
 from streamfeat.events.event_paths import check_one_layout, expand, in_folder
 from streamfeat.events.event_reader import read_batches
 from streamfeat.events.formats import recognise
+from streamfeat.events.odd_times import YEAR_1990, check_odd_times, newest_time
+from streamfeat.events.remarks import busiest_user, ratings_apart
 from streamfeat.events.scratch import scratch_folder
 from streamfeat.events.source import Source
 from streamfeat.events.splits import plan_splits, rows_notes
+from streamfeat.events.statuses import advice
+from streamfeat.events.unrated import levels_apart
 from streamfeat.events.user_histories import UserHistories, histories_of
 from streamfeat.events.whole_files import is_read_whole, read_whole
 from streamfeat.plain_text import date_text
@@ -76,7 +81,7 @@ def report_steps(events: Sequence[str], config: BuildConfig) -> Iterator[Note | 
     """Reads the event files `events` (names, folders or globs) as a build with `config` would, and yields a report at
     the end. Memory holds all events.
 
-    Raises the errors of recognising and reading them.
+    Notes say what a build would say of them, and why it would stop. Raises the errors of recognising and reading them.
     """
     paths = expand(events)
     sources = []
@@ -89,8 +94,10 @@ def report_steps(events: Sequence[str], config: BuildConfig) -> Iterator[Note | 
     if paths.note:
         yield Note(paths.note)
     batches: list[EventBatch] = []
+    odd: Counter[str] = Counter()
     with scratch_folder() as scratch:
         files = tuple(_file_report(source) for source in sources)
+        newest = {path: newest_time(path) for path in paths.files}
         splits = plan_splits(sources)
         for note in rows_notes(splits):
             yield Note(note)
@@ -98,12 +105,54 @@ def report_steps(events: Sequence[str], config: BuildConfig) -> Iterator[Note | 
         for split in splits:
             for batch in read_batches(split, scratch, _DEFAULT_MEDIUM):
                 batches.append(batch)
+                odd["before 1990"] += int((batch.time < YEAR_1990).sum())
+                odd["after the file"] += int((batch.time > newest[split.source.path]).sum())
                 done += batch.num_rows
                 yield Progress("reading", done, total, "rows")
     if not batches:
         raise DataError(f"{', '.join(paths.files)}: no rows; give a file that has events")
     rejected = [reject for batch in batches for reject in batch.rejected]
-    yield _counted(files, histories_of(sources, config, batches, rejected, done), rejected)
+    found = histories_of(sources, config, batches, rejected, done)
+    yield from _refusals(sources, config, rejected, odd, done)
+    yield from _warnings(config, found, odd)
+    yield _counted(files, found, rejected)
+
+
+def _refusals(
+    sources: Sequence[Source], config: BuildConfig, rejected: Sequence[Rejected], odd: Counter[str], num_rows: int
+) -> Iterator[Note]:
+    """Why a build of these files would stop."""
+    if len(rejected) > config.max_rejected * num_rows:
+        reasons = Counter(reject.reason for reject in rejected)
+        told = [f"{number} {reason}" for reason, number in reasons.most_common()]
+        text = f"{len(rejected)} of {num_rows} rows are bad ({', '.join(told)}), more than --max-rejected"
+        text = f"build-shards would stop: {text} {config.max_rejected:g}"
+        if words := [reject.value for reject in rejected if reject.reason == "unknown_status"]:
+            text += f"; {advice(words)}"
+        if reasons["invalid_utf8"]:
+            text += f"; {encoding_hint(sources)}"
+        yield Note(text, warning=True)
+    try:
+        check_odd_times(config, odd["before 1990"], odd["after the file"], num_rows - len(rejected))
+    except ConfigError as error:
+        yield Note(f"build-shards would stop: {error}", warning=True)
+
+
+def _warnings(config: BuildConfig, found: UserHistories, odd: Counter[str]) -> Iterator[Note]:
+    """What a build of these events would warn about."""
+    check = "; check --time-unit" if config.time_unit == "auto" else ""
+    for when, number in odd.items():
+        if number:
+            yield Note(f"{number:,} events are timed {when}{check}", warning=True)
+    if len(found.time):
+        events = np.diff(found.offsets)
+        most = int(events.argmax())
+        yield from busiest_user(found.users[most], int(events[most]), len(found.time), int((events > 0).sum()))
+    rated = found.rating[~np.isnan(found.rating)]
+    if config.unrated == "auto" and len(rated):
+        levels, counts = np.unique(rated, return_counts=True)
+        count_of = dict(zip(levels.tolist(), counts.tolist(), strict=True))
+        yield from ratings_apart({level: count_of[level] for level in levels_apart(levels.tolist())}, len(rated))
 
 
 def _counted(files: tuple[FileReport, ...], found: UserHistories, rejected: list[Rejected]) -> EventsReport:

@@ -1,15 +1,14 @@
 """Recognises what sampled numbers count that are times. Raises an error if several readings are usual."""
 
 import re
-import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import cast
 
 from streamfeat.config import TimeUnit
 from streamfeat.errors import ConfigError
+from streamfeat.events.odd_times import newest_likely_time
 from streamfeat.events.source import SourceTimeUnit
 from streamfeat.events.time_units import DAY_UNITS, TIME_UNITS, UNIX_UNITS, words_of
 
@@ -34,7 +33,6 @@ _ROUNDED = re.compile(r"\s*\+?\d(?:\.(\d{0,5}))?[eE]\+?(\d+)\s*")
 _EXCEL_START = datetime(1899, 12, 30, tzinfo=UTC)
 _UNIX_START = datetime(1970, 1, 1, tzinfo=UTC)
 _LIKELY = range(1990, 2050)  # years that make a reading worth naming
-_DAY = 86_400
 
 _CONVERT = "if they count anything else, write them as 2020-12-31 or as seconds since 1970"
 
@@ -160,7 +158,7 @@ def _of_size(path: str, column: str, numbers: Sequence[float]) -> SourceTimeUnit
 def _usual_units(path: str, numbers: Sequence[float]) -> list[str]:
     """The units in which nearly all `numbers` are of usual years, and not later than a day after the file was last
     changed. Unix times of _SURE_YEAR or later need no other look."""
-    newest = _last_change(path) + _DAY
+    newest = newest_likely_time(path)
 
     def fits(unit: str, first_year: int) -> bool:
         facts = TIME_UNITS[unit]
@@ -170,14 +168,6 @@ def _usual_units(path: str, numbers: Sequence[float]) -> list[str]:
 
     sure = [unit for unit in UNIX_UNITS if fits(unit, _SURE_YEAR)]
     return sure or [unit for unit in TIME_UNITS if fits(unit, TIME_UNITS[unit].first)]
-
-
-def _last_change(path: str) -> float:
-    """When the file was last changed, in Unix seconds; now, if that cannot be said."""
-    try:
-        return Path(path).stat().st_mtime
-    except (OSError, ValueError):
-        return time.time()
 
 
 def _dates_of(unit: str, numbers: Sequence[float]) -> str:

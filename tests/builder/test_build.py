@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -294,9 +295,20 @@ def test_a_build_of_times_before_1990_is_refused_unless_their_unit_is_given(tmp_
         build_shards([str(path)], tmp_path / "out")
     *_, built = build_steps([str(path)], tmp_path / "out", BuildConfig(time_unit="iso"), overwrite=True)
     assert built.manifest.num_events == 20
-    late = "".join(f"u,{i},{1_400_000_000 + i}\n" for i in range(5))
+    late = "".join(f"u,{i},{1_400_000_000 + i}\n" for i in range(20))
     (tmp_path / "e.csv").write_text("user,item,timestamp\nu,a,0\nu,b,0\n" + late)
-    assert build_shards([str(tmp_path / "e.csv")], tmp_path / "few").num_events == 7
+    assert build_shards([str(tmp_path / "e.csv")], tmp_path / "few").num_events == 22
+
+
+def test_a_build_of_times_after_the_file_is_refused_unless_their_unit_is_given(tmp_path: Path) -> None:
+    """A few such events are only counted. A file whose last change cannot be right says nothing about its events."""
+    path = tmp_path / "e.csv"
+    path.write_text("user,item,timestamp\n" + "".join(f"u,{i},{2_500_000_000 + i}\n" for i in range(20)))
+    with pytest.raises(ConfigError, match=r"20 of 20 events are later than their file was last changed.*--time-unit"):
+        build_shards([str(path)], tmp_path / "out")
+    assert build_shards([str(path)], tmp_path / "asked", time_unit="s").cleaning["odd_after_the_file"] == 20
+    os.utime(path, (0, 0))
+    assert not build_shards([str(path)], tmp_path / "archive").cleaning.get("odd_after_the_file")
 
 
 @pytest.mark.parametrize("num_windows", [{"training": 2**23, "validation": 9}, {"training": 9, "validation": 2**23}])

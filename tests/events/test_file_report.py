@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from streamfeat.builder.coordinator import build_shards
+from streamfeat.builder.coordinator import build_shards, build_steps
 from streamfeat.config import BuildConfig
-from streamfeat.errors import ConfigError
+from streamfeat.errors import ConfigError, StreamfeatError
 from streamfeat.events.file_report import EventsReport, report_steps
 from streamfeat.progress import Note
 from streamfeat_cli.commands import app
@@ -87,3 +87,34 @@ def test_files_of_a_glob_or_a_folder_are_one_report(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["inspect", str(tmp_path)])
     assert "neither a finished dataset" in str(told.exception)
     assert "no column for user" in str(told.exception)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "told"),
+    [
+        (
+            "user,item,time",
+            "u{i},{i},2500-01-01",
+            "would stop: 40 of 40 events are later than their file was last changed",
+        ),
+        ("user,item,time", "u{i},{i},1980-01-01", "would stop: 40 of 40 events are from before 1990"),
+        ("user,item,time,status", "u{i},{i},2020-01-01,Seen all", "--status 'Seen all=completed'"),
+        ("user,item,time", "u{i},{i},2020-01-01\nu{i},,2020-01-01", "40 of 80 rows are bad (40 missing_item)"),
+        ("user,item,time,rating", "u{i},{i},2020-01-01,{i}", "1 of 40 ratings (2.5%) are 0, apart from the others"),
+        ("user,item,time", "u{i},{i},2020-01-01\nx,{i},2020-01-01\nx,x{i},2020-01-01", "user 'x' has 80 of 120 events"),
+    ],
+)
+def test_the_report_tells_why_a_build_would_stop_and_what_it_would_warn_about(
+    tmp_path: Path, header: str, row: str, told: str
+) -> None:
+    """A build of the same file says the same."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\n" + "".join(row.format(i=i) + "\n" for i in range(40)))
+    notes = [step.text for step in report_steps([str(path)], BuildConfig()) if isinstance(step, Note) and step.warning]
+    assert any(told in note for note in notes), notes
+    said = []
+    try:
+        said += [str(step) for step in build_steps([str(path)], tmp_path / "data", BuildConfig())]
+    except StreamfeatError as error:
+        said.append(str(error))
+    assert any(told.removeprefix("would stop: ") in text for text in said)
