@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-_ROLES_OF_NUMBERS = ("rating", "completion")
+_ROLES_OF_NUMBERS = ("timestamp", "rating", "completion")
 
 _COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+\s*")

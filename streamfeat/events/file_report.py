@@ -217,6 +217,8 @@ def _times(source: Source, samples: Sequence[str], role: str) -> tuple[str, ...]
     if role != "timestamp" or not samples:
         return ()
     ids = ["0"] * len(samples)
+    if "timestamp" in source.decimal_commas:
+        samples = [sample.replace(",", ".") for sample in samples]
     rows = pa.table({"user": ids, "item": ids, "timestamp": list(samples)})
     kinds: dict[str, Kind] = dict.fromkeys(rows.column_names, "text")
     with duckdb.connect(config={"threads": 1}) as connection:

@@ -97,14 +97,16 @@ def _recognise_text(path: str, sample: TextSample, config: BuildConfig) -> Sourc
         )
     used = {role: [row[names.index(column)] for row in whole] for role, column in columns.items()}
     joined = [[row[names.index(column)] for row in whole] for column in layout.roles.joined]
+    decimal_commas = () if delimiter[0] == "," else roles_with_decimal_commas(used)
     stamps = joined_times([used["timestamp"], *joined]) if joined else used["timestamp"]
+    if "timestamp" in decimal_commas:
+        stamps = [stamp.replace(",", ".") for stamp in stamps]
     unit, times = recognise_times(path, columns["timestamp"], stamps, config.time_unit)
     parts = [
         f"{layout.what}, {DELIMITERS[delimiter]} between fields",
         *(["gzip"] * (sample.compression == "gzip")),
         *([sample.encoding] if sample.encoding else []),
     ]
-    decimal_commas = () if delimiter[0] == "," else roles_with_decimal_commas(used)
     seems = sample.seems if any(REPLACED in value for values in used.values() for value in values) else ""
     remarks = [
         *([f"decimal commas in {', '.join(decimal_commas)}"] if decimal_commas else []),

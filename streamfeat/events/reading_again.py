@@ -6,6 +6,7 @@ from typing import Any, get_args
 from streamfeat.config import AUTO_ENCODING, BuildConfig, TimeUnit
 from streamfeat.errors import ConfigError
 from streamfeat.events.formats import recognise
+from streamfeat.events.lists.sites import SITES
 from streamfeat.events.source import REQUIRED_ROLES, ROLES, Source
 from streamfeat.events.whole_files import is_read_whole
 from streamfeat.reading import Reading
@@ -117,8 +118,8 @@ def _unit(reading: Reading) -> str:
 
 
 def _otherwise(source: Source, reading: Reading, config: BuildConfig) -> list[str]:
-    """What is read otherwise than the dataset's files, although the file has some of their columns."""
-    if not set(reading.columns.values()) & set(source.column_names):
+    """What is read otherwise than the dataset's files, although the file has some of their columns. A list has none."""
+    if reading.format in SITES or not set(reading.columns.values()) & set(source.column_names):
         return []
     told = [
         f"{role} is read from {source.columns[role]!r}, but for the dataset it was read from {column!r}"

@@ -145,3 +145,6 @@ def test_a_list_is_read_with_the_words_and_constants_of_the_datasets_lists(tmp_p
     found = asked(str(tmp_path / "user3.csv"), tmp_path / "data")
     assert events_of(found) == {"user3": built["user3"]}
     assert not found.rejected
+    path = tmp_path / "rows.csv"  # with names that the table of a list has, too
+    path.write_text(f"user,item_id,title,timestamp\nme,1,T1,{START}\n")
+    assert asked(str(path), tmp_path / "data").read_otherwise == []

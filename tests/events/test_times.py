@@ -266,11 +266,16 @@ def test_a_time_zone_with_several_meanings_is_refused_by_its_name(tmp_path, zone
 
 
 def test_days_of_a_spreadsheet_are_read_to_the_second(tmp_path):
-    """Their decimals are no whole seconds exactly."""
+    """Their decimals are no whole seconds exactly, and often follow a comma."""
     path = tmp_path / "a.csv"
     moments = [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=7919 * i) for i in range(200)]
     days = [repr((moment - datetime(1899, 12, 30, tzinfo=UTC)) / timedelta(days=1)) for moment in moments]
     path.write_text("user,item,ts\n" + "".join(f"u,{i},{day[:16]}\n" for i, day in enumerate(days)))
+    assert [row.time for row in read_all(path, time_unit="excel-days").rows] == [int(m.timestamp()) for m in moments]
+    commas = "".join(f"u;{i};{day[:16].replace('.', ',')}\n" for i, day in enumerate(days))
+    path.write_text("user;item;ts\n" + commas)
+    with pytest.raises(ConfigError, match="--time-unit excel-days"):
+        read_all(path)
     assert [row.time for row in read_all(path, time_unit="excel-days").rows] == [int(m.timestamp()) for m in moments]
     path.write_text("user,item,ts\nu,1,18262\nu,1,18262.5\nu,1,-1\nu,1,no\nu,1,99999999\n")
     read = read_all(path, time_unit="days")
