@@ -138,14 +138,17 @@ def _number_columns(role: str, kind: Kind) -> list[str]:
 
 
 def _given(raw: str, kind: Kind) -> str:
-    """The raw column, NULL where it says that there is no number."""
-    if kind == "floating":
-        return f"nullif({raw}, 'nan')"
-    return f"CASE WHEN NOT {_is_no_number(raw)} THEN {raw} END" if kind == "text" else raw
+    """The raw column, NULL if missing."""
+    none = {"text": "''", "floating": "'nan'"}.get(kind)
+    return f"nullif({raw}, {none})" if none else raw
 
 
-def _is_no_number(raw: str) -> str:
-    return f"(strlen({raw}) <= {_LONGEST} AND lower(trim({raw})) IN ({_NO_NUMBERS}))"
+def _is_bad_number(role: str, kind: Kind) -> str:
+    """Whether a given value is no number. The words for no number are looked for only where the cast has failed."""
+    bad = f"{role} IS NOT NULL AND {role}_value IS NULL"
+    if kind != "text":
+        return bad
+    return f"{bad} AND NOT (strlen({role}) <= {_LONGEST} AND lower(trim({role})) IN ({_NO_NUMBERS}))"
 
 
 def _rating_columns(kind: Kind, unrated: Sequence[float]) -> list[str]:
@@ -180,10 +183,10 @@ def _completion_columns(kinds: Mapping[str, Kind], unit: CompletionUnit) -> list
         stripped = "rtrim(\"completion\", '% ')" if kind == "text" else '"completion"'
         return [f'{given} AS "completion"', f"{_number(stripped, kind)} / 100 AS completion_value"]
     total = _number('"total"', kinds["total"])
-    part = _number('"completion"', kind)
+    part = _number('"completion"', kind) + f" / CAST({total} AS DOUBLE)"
     return [
         f'CASE WHEN {total} > 0 THEN {given} END AS "completion"',
-        f"least({part} / CAST({total} AS DOUBLE), 1) AS completion_value",
+        f"CASE WHEN {part} > 1 THEN 1 ELSE {part} END AS completion_value",  # `least` would make 1 of NULL
     ]
 
 
@@ -198,12 +201,11 @@ def _reason(kinds: Mapping[str, Kind]) -> str:
         "time_out_of_range": f"seconds > {LAST_SECOND}",
     }
     if "rating" in kinds:
-        tests["unparsable_rating"] = "rating IS NOT NULL AND rating_value IS NULL"
+        tests["unparsable_rating"] = _is_bad_number("rating", kinds["rating"])
         # In DuckDB NaN is larger than every number.
         tests["non_finite_rating"] = f"abs(rating_value) > {_MAX_FLOAT32}"
         tests["rating_too_large"] = f"abs(rating_value) > {MAX_RATING}"
     if "completion" in kinds:
-        tests["bad_completion"] = (
-            "completion IS NOT NULL AND (completion_value IS NULL OR NOT completion_value BETWEEN 0 AND 1)"
-        )
+        bad = f"({_is_bad_number('completion', kinds['completion'])})"
+        tests["bad_completion"] = f"{bad} OR (completion IS NOT NULL AND NOT completion_value BETWEEN 0 AND 1)"
     return "CASE " + " ".join(f"WHEN {test} THEN {REASONS.index(name)}" for name, test in tests.items()) + " ELSE 0 END"

@@ -177,6 +177,10 @@ def test_a_total_of_every_row_can_be_said(tmp_path):
     read = read_all(path, constant="total=100")
     assert "completion is progress of 100" in read.source.note
     assert [row.completion for row in read.rows] == pytest.approx([i / 100 for i in range(101)])
+    path.write_text(path.read_text() + "u,i,1500000999,NaN\nu,j,1500001000,x\n")
+    read = read_all(path, constant="total=100")
+    assert [row.completion for row in read.rows[-1:]] == [1]
+    assert read.reasons == [(104, "bad_completion")]
     for total in ("0", "all", "-1"):
         with pytest.raises(ConfigError, match="no number above 0"):
             recognise(str(path), BuildConfig(constant=f"total={total}"))
