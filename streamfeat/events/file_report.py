@@ -26,6 +26,7 @@ from streamfeat.events.statuses import advice
 from streamfeat.events.unrated import levels_apart
 from streamfeat.events.user_histories import UserHistories, histories_of
 from streamfeat.events.whole_files import is_read_whole, read_whole
+from streamfeat.events.words_for_nobody import without_words
 from streamfeat.plain_text import date_text
 from streamfeat.progress import Note, Progress
 from streamfeat.schema import PLANNED
@@ -225,6 +226,6 @@ def _times(source: Source, samples: Sequence[str], role: str) -> tuple[str, ...]
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("rows", rows)
         unit = "iso" if source.time_unit == "timestamp" else source.time_unit  # a typed column is sampled as ISO text
-        cast = connection.sql(cast_query("FROM rows", kinds, unit)).to_arrow_table()
+        cast = connection.sql(cast_query(without_words("FROM rows", ["timestamp"]), kinds, unit)).to_arrow_table()
     pairs = zip(cast["time"].to_pylist(), cast["reason"].to_pylist(), strict=True)
     return tuple(REASONS[reason] if reason else date_text(time) for time, reason in pairs)

@@ -14,7 +14,7 @@ from streamfeat.events.roles import Table, check_roles, find_roles
 from streamfeat.events.sample import TextSample, kind_of, sample_text, zip_of_no_list
 from streamfeat.events.source import FORMATS, Compression, Source, SourceTimeUnit
 from streamfeat.events.text_layout import DELIMITERS, find_layout
-from streamfeat.events.times import joined_times, recognise_times
+from streamfeat.events.times import check_first_moments, joined_times, recognise_times
 from streamfeat.events.titles import read_titles
 from streamfeat.events.unrated import with_unrated
 from streamfeat.events.watch_columns import with_watch_columns
@@ -71,6 +71,8 @@ def _recognise_parquet(path: str, config: BuildConfig) -> Source:
     unit: SourceTimeUnit = "timestamp"
     if isinstance(sample, str):
         times = sample
+        if config.time_unit == "auto":
+            check_first_moments(path, columns["timestamp"], sample_column(path, columns["timestamp"]))
     else:
         unit, times = recognise_times(path, columns["timestamp"], sample, config.time_unit)
     return Source(

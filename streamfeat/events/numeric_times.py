@@ -26,8 +26,9 @@ _SURE_YEAR = 1997
 
 _DIGITS_OF_DATES = (8, 10, 12, 14, 17)  # YYYYMMDD, and with hours, minutes, seconds and milliseconds
 _YEARS = range(1900, 2101)  # of dates as whole numbers
-# Spreadsheets write up to five decimals before the exponent, C and NumPy six.
-_ROUNDED = re.compile(r"\s*\+?\d(?:\.(\d{0,5}))?[eE]\+?(\d+)\s*")
+_SCIENTIFIC = re.compile(r"\s*\+?\d(?:\.(\d*))?[eE]\+?(\d+)\s*")
+# Of numbers with an exponent: so many and fewer are no times. Spreadsheets write up to five, C and NumPy six.
+_FEW_DECIMALS, _MOST_DECIMALS = 5, 6
 
 # Spreadsheets count days from here, so that serial days after February 1900 are right.
 _EXCEL_START = datetime(1899, 12, 30, tzinfo=UTC)
@@ -68,7 +69,9 @@ def unit_of_numbers(path: str, column: str, numbers: Sequence[str], asked: TimeU
         return "yyyymmdd", "dates as whole numbers such as 20200131, UTC assumed (recognised)"
     _check_digits(path, column, nonzero)
     unit = _of_size(path, column, [float(number) for number in nonzero])
-    return unit, f"times in {words_of(unit)} (recognised)"
+    rounded = sum(_loses_seconds(number, _MOST_DECIMALS) for number in nonzero)
+    coarse = ", rounded to more than a second" if 2 * rounded > len(nonzero) else ""
+    return unit, f"times in {words_of(unit)} (recognised){coarse}"
 
 
 def check_times_of_nothing(path: str, column: str, num: int, of: int, written: str, unit: str) -> None:
@@ -100,7 +103,7 @@ def _is_date(number: str) -> bool:
 
 def _check_digits(path: str, column: str, numbers: Sequence[str]) -> None:
     """Raises ConfigError if most numbers are rounded to more than a second, as 1.58E+12 is."""
-    rounded = [number for number in numbers if _loses_seconds(number)]
+    rounded = [number for number in numbers if _loses_seconds(number, _FEW_DECIMALS)]
     if 2 * len(rounded) > len(numbers):
         raise ConfigError(
             f"{path}: column {column!r} holds rounded numbers such as {rounded[0][:40]!r}, as spreadsheets write them: "
@@ -109,9 +112,10 @@ def _check_digits(path: str, column: str, numbers: Sequence[str]) -> None:
         )
 
 
-def _loses_seconds(number: str) -> bool:
-    match = _ROUNDED.fullmatch(number)
-    if match is None or not _SMALL <= float(number) < float("inf"):
+def _loses_seconds(number: str, most_decimals: int) -> bool:
+    """Whether a number with an exponent and at most so many decimals is rounded to more than a second."""
+    match = _SCIENTIFIC.fullmatch(number)
+    if match is None or len(match[1] or "") > most_decimals or not _SMALL <= float(number) < float("inf"):
         return False
     missing = int(match[2]) - len(match[1] or "")
     return missing > 0 and 10**missing > TIME_UNITS[_by_magnitude(float(number))].ticks

@@ -14,9 +14,10 @@ from streamfeat.events.time_zones import why_unclear
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _DAY_ORDERS: tuple[tuple[SourceTimeUnit, str], ...] = (("dmy", "day first"), ("mdy", "month first"))
-# The first moment of 1970, which stands for 0.
+# The first moment of 1970 in any time zone, which stands for 0.
 _NOTHING = re.compile(
-    r"(1970([-/.])0?1\2 ?0?1|0?1([-/.])0?1\3 ?1970)([T ,]+0?0:00(:00([.,]0*)?)?)?\s*(Z|UTC|GMT|[+-]00:?00)?"
+    r"(1970([-/.])0?1\2 ?0?1|0?1([-/.])0?1\3 ?1970)([T ,]+\d?\d:[03]0(:00([.,]0*)?)?( ?[AaPp]\.?[Mm]\.?)?)?"
+    r"\s*(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)?"
 )
 
 
@@ -51,6 +52,7 @@ def recognise_times(path: str, column: str, values: Iterable[str], asked: TimeUn
 def check_first_moments(path: str, column: str, texts: Sequence[str]) -> None:
     """Raises ConfigError if more than a tenth of the dates are the first moment of 1970, as 0 is when it is written as
     a date."""
+    texts = [text for text in texts if text]
     first = [text for text in texts if _NOTHING.fullmatch(text)]
     if first:
         check_times_of_nothing(path, column, len(first), len(texts), first[0], "iso")

@@ -150,6 +150,7 @@ def test_a_unit_is_recognised_where_the_values_allow_only_that_one(tmp_path, val
         (["1.58E+12", "1.59E+12"], r"rounded numbers such as '1.58E\+12'.*export the file again.*--time-unit"),
         (["0", str(INSTANT)], r"1 of 2 times looked at are 0.*leave those rows out.*--time-unit s"),
         (["1970-01-01 00:00:00", "2013-04-03"], r"1 of 2 times.*1970-01-01 00:00:00.*--time-unit iso"),
+        (["1970-01-01 01:00:00", "2013-04-03"], r"1 of 2 times.*1970-01-01 01:00:00"),
         (["01/01/1970", "30/04/2013"], r"1 of 2 times looked at are 01/01/1970.*--time-unit iso"),
         (["200301", "200302"], "write them as 2020-12-31 or as seconds since 1970"),
     ],
@@ -160,6 +161,17 @@ def test_times_that_stand_for_others_or_have_lost_digits_are_refused_with_the_re
     path.write_text("user,item,ts\n" + "".join(f"u,i,{value}\n" for value in values))
     with pytest.raises(ConfigError, match=told):
         read_all(path)
+
+
+def test_zeros_of_a_parquet_type_are_told_and_so_are_rounded_numbers(tmp_path):
+    """Until --time-unit iso says that the dates of the type are right. C's %e leaves thousands of seconds."""
+    times = pa.array([0, INSTANT], pa.timestamp("s"))
+    pq.write_table(pa.table({"user": [1, 1], "item": [1, 2], "ts": times}), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"1 of 2 times looked at are 1970-01-01 00:00:00.*--time-unit iso"):
+        read_all(tmp_path / "a.parquet")
+    assert len(read_all(tmp_path / "a.parquet", time_unit="iso").rows) == 2
+    (tmp_path / "a.csv").write_text("user,item,ts\nu,i,1.365029e+09\nu,j,1.366029e+09\n")
+    assert "rounded to more than a second" in read_all(tmp_path / "a.csv").source.note
 
 
 @pytest.mark.parametrize(
@@ -314,9 +326,9 @@ def test_a_bad_number_is_rejected_with_its_reason(tmp_path, value, reason):
 def test_a_bad_iso_time_is_rejected_with_its_reason(tmp_path, value, reason):
     """The date must exist, and the time zone is applied before the sign is checked."""
     path = tmp_path / "a.csv"
-    path.write_text("user,item,ts\n" + "u,i,2013-04-03\n" * 3 + f"u,i,{value}\n")
+    path.write_text("user,item,ts\n" + "u,i,2013-04-03\n" * 10 + f"u,i,{value}\n")
     read = read_all(path)
-    assert [(r.row, r.reason, r.value) for r in read.rejected] == [(5, reason, value)]
+    assert [(r.row, r.reason, r.value) for r in read.rejected] == [(12, reason, value)]
 
 
 def test_iso_of_every_offset_is_what_python_reads(tmp_path):
