@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamfeat.config import check_medium_name
 from streamfeat.events.casts import MAX_VALUE_LEN, REASONS
-from streamfeat.events.column_values import NOBODY
+from streamfeat.events.column_values import DASHES, NOBODY
 from streamfeat.events.statuses import status_of
 from streamfeat.schema import COMPLETED, STATUSES
 
@@ -117,7 +117,7 @@ def clean_batch(
 
 def _medium_of(value: str | None) -> tuple[str, str]:
     """(name of the medium, ""), or ("", reason) if the value is not a medium."""
-    if value is None or not value.strip():
+    if value is None or not value.strip() or value.strip() in NOBODY:
         return "", "empty_medium"
     try:
         return check_medium_name(value.strip()), ""
@@ -128,7 +128,7 @@ def _medium_of(value: str | None) -> tuple[str, str]:
 def _status_of(value: str | None, statuses: Mapping[str, str]) -> tuple[str, str]:
     """(name of the status, ""), or ("", reason) if the value is not a status."""
     name = STATUSES[COMPLETED] if value is None or not value.strip() else status_of(value, statuses)
-    if not name and (value or "").strip() in NOBODY:
+    if not name and (value or "").strip() in (*NOBODY, *DASHES):
         name = STATUSES[COMPLETED]
     return (name, "") if name else ("", "unknown_status")
 

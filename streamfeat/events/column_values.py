@@ -8,10 +8,11 @@ from itertools import pairwise
 
 # Words with which the usual tools write that there is no value: R, SQL, Python, MySQL, pandas, spreadsheets.
 NOBODY = ("NA", "N/A", "#N/A", "NULL", "null", "None", "\\N", "nan", "NaN", "<NA>", "NaT")
+DASHES = ("-", "--", "–", "—")  # for a missing number or status
 # What stands for a missing number, in lower case: a rating, a completion.
 NO_NUMBER = (
-    "", *dict.fromkeys(map(str.lower, NOBODY)), "-", "--", "–", "—", ".", "?", "n.a.", "nr", "unrated", "not rated",
-    "not_rated", "no rating", "no score",
+    "", *dict.fromkeys(map(str.lower, NOBODY)), *DASHES, ".", "?", "n.a.", "nr", "unrated", "not rated", "not_rated",
+    "no rating", "no score",
 )  # fmt: skip
 
 _MOST = 0.5  # a column can play a role if at least this share of its values fits

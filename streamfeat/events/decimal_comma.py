@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from streamfeat.events.column_values import NO_NUMBER
+
 _ROLES_OF_NUMBERS = ("timestamp", "rating", "completion")
 
 _COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
@@ -17,9 +19,10 @@ def roles_with_decimal_commas(values: Mapping[str, Sequence[str]]) -> tuple[str,
 def has_decimal_commas(values: Sequence[str]) -> bool:
     """Whether the commas in sampled numbers are decimal commas.
 
-    They are if every value with a comma is a number with one comma, no value has a point, and not all of them could
-    have been written with commas between thousands, as 1,500 is.
+    They are if, apart from words for no number such as n.a., every value with a comma is a number with one comma, no
+    value has a point, and not all of them could have been written with commas between thousands, as 1,500 is.
     """
+    values = [value for value in values if value.strip().lower() not in NO_NUMBER]
     with_comma = [value for value in values if "," in value]
     return (
         bool(with_comma)

@@ -200,10 +200,18 @@ def _no_column(table: Table, role: str, columns: Mapping[str, str]) -> str:
     path, names = table.path, table.names
     if not names:
         return f"{path}: no column for {role}: the file has no columns at all; write it again with its columns"
-    free = [name for name in names if name not in columns.values() and table.values(name).fits(role)]
+    taken = {name for other, name in columns.items() if (role, other) != ("item", "title")}  # a title may name items
+    free = [name for name in names if name not in taken and table.values(name).fits(role)]
     if role == "timestamp":
         free = [name for name in free if table.values(name).surely_times or not table.values(name).rows]
-    others = {name for other in ROLES if other != role for name in candidates_of(other, names)}
+    if role in ID_ROLES:  # a number of its own in each row is the row's
+        free = [name for name in free if not table.values(name).differs_in_rows] or free
+    others = {
+        name
+        for other in ROLES
+        if other != role and (role, other) != ("item", "title")
+        for name in candidates_of(other, names)
+    }
     by_plain_name = {plain(name): name for name in free if name not in others}
     best = ("", _CLOSE)
     for candidate in NAMES[role]:
@@ -216,7 +224,7 @@ def _no_column(table: Table, role: str, columns: Mapping[str, str]) -> str:
     elif role == "timestamp":
         advice = without_time(table)
     else:
-        could = [name for name in free if name not in others]
+        could = [name for name in free if name not in others] if len(names) > 1 else []
         advice = f"it may be {_listed(could)}; " if 0 < len(could) < len(names) else ""
         advice += f"name it with --columns {role}={quoted(could[0]) if len(could) == 1 else 'NAME'}"
         advice += ", or, if all events are of one user, give --constant user=me" if role == "user" else ""

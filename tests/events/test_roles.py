@@ -105,6 +105,13 @@ def test_a_column_that_could_play_a_role_is_named(tmp_path):
     assert source.columns["user"] == "user_id.$oid"
 
 
+def test_a_title_is_advised_as_item_and_a_number_of_each_row_is_not(tmp_path):
+    """`reviewid` is nearer to `id` names than `title` is, but is another one in each row."""
+    rows = [(i * 7919 % 997, f"u{i % 5}", f"Film {i % 7}", 1_500_000_000 + i) for i in range(40)]
+    with pytest.raises(ConfigError, match=r"name it with --columns item=title$"):
+        written(tmp_path, "csv", ("reviewid", "user", "title", "time"), rows)
+
+
 def test_a_column_that_differs_between_rows_of_one_item_is_no_title(tmp_path):
     """The `title` of a review is that of the review."""
     rows = [("u", f"i{i % 3}", 1_500_000_000 + i, f"my opinion {i}") for i in range(12)]

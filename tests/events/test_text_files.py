@@ -146,7 +146,7 @@ def test_decimal_commas_are_read_where_the_delimiter_is_another(tmp_path):
 @pytest.mark.parametrize(
     ("values", "found"),
     [(["1,5", "2"], True), (["1,500", "2,25"], True), (["1,500", "2"], False), (["1,5", "2.5"], False),
-     (["1,5,0"], False), (["five, or so", "1,5"], False), (["1"], False), ([], False)],
+     (["1,5", "n.a."], True), (["1,5,0"], False), (["five, or so", "1,5"], False), (["1"], False), ([], False)],
 )  # fmt: skip
 def test_a_comma_that_may_stand_between_thousands_is_no_decimal_comma(values, found):
     """1,500 alone may be either; such ratings are rejected as they were."""
@@ -191,7 +191,7 @@ def test_the_space_after_every_delimiter_belongs_to_it(tmp_path, delimiter):
     assert "1 of 1 sampled ids of item begin or end with spaces" in read.source.note
 
 
-@pytest.mark.parametrize("above", ["# exported 2020-01-01\n# by me\n", "\n\n", "My list\n"])
+@pytest.mark.parametrize("above", ["# exported 2020-01-01\n# by me\n", "\n\n", "My list\n", '"Exported, by me"\n'])
 def test_lines_above_the_names_are_refused_with_the_command_that_leaves_them_out(tmp_path, above):
     """It works as it is typed; a web page is called one."""
     path = tmp_path / "a.csv"

@@ -122,6 +122,15 @@ def test_a_column_of_numbers_is_read_whole_or_left_out_whole(values):
         assert all(status_of(value, found) == NUMBERS[value.removesuffix(".0")] for value in values if value)
 
 
+def test_a_dash_is_a_missing_status_and_null_is_no_medium(tmp_path):
+    """An apostrophe before the dash, as in the list of rejected rows, would be part of the advice."""
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,time,status,medium\nu,i,1500000000,-,anime\nu,j,1500000001,dropped,NULL\n")
+    read = read_all(path)
+    assert [(row.status, row.medium) for row in read.rows] == [("completed", "anime")]
+    assert read.reasons == [(3, "empty_medium")]
+
+
 def test_no_word_means_two_statuses():
     """Otherwise the order of the table would decide."""
     words = [word for group in WORDS.values() for word in group]
