@@ -104,6 +104,7 @@ CSV = b"user,item,medium,timestamp,rating,status\n" + b"".join(
     b"u%d,i%d,anime,%d,%d,completed\n" % (i % 5, i % 7, 1_300_000_000 + 86_400 * i, i % 10) for i in range(40)
 )
 DAT = b"".join(b"%d::%d::%d::%d\n" % (i % 5, i % 7, i % 5, 978_300_760 + i) for i in range(40))
+U_DATA = b"".join(b"%d\t%d\t%d\t%d\n" % (1 + i % 5, 1 + i % 7, 1 + i % 5, 881_250_949 + i) for i in range(40))
 RECBOLE = b"user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + b"".join(
     b"%d\t%d\t%d\t%d.0\n" % (i % 5, i % 7, i % 5, 978_300_760 + i) for i in range(40)
 )
@@ -166,7 +167,7 @@ def test_any_event_file_is_read_or_refused(tmp_path: Path, name: str, examples: 
 def test_any_file_of_titles_is_read_or_refused(tmp_path: Path, name: str) -> None:
     """It is read because it is next to the events."""
     events, titles = name.split("/")
-    rows = {"u.data": DAT.replace(b"::", b"\t"), "ratings.dat": DAT, "a.inter": RECBOLE,
+    rows = {"u.data": U_DATA, "ratings.dat": DAT, "a.inter": RECBOLE,
             "ratings.csv": b"userId,movieId,rating,timestamp\n" + DAT.replace(b"::", b",")}  # fmt: skip
     (tmp_path / events).write_bytes(rows[events])
     source = recognise(str(tmp_path / events), BuildConfig())

@@ -151,7 +151,7 @@ class Scorer:
                 features.by_medium if features else (),
             )
             mixtures = self.mixtures.get(self._facts.schema.media[medium])
-            if mixtures is not None:
+            if mixtures is not None and len(times):
                 logits = self._mixed(logits, medium, histories, times, mixtures)
             if not (self.exclude_seen if exclude_seen is None else exclude_seen):
                 return logits.log_softmax(-1)
