@@ -92,7 +92,8 @@ def cast_query(
             for role, missing in (("rating", "'nan'::FLOAT"), ("completion", "1::FLOAT"))
             if role in kinds
         ),
-        *(f"nullif(CAST({label} AS VARCHAR), '') AS {label}" for label in labels),
+        *(f"CAST({label} AS VARCHAR) AS {label}" for label in labels if label != "title"),
+        *(["nullif(CAST(title AS VARCHAR), '') AS title"] if "title" in labels else []),
     ]
     tried = [*_tried("user", kinds["user"]), *_tried("item", kinds["item"])]
     query = f"SELECT {', '.join(['*', *tried])} FROM ({relation})"
