@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from train.runs.checkpoint import BEST
 DEFAULT_K = 10
 
 _NAMED = 5  # a note lists at most so many ids or rows
+_OTHER_SCALE = 1.5  # times the highest rating of training: 10 beside 5 is another scale, 10 beside 9 is not
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def recommend_steps(
     config = config.model_copy(update={"keep_planned": manifest.config.keep_planned, "undated": undated})
     medium = schema.media[0] if len(schema.media) == 1 else None
     found = read_histories(history, config, medium=medium, readings=manifest.readings)
+    found, scale = _on_the_scale(found, schema.rating_max)
     yield Note(f"{history}: {found.recognised}")
     for text in found.read_otherwise:
         yield Note(f"{history}: {text}", warning=True)
@@ -99,12 +101,13 @@ def recommend_steps(
     catalogue = Catalogue(scorer.items, schema)
     matched = find_items(catalogue, found, match)
     yield from matched.notes
+    yield from scale
     known = _Known(found, matched.dense, schema.time_origin, user, training_events)
     if found.undated:
         yield Note(
             f"{found.undated:,} events without a date: they have the time of their user's first dated one, or {undated}"
         )
-    yield from _notes(found, known, catalogue, schema.rating_max, ask_time)
+    yield from _notes(found, known, catalogue, ask_time)
     yield from far_times(found.time, manifest, config)
     chosen = None
     if candidates is not None:
@@ -194,9 +197,19 @@ class _Known:
         return [self.found.users[user] for user in np.flatnonzero(counts == 0).tolist()]
 
 
-def _notes(
-    found: UserHistories, known: _Known, catalogue: Catalogue, rating_max: float, ask_time: AskTime
-) -> Iterator[Note]:
+def _on_the_scale(found: UserHistories, rating_max: float) -> tuple[UserHistories, list[Note]]:
+    """The histories without ratings if these are on another scale, 100 instead of 10, and what to say about it."""
+    highest = float(np.nanmax(found.rating, initial=-np.inf))
+    if not rating_max or highest <= rating_max:
+        return found, []
+    text = f"ratings up to {highest:g}, but training had at most {rating_max:g}: give ratings on that scale"
+    if highest <= _OTHER_SCALE * rating_max:
+        return found, [Note(text, warning=True)]
+    unrated = replace(found, rating=np.full_like(found.rating, np.nan))
+    return unrated, [Note(f"{text}; until then none of them counts", warning=True)]
+
+
+def _notes(found: UserHistories, known: _Known, catalogue: Catalogue, ask_time: AskTime) -> Iterator[Note]:
     if found.rejected:
         reasons = Counter(reject.reason for reject in found.rejected)
         counts = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
@@ -219,12 +232,6 @@ def _notes(
         yield Note(
             f"users without any event that the run knows: {len(empty):,}; they get the lists of an empty history "
             f"({_few(empty)})",
-            warning=True,
-        )
-    rated = found.rating[~np.isnan(found.rating)]
-    if rating_max and len(rated) and rated.max() > rating_max:
-        yield Note(
-            f"ratings up to {rated.max():g}, but training had at most {rating_max:g}: give ratings on that scale",
             warning=True,
         )
     yield Note(ask_time.text)

@@ -245,6 +245,15 @@ def test_what_was_read_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
     assert "ratings up to 90, but training had at most 10" in said
 
 
+def test_ratings_on_another_scale_do_not_count(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Of 100 instead of 10: answers are those for a history without ratings."""
+    asked = []
+    for rating in ("90", "", "10"):
+        path = written(tmp_path / "h.csv", f"u,a1,anime,1300000000,{rating},\n")
+        asked.append(lists(recommend_steps(runs["causal"], path, at=AT))["u"].media["anime"])
+    assert asked[0] == asked[1] != asked[2]
+
+
 def test_a_history_without_media_belongs_to_the_only_one(runs: dict[str, Path], tmp_path: Path) -> None:
     """And is refused where the run has several; its columns can be named."""
     path = tmp_path / "h.csv"
