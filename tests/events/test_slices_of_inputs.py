@@ -6,8 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_user_histories import events_of
+from test_user_histories import built_events, events_of
 
+from streamfeat.builder.coordinator import build_shards
 from streamfeat.config import BuildConfig
 from streamfeat.errors import StreamfeatError
 from streamfeat.events.formats import recognise
@@ -55,3 +56,17 @@ def test_a_slice_of_a_file_is_read_as_the_whole(tmp_path: Path, path: Path) -> N
     found = read_histories(tmp_path / path.name, BuildConfig(), medium="item", readings=[reading_of(source)])
     assert events_of(found) == {user: events_of(whole)[user]}
     assert found.read_otherwise == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_dataset_holds_the_histories_of_its_file(tmp_path: Path, path: Path) -> None:
+    """So that with the test above a slice gives what the dataset holds."""
+    try:
+        whole = read_histories(path, BuildConfig(), medium="item")
+    except StreamfeatError:
+        pytest.skip("is refused without an option")
+    manifest = build_shards([str(path)], tmp_path / "data", window_len=32, max_rejected=1.0)
+    found = read_histories(path, BuildConfig(), medium="item", readings=manifest.readings)
+    assert events_of(found) == events_of(whole)
+    assert built_events(tmp_path / "data") == {user: events for user, events in events_of(whole).items() if events}
