@@ -11,6 +11,7 @@ from typing import Literal
 from streamfeat.events.column_values import NO_NUMBER
 from streamfeat.events.source import CompletionUnit
 from streamfeat.events.time_casts import LAST_SECOND, UNCLEAR_ZONE, time_steps
+from streamfeat.events.time_forms import FORMS
 
 Kind = Literal["text", "integer", "unsigned", "floating"]
 
@@ -100,7 +101,7 @@ def cast_query(
     for step in steps:
         query = f"SELECT *, {', '.join(step)} FROM ({query})"
     query = f"SELECT {', '.join(parsed)} FROM ({query})"
-    query = f"SELECT *, {_reason(kinds)} AS reason FROM ({query})"
+    query = f"SELECT *, {_reason(kinds, time_unit)} AS reason FROM ({query})"
     return f"SELECT {', '.join(clean)} FROM ({query})"
 
 
@@ -120,7 +121,7 @@ def _id_columns(role: str, kind: Kind) -> list[str]:
         exact, number, text = f"{raw} <= {_MAX_INT64}", f"CAST({raw} AS BIGINT)", f"CAST({raw} AS VARCHAR)"
     else:
         exact, number, text = f"coalesce(CAST({role}_try AS VARCHAR) = {raw}, false)", f"{role}_try", raw
-        missing += f" OR trim({raw}) = ''"
+        missing += f" OR ({raw} < '!' AND trim({raw}) = '')"  # blanks sort before '!': most ids need no trimming
     return [
         f"CASE WHEN {exact} THEN {number} ELSE 0 END AS {role}_number",
         f"CASE WHEN NOT {exact} THEN {text} END AS {role}_text",
@@ -191,13 +192,13 @@ def _completion_columns(kinds: Mapping[str, Kind], unit: CompletionUnit) -> list
     ]
 
 
-def _reason(kinds: Mapping[str, Kind]) -> str:
+def _reason(kinds: Mapping[str, Kind], time_unit: str) -> str:
     tests = {
         "missing_user": "user_missing",
         "missing_item": "item_missing",
         "missing_time": '"timestamp" IS NULL' + (" OR \"timestamp\" = ''" if kinds["timestamp"] == "text" else ""),
         "unparsable_time": "seconds IS NULL",
-        "unclear_time_zone": f"seconds = {UNCLEAR_ZONE}",
+        **({"unclear_time_zone": f"seconds = {UNCLEAR_ZONE}"} if time_unit in FORMS else {}),
         "negative_time": "seconds < 0",
         "time_out_of_range": f"seconds > {LAST_SECOND}",
     }
