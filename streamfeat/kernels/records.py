@@ -165,6 +165,7 @@ def scan_records(
             at_start = block[i] == delimiter[0]
             i += 1
             continue
+        # As in `scan_lines`. One function for both made that 1.5 times slower, with the whole of `out` twice.
         stop = i
         if stop > start and block[stop - 1] == _CR:
             stop -= 1

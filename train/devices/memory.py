@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from streamfeat.errors import ConfigError, RankError
 from streamfeat.store.manifest import Manifest
@@ -21,6 +21,7 @@ from train.devices.available import available_bytes, local_ranks
 from train.devices.peak import give_back, held_bytes
 from train.devices.ranks import World
 from train.model.batch import BatchFacts
+from train.model.matrices import linear_weights
 from train.model.popularity import table_bytes
 from train.model.transformer import EventTransformer
 from train.terms.terms import Terms
@@ -83,9 +84,8 @@ def lasting_needs(manifest: Manifest, config: TrainConfig, world: World, terms: 
     with torch.device("meta"):
         model = EventTransformer.of(manifest, config, np.zeros(manifest.num_items, np.int64), terms)
     knows_popularity = BatchFacts.of(manifest, config, terms).knows_popularity
-    weights = _num_bytes(model.parameters())
-    turned = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
-    of_optimizer = 2 * weights - (_num_bytes(turned) if config.optimizer == "muon" else 0)
+    weights = num_bytes(model.parameters())
+    of_optimizer = 2 * weights - (num_bytes(linear_weights(model)) if config.optimizer == "muon" else 0)
     on_gpu = world.device.type == "cuda"
     return MemoryNeeded(
         weights=weights,
@@ -99,7 +99,8 @@ def lasting_needs(manifest: Manifest, config: TrainConfig, world: World, terms: 
     )
 
 
-def _num_bytes(tensors: Iterable[Tensor]) -> int:
+def num_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the elements of `tensors`."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

@@ -47,7 +47,7 @@ def best_items(
     low, high = scorer.manifest.data_schema.medium_offsets[medium : medium + 2]
     states = scorer.states(histories, times, medium)
     log_probs = scorer.log_probs(states, medium, histories, times, exclude_seen=False if seen else None)
-    if not seen:
+    if not seen and not scorer.exclude_seen:
         log_probs[scorer.seen(histories, medium)] = -torch.inf
     ids = torch.arange(high - low) if chosen is None else torch.from_numpy(chosen)
     if chosen is not None:

@@ -18,7 +18,7 @@ from train.devices.device import MOST_CUDA_HEAD, autocast
 from train.inference.queries import BatchShape, History, Query, query_batches
 from train.model.batch import BatchFacts, evidence_of, moved, to_batch
 from train.model.heads import NUM_FACTORS
-from train.model.mixture import log_mixture, part_probs
+from train.model.mixture import log_mixture, part_probs, part_rows
 from train.model.past_ratings import NUM_KNOWN, log_counts
 from train.model.popularity import HIDDEN, TOLD, PopularityFeatures, PopularityRows
 from train.model.targets import past_of, segment_bounds
@@ -28,7 +28,7 @@ from train.runs.folder import Run, check_checkpoint
 from train.runs.record import described, read_record
 from train.runs.refreshed import read_refreshed
 from train.runs.run_terms import read_terms
-from train.runs.standing import Mixtures
+from train.runs.standing import Mixture, Mixtures
 from train.runs.trained import checkpoint_folder
 from train.terms.terms import Terms
 from train.terms.transitions import LAST_ITEMS
@@ -143,19 +143,17 @@ class Scorer:
         """
         with torch.no_grad():
             features = self._facts.popularity
+            rows = self._popularity_rows(histories, times, features) if features else None
             logits = self._model.watch.logits(
-                states,
-                self._model.inputs,
-                medium,
-                self._popularity_rows(histories, times, features) if features else None,
-                features.by_medium if features else (),
+                states, self._model.inputs, medium, rows, features.by_medium if features else ()
             )
             mixtures = self.mixtures.get(self._facts.schema.media[medium])
+            seen = self.seen(histories, medium)
             if mixtures is not None and len(times):
-                logits = self._mixed(logits, medium, histories, times, mixtures)
+                of_each = [mixtures.hidden if time is None else mixtures.told for time in times]
+                logits = self._mixed(logits, medium, histories, of_each, rows, seen)
             if not (self.exclude_seen if exclude_seen is None else exclude_seen):
                 return logits.log_softmax(-1)
-            seen = self.seen(histories, medium)
             logits[seen] = -torch.inf
             log_probs = logits.log_softmax(-1)
             log_probs[seen] = -torch.inf  # if all items are seen, log_softmax gave NaN
@@ -166,31 +164,28 @@ class Scorer:
         logits_NV: Tensor,
         medium: int,
         histories: Sequence[History],
-        times: Sequence[int | None],
-        mixtures: Mixtures,
+        of_each: Sequence[Mixture],
+        popularity: PopularityRows | None,
+        seen: tuple[Tensor, Tensor],
     ) -> Tensor:
-        """(N, V): log of the mixture, which adds up to 1 over the items that the softmax had in training."""
-        of_each = [mixtures.hidden if time is None else mixtures.told for time in times]
+        """(N, V): log of each history's mixture, which adds up to 1 over the items that the softmax had in training."""
         self._add_transitions(logits_NV, medium, histories, torch.tensor([of.strength for of in of_each]))
         logits_NV /= torch.tensor([[of.temperature] for of in of_each]).to(self.device)
         shares_NK = torch.tensor([of.shares for of in of_each]).to(self.device)
-        if not shares_NK.any():
+        used_K = shares_NK.any(0)
+        if not used_K.any():
             return logits_NV
         left_NV = torch.ones_like(logits_NV, dtype=torch.bool)
         if self.exclude_seen:
-            left_NV[self.seen(histories, medium)] = False
+            left_NV[seen] = False
             left_NV |= ~left_NV.any(1, keepdim=True)
         features = self._facts.popularity
-        row_N = np.zeros(len(times), np.int64)
-        if features:
-            is_told = np.array([time is not None for time in times], np.bool_)
-            row_N = features.rows_at(np.array([time or 0 for time in times], np.int64), is_told)
-            row_N = np.where(is_told, row_N, features.newest_row())
-        at_N, step = torch.from_numpy(row_N).to(self.device), max(1, _MOST_MIXED // logits_NV.shape[1])
+        row_N = part_rows(popularity, features) if popularity and features else None
+        used, step = used_K.tolist(), max(1, _MOST_MIXED // logits_NV.shape[1])
         for first in range(0, len(logits_NV), step):
             rows = slice(first, first + step)
-            parts = part_probs(features, medium, at_N[rows], left_NV[rows])
-            logits_NV[rows] = log_mixture(logits_NV[rows], left_NV[rows], shares_NK[rows], parts)
+            parts = part_probs(features, medium, None if row_N is None else row_N[rows], left_NV[rows], used)
+            logits_NV[rows] = log_mixture(logits_NV[rows], left_NV[rows], shares_NK[rows][:, used_K], parts)
         return logits_NV
 
     def _add_transitions(

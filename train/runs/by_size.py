@@ -34,7 +34,7 @@ def by_size(manifest: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
     training = manifest.splits["training"]
     epoch = max(1, steps_per_epoch(training.windows, config.batch_windows(manifest.data_schema.window_len)))
     epochs = round(_EPOCHS * min(1, math.sqrt(_TOKENS / max(training.tokens, 1))))
-    epochs = min(max(epochs, 1, math.ceil(_LEAST_STEPS / epoch)), _MOST_EPOCHS)
+    epochs = min(max(epochs, math.ceil(_LEAST_STEPS / epoch)), _MOST_EPOCHS)
     masked = config.objective == "masked"
     found: dict[str, Any] = {
         "epochs": epochs * (_EPOCHS_OF_MASKED if masked else 1),

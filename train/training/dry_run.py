@@ -15,7 +15,7 @@ from streamfeat.errors import StorageError
 from streamfeat.progress import Progress
 from streamfeat.workers.process import peak_memory
 from train.devices.device import exact_arithmetic
-from train.devices.memory import Memory, told_what_to_lower
+from train.devices.memory import Memory, num_bytes, told_what_to_lower
 from train.devices.ranks import joined
 from train.runs.folder import open_run_together
 from train.training.loop import never
@@ -100,9 +100,9 @@ def dry_run_steps(
             device=world.device.type,
             world_size=world.size,
             num_parameters=session.num_parameters,
-            weight_bytes=_num_bytes(parameters),
-            gradient_bytes=_num_bytes([p.grad for p in parameters if p.grad is not None]),
-            optimizer_bytes=_num_bytes([v for s in session.updater.optimizer.state.values() for v in s.values()]),
+            weight_bytes=num_bytes(parameters),
+            gradient_bytes=num_bytes([p.grad for p in parameters if p.grad is not None]),
+            optimizer_bytes=num_bytes([v for s in session.updater.optimizer.state.values() for v in s.values()]),
             peak_bytes=_peak_memory(world.device),
             memory=session.memory,
             batch_windows=session.batch_windows,
@@ -114,10 +114,6 @@ def dry_run_steps(
             step_s=median(timed),
             timed_steps=len(timed),
         )
-
-
-def _num_bytes(tensors: list[Any]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _peak_memory(device: torch.device) -> int:

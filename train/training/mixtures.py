@@ -15,13 +15,12 @@ from torch import Tensor
 from train.devices.device import autocast
 from train.devices.ranks import World
 from train.model.batch import Batch, BatchFacts, to_batch
-from train.model.mixture import part_probs
+from train.model.mixture import ALL_PARTS, part_probs, part_rows
 from train.model.popularity import PopularityRows
 from train.model.targets import Arrays, Targets, segment_bounds
 from train.model.transformer import EventTransformer
 from train.model.transitions import last_items
 from train.runs.standing import Mixture, Mixtures
-from train.terms.terms import Terms
 from train.training.update import micro_batches
 
 STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
@@ -42,13 +41,12 @@ class MixtureTrial:
     """The losses of watch targets at every strength and for every part. Each rank adds its share of the validation
     split."""
 
-    def __init__(self, facts: BatchFacts, terms: Terms, num_users: int, *, told: bool) -> None:
+    def __init__(self, facts: BatchFacts, num_users: int, *, told: bool) -> None:
         """`told` says whether the model knows the times of the targets. The split has `num_users`."""
         least = _LEAST_USERS if told else _LEAST_HIDDEN_USERS
         self.every = max(1, min(_MOST_EVERY, num_users // least))  # so many batches, of which it takes the first
-        self.facts, self.terms, self.num_users = facts, terms, num_users
+        self.facts, self.num_users = facts, num_users
         self.temperatures = TEMPERATURES[:1] if told else TEMPERATURES
-        self._told = told
         media = facts.schema.media
         self._users: dict[str, list[NDArray[np.int64]]] = {name: [np.empty(0, np.int64)] for name in media}
         # (N * (S * C + K),)
@@ -61,6 +59,7 @@ class MixtureTrial:
         `state_ND` are the states of all tokens of the batch, `arrays` what it was made of.
         """
         facts, first_N = self.facts, segment_bounds(arrays["segment"])[0]
+        assert facts.terms is not None, "a run with tables"
         for medium, name in enumerate(facts.schema.media):
             targets = batch.targets[f"{name}_watch"]
             token_N = targets.token_N.cpu().numpy()
@@ -68,24 +67,19 @@ class MixtureTrial:
             low, high = facts.schema.medium_offsets[medium : medium + 2]
             for rows in np.split(chosen, range(_ROWS, len(chosen), _ROWS)):
                 last_NP = last_items(arrays, token_N[rows], facts.schema.num_items, causal=facts.causal)
-                lift_NV = torch.from_numpy(self.terms.transitions.log_lift(last_NP, low, high)).to(state_ND.device)
+                lift_NV = torch.from_numpy(facts.terms.transitions.log_lift(last_NP, low, high)).to(state_ND.device)
                 row_N = torch.from_numpy(rows).to(state_ND.device)
-                logits_NV = _logits(model, state_ND, batch, medium, targets, row_N)
+                popularity = _popularity(targets, row_N)
+                logits_NV = _logits(model, state_ND, batch, medium, targets, row_N, popularity)
                 item_N1 = targets.item_N[row_N, None]
                 shifted = (torch.add(logits_NV, lift_NV, alpha=strength) for strength in STRENGTHS)
                 found = [_losses(of_NV / by, item_N1) for of_NV in shifted for by in self.temperatures]
-                parts = part_probs(
-                    facts.popularity, medium, self._rows(targets, row_N), logits_NV.isneginf().logical_not()
-                )
+                at_N = part_rows(popularity, facts.popularity) if popularity and facts.popularity else None
+                left_NV = logits_NV.isneginf().logical_not()
+                parts = part_probs(facts.popularity, medium, at_N, left_NV, ALL_PARTS)
                 found += [part_NV.gather(1, item_N1)[:, 0] for part_NV in parts]
                 self._users[name].append(targets.user[rows].astype(np.int64))
                 self._found[name].append(torch.stack(found, 1).double().cpu().numpy().reshape(-1))
-
-    def _rows(self, targets: Targets, row_N: Tensor) -> Tensor:
-        """(N,): the rows of popularity for the parts."""
-        if self._told and targets.popularity is not None:
-            return targets.popularity.row_N[row_N]
-        return torch.full_like(row_N, self.facts.popularity.newest_row() if self.facts.popularity else 0)
 
     def result(self, world: World) -> dict[str, Mixture]:
         """The mixture for each medium with targets on any rank. All ranks must call it and get the same.
@@ -117,7 +111,7 @@ def choose_mixtures(
 ) -> dict[str, Mixtures] | None:
     """The mixtures of each medium: `told` has its targets, those for hidden times are those of the validation
     `batches`. None if `stop` returned True on any rank before the end. Leaves the model in training mode."""
-    hidden = MixtureTrial(told.facts, told.terms, told.num_users, told=False)
+    hidden = MixtureTrial(told.facts, told.num_users, told=False)
     if not try_hidden_times(model, batches, hidden, micro_windows, world, stop=stop):
         return None
     of_told, of_hidden = told.result(world), hidden.result(world)
@@ -161,16 +155,27 @@ def with_hidden_times(arrays: Arrays, *, causal: bool) -> Arrays:
     return {**arrays, "time": arrays["time"] * shown, "time_known": arrays["time_known"] & shown}
 
 
+def _popularity(targets: Targets, row_N: Tensor) -> PopularityRows | None:
+    """What the term of popularity reads for the targets `row_N`."""
+    rows = targets.popularity
+    if rows is None:
+        return None
+    of_host = None if rows.row is None else rows.row[row_N.cpu().numpy()]
+    return PopularityRows(rows.row_N[row_N], rows.time_N[row_N], of_host)
+
+
 def _logits(
-    model: EventTransformer, state_ND: Tensor, batch: Batch, medium: int, targets: Targets, row_N: Tensor
+    model: EventTransformer,
+    state_ND: Tensor,
+    batch: Batch,
+    medium: int,
+    targets: Targets,
+    row_N: Tensor,
+    popularity: PopularityRows | None,
 ) -> Tensor:
     """(N, V) float32: the softmax's inputs for the targets `row_N`, as in training: -inf for seen items."""
-    rows = targets.popularity
-    if rows is not None:
-        of_host = None if rows.row is None else rows.row[row_N.cpu().numpy()]
-        rows = PopularityRows(rows.row_N[row_N], rows.time_N[row_N], of_host)
     state = state_ND[targets.token_N[row_N]].float()
-    logits_NV = model.watch.logits(state, model.inputs, medium, rows, batch.features)
+    logits_NV = model.watch.logits(state, model.inputs, medium, popularity, batch.features)
     if targets.seen is not None:
         targets.seen.leave_out(logits_NV, row_N, targets.item_N[row_N, None])
     return logits_NV
@@ -194,10 +199,9 @@ def _best(user_N: NDArray[np.int64], losses_NP: NDArray[np.float64], parts_NK: N
     """The mixture, from the losses of the model at P = S * C pairs of a strength and a temperature."""
     users, index, sizes = np.unique(user_N, return_inverse=True, return_counts=True)
     weight_N = 1 / sizes[index] / len(users)
-    shares = [_fitted(np.column_stack((np.exp(-loss_N), parts_NK)), weight_N) for loss_N in losses_NP.T]
-    mixed = [
-        -np.log(np.exp(-loss_N) * of[0] + parts_NK @ of[1:]) for loss_N, of in zip(losses_NP.T, shares, strict=True)
-    ]
+    probs = [np.column_stack((np.exp(-loss_N), parts_NK)) for loss_N in losses_NP.T]
+    shares = [_fitted(probs_NP, weight_N) for probs_NP in probs]
+    mixed = [-np.log(probs_NP @ of) for probs_NP, of in zip(probs, shares, strict=True)]
     warmth_S = (weight_N @ np.stack(mixed, 1)).reshape(len(STRENGTHS), -1).argmin(1)
     pair_S = np.arange(len(STRENGTHS)) * (len(mixed) // len(STRENGTHS)) + warmth_S
     alone_U, *means = (np.bincount(index, loss_N) / sizes for loss_N in (losses_NP[:, 0], *(mixed[p] for p in pair_S)))

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from train.config import TrainConfig
 from train.model.heads import FactorTable
+from train.model.matrices import linear_weights
 from train.training.muon import Muon
 
 _MOST_SHRINKING = 0.04  # of the factors of ratings in one step: few ratings, or a high rate, must not turn their sign
@@ -16,7 +17,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
     The type of the module that owns a parameter decides, not the parameter's name: wrappers add a prefix to names.
     """
-    matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    matrices = linear_weights(model)
     factors = [module for module in model.modules() if isinstance(module, FactorTable)]
     decayed = {id(parameter) for parameter in [*matrices, *(table.weight for table in factors)]}
     others = [parameter for parameter in model.parameters() if id(parameter) not in decayed]

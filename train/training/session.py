@@ -146,12 +146,13 @@ class Session:
         return stepped
 
     def validate(self, stop: Callable[[], bool]) -> Iterator[TrainingReport]:
-        """Reads the validation split once and yields the figures. Yields nothing if `stop` returns True before that."""
+        """Reads the validation split and yields the figures; reads it again, with hidden times, if they are the best.
+        Yields nothing if `stop` returns True before that."""
         updater, lap = self.updater, Lap()
         with contextlib.closing(lap.timed(self._validation_batches())) as batches:
             model = updater.average_model or updater.model
             num_users = self.manifest.splits["validation"].users
-            trial = MixtureTrial(updater.facts, self.terms.tables, num_users, told=True) if self.terms else None
+            trial = MixtureTrial(updater.facts, num_users, told=True) if updater.facts.terms else None
             losses = validate(model, batches, updater.facts, updater.micro_windows, self.world, trial=trial, stop=stop)
         if losses is None:
             return

@@ -132,7 +132,7 @@ def test_mixtures_are_tried_on_the_probabilities_that_scoring_gives(
     """Strengths and parts, each medium, each user whose history fits in a window, told the time or not."""
     scorer = Scorer.of_run(runs[name])
     facts, model = scorer._facts, scorer._model
-    trial = MixtureTrial(facts, facts.terms, 0, told=told)
+    trial = MixtureTrial(facts, 0, told=told)
     shown = validation(last_events, scorer)
     if told:
         batch = to_batch(shown, slice(None), facts, CPU, split="validation")

@@ -123,7 +123,7 @@ def test_two_ranks_choose_what_one_rank_chooses(invented_batch, objective: str, 
     model = invented.model().eval()
 
     def trial_of(windows: slice) -> MixtureTrial:
-        trial = MixtureTrial(invented.facts, invented.facts.terms, 4, told=told)
+        trial = MixtureTrial(invented.facts, 4, told=told)
         batch = to_batch(invented.arrays, windows, invented.facts, CPU, split="validation")
         with torch.no_grad():
             states = model(batch).flatten(0, 1)
