@@ -44,6 +44,7 @@ def build_shards(
 ) -> Next:
     """Build a dataset of Zarr shards from event files. With --live, then serve a live training run."""
     from streamfeat.builder.coordinator import build_steps
+    from streamfeat.events.odd_times import odd_times_warning
 
     if live and "packings" in options.model_fields_set:
         raise ConfigError("--live writes packings while a run reads them and --packings writes them now: give one")
@@ -59,9 +60,9 @@ def build_shards(
             "seconds": {stage: round(seconds, 3) for stage, seconds in finished.seconds.items()},
             "peak_memory_bytes": finished.peak_memory,
         }
-        check = "; check --time-unit" if finished.manifest.config.time_unit == "auto" else ""
         for name, number in summary["odd_times"].items():
-            err.print(f"warning: {number:,} events are timed {name.replace('_', ' ')}{check}", **PLAIN)
+            told = odd_times_warning(finished.manifest.config, number, name.replace("_", " "))
+            err.print(f"warning: {told}", **PLAIN)
         if live:
             from streamfeat.live.serve import serve
 

@@ -19,9 +19,11 @@ from train_config_file import read_config
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import StreamfeatError
-from streamfeat.events.event_reader import plan_splits, read_batches
-from streamfeat.events.formats import read_titles, recognise
+from streamfeat.events.event_reader import read_batches
+from streamfeat.events.formats import recognise
 from streamfeat.events.item_lists import read_item_list
+from streamfeat.events.splits import plan_splits
+from streamfeat.events.titles import read_titles
 from streamfeat.events.user_histories import read_histories
 from streamfeat.live.folder import read_run
 from streamfeat.store.manifest import load_manifest, manifest_checksum

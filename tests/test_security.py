@@ -136,7 +136,7 @@ from streamfeat.errors import DataError
 from streamfeat.events.formats import recognise
 from streamfeat.events.user_histories import read_histories
 from streamfeat.events.item_lists import read_item_list
-from streamfeat.events.event_reader import plan_splits
+from streamfeat.events.splits import plan_splits
 path = sys.argv[1]
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])  # KiB
 before = peak()

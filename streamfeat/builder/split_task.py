@@ -15,7 +15,7 @@ from streamfeat.builder.numbering import ItemCoder
 from streamfeat.builder.tasks import SplitTask, rejected_file, spill_file
 from streamfeat.events.batches import EventBatch, Rejected
 from streamfeat.events.event_order import joined_fractions
-from streamfeat.events.event_reader import read_batches
+from streamfeat.events.event_reader import DEFAULT_MEDIUM, read_batches
 from streamfeat.events.odd_times import YEAR_1990, newest_time
 from streamfeat.kernels.draws import PARTITION_OF_USER, draw_state
 from streamfeat.kernels.scatter import counting_sort, partition_of_ints, partition_of_texts, scatter_rows
@@ -25,7 +25,6 @@ from streamfeat.store.receipts import FileRecord, SplitFacts, SplitReceipt
 from streamfeat.store.writer import commit_receipt, write_whole
 
 BLOCK_ROWS = 2_500_000  # rows that are distributed at a time; limits a worker's memory
-DEFAULT_MEDIUM = "item"  # the medium of a source without a medium column
 
 
 @dataclass

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streamfeat.events.casts import Kind
+from streamfeat.events.encodings import is_utf8
 from streamfeat.events.source import ID_ROLES
 from streamfeat.events.time_forms import MIDNIGHT
 
@@ -149,7 +150,7 @@ def invalid_utf8_rows(table: pa.Table, roles: Sequence[str]) -> NDArray[np.int64
         column = table.column(role)
         if not _holds_utf8(column):
             binary = column.cast(pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary())
-            bad.update(i for i, value in enumerate(binary.to_pylist()) if value is not None and not _is_utf8(value))
+            bad.update(i for i, value in enumerate(binary.to_pylist()) if value is not None and not is_utf8(value))
     return np.array(sorted(bad), np.int64)
 
 
@@ -157,13 +158,5 @@ def _holds_utf8(column: pa.Array | pa.ChunkedArray) -> bool:
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode("utf-8")
-    except UnicodeDecodeError:
         return False
     return True

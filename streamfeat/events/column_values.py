@@ -6,6 +6,8 @@ from datetime import date
 from functools import cached_property
 from itertools import pairwise
 
+from streamfeat.events.time_units import TIME_UNITS, by_magnitude
+
 # Words with which the usual tools write that there is no value: R, SQL, Python, MySQL, pandas, spreadsheets.
 NOBODY = ("NA", "N/A", "#N/A", "NULL", "null", "None", "\\N", "nan", "NaN", "<NA>", "NaT")
 DASHES = ("-", "--", "–", "—")  # for a missing number or status
@@ -208,7 +210,7 @@ def _fineness(value: str) -> int:
 
 def _seconds(number: float) -> float:
     """Seconds of a number of seconds, milliseconds, microseconds or nanoseconds since 1970, by its size."""
-    return number / next(ticks for bound, ticks in ((1e11, 1), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9)) if number < bound)
+    return number / TIME_UNITS[by_magnitude(number)].ticks
 
 
 def _day(value: str) -> int | None:

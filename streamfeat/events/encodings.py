@@ -38,6 +38,15 @@ def encoding_of(start: bytes, asked: str) -> str:
     return "" if asked == AUTO_ENCODING or asked in _UTF8 or start.startswith(codecs.BOM_UTF8) else asked
 
 
+def is_utf8(data: bytes) -> bool:
+    """Whether `data` is UTF-8."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def refuse_zero_bytes(path: str, start: bytes) -> None:
     """Raises ConfigError if `start`, the first bytes of a file, is binary, or is UTF-16 without its mark."""
     text = start.rstrip(b"\0")

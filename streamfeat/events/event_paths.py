@@ -13,9 +13,9 @@ from streamfeat.errors import ConfigError, StorageError, StreamfeatError
 from streamfeat.events.formats import recognise
 from streamfeat.events.lists.sites import check_sites
 from streamfeat.events.role_names import NAMES, plain
+from streamfeat.events.sample import GZIP_MAGIC
 from streamfeat.events.source import Source
 
-_GZIP_MAGIC = b"\x1f\x8b"
 # Roles that may stand in the name of a folder. A file without a time of its own is refused in any case.
 _PARTITION_ROLES = ("user", "item", "medium", "rating", "status")
 _TRIED = 20  # files of a folder, beside one that cannot be read
@@ -100,6 +100,8 @@ def in_folder(paths: EventPaths, path: str, error: ConfigError, config: BuildCon
     sure is one of events, too."""
     folder = paths.folder_of.get(path)
     others = [other for other in paths.files if folder and other != path and paths.folder_of.get(other) == folder]
+    if not others:
+        return error
     if any(_is_readable(path, config.model_copy(update={"time_unit": unit})) for unit in ("s", "dmy")):
         return error
     good = [other for other in others[:_TRIED] if _is_readable(other, config)]
@@ -176,7 +178,7 @@ def _empty(names: Sequence[str]) -> Iterator[str]:
             if not os.path.isfile(name) or os.stat(name).st_size > _SMALL:  # noqa: PTH113, PTH116
                 continue
             data = Path(name).read_bytes()
-            if data.startswith(_GZIP_MAGIC):
+            if data.startswith(GZIP_MAGIC):
                 data = gzip.decompress(data)
         except (OSError, EOFError, ValueError):
             continue

@@ -11,20 +11,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streamfeat.errors import DataError
-from streamfeat.events.batches import EventBatch, Ids, Rejected, clean_batch, no_formula
+from streamfeat.events.batches import EventBatch, Rejected, clean_batch, no_formula
 from streamfeat.events.casts import MAX_RATING, MAX_VALUE_LEN, Kind, cast_query
 from streamfeat.events.column_types import column_kind, invalid_utf8_rows
 from streamfeat.events.json_files import JSON_FORMATS
 from streamfeat.events.json_rows import read_json
 from streamfeat.events.parquet import read_row_groups, stored_time_unit
 from streamfeat.events.source import Source
-from streamfeat.events.splits import ROWS_PER_SPLIT, Split, plan_splits
+from streamfeat.events.splits import Split
 from streamfeat.events.text import lines_relation, write_batches
 from streamfeat.events.unrated import told
 from streamfeat.events.whole_files import is_read_whole, read_whole
 from streamfeat.events.words_for_nobody import without_marks, without_words
 
-__all__ = ["ROWS_PER_SPLIT", "EventBatch", "Ids", "Rejected", "Split", "plan_splits", "read_batches"]
+DEFAULT_MEDIUM = "item"  # of a dataset's source without a medium column
 
 _QUOTE = "'"
 _MEMORY_LIMIT = "512MB"  # of DuckDB; a batch needs much less

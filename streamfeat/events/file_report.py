@@ -15,9 +15,9 @@ from streamfeat.events.casts import REASONS, Kind, cast_query
 from streamfeat.events.column_samples import ColumnSamples
 from streamfeat.events.encodings import encoding_hint
 from streamfeat.events.event_paths import check_one_layout, expand, in_folder
-from streamfeat.events.event_reader import read_batches
+from streamfeat.events.event_reader import DEFAULT_MEDIUM, read_batches
 from streamfeat.events.formats import recognise
-from streamfeat.events.odd_times import YEAR_1990, check_odd_times, newest_time
+from streamfeat.events.odd_times import YEAR_1990, check_odd_times, newest_time, odd_times_warning
 from streamfeat.events.remarks import busiest_user, ratings_apart
 from streamfeat.events.scratch import scratch_folder
 from streamfeat.events.source import Source
@@ -32,7 +32,6 @@ from streamfeat.progress import Note, Progress
 from streamfeat.schema import PLANNED
 
 NUM_SAMPLES = 5
-_DEFAULT_MEDIUM = "item"
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def report_steps(events: Sequence[str], config: BuildConfig) -> Iterator[Note | 
             yield Note(note)
         total, done = sum(split.num_rows for split in splits), 0
         for split in splits:
-            for batch in read_batches(split, scratch, _DEFAULT_MEDIUM):
+            for batch in read_batches(split, scratch, DEFAULT_MEDIUM):
                 batches.append(batch)
                 odd["before 1990"] += int((batch.time < YEAR_1990).sum())
                 odd["after the file"] += int((batch.time > newest[split.source.path]).sum())
@@ -141,10 +140,9 @@ def _refusals(
 
 def _warnings(config: BuildConfig, found: UserHistories, odd: Counter[str]) -> Iterator[Note]:
     """What a build of these events would warn about."""
-    check = "; check --time-unit" if config.time_unit == "auto" else ""
     for when, number in odd.items():
         if number:
-            yield Note(f"{number:,} events are timed {when}{check}", warning=True)
+            yield Note(odd_times_warning(config, number, when), warning=True)
     if len(found.time):
         events = np.diff(found.offsets)
         most = int(events.argmax())

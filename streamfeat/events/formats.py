@@ -15,11 +15,8 @@ from streamfeat.events.sample import TextSample, kind_of, sample_text, zip_of_no
 from streamfeat.events.source import FORMATS, Compression, Source, SourceTimeUnit
 from streamfeat.events.text_layout import DELIMITERS, find_layout
 from streamfeat.events.times import check_first_moments, joined_times, recognise_times
-from streamfeat.events.titles import read_titles
 from streamfeat.events.unrated import with_unrated
 from streamfeat.events.watch_columns import with_watch_columns
-
-__all__ = ["FORMATS", "Source", "read_titles", "recognise"]
 
 
 def recognise(path: str, config: BuildConfig) -> Source:

@@ -46,13 +46,14 @@ def count_elements(source: Source, every: int) -> RowCount:
             base = len(data) - len(text)
             data = text
         last = data.rstrip(_BLANK)[-1:] or last
-        _, lines, unfinished = elements_of(carry + data, is_last=False)
+        data = carry + data
+        _, lines, unfinished = elements_of(data, is_last=False)
         num = len(lines.starts)
         first = -num_rows % every
         starts += (base + lines.starts[first::every]).tolist()
         content_end = base + int(lines.stops[-1]) if num else content_end
         num_rows += num
-        carry, base = (carry + data)[unfinished:], base + unfinished
+        carry, base = data[unfinished:], base + unfinished
         if len(carry) > MAX_LINE_LEN or (num and int((lines.stops - lines.starts).max()) > MAX_LINE_LEN):
             raise ConfigError(
                 f"{source.path}: object {num_rows + 1:,}, or one not far before it, is longer than {MAX_LINE_LEN:,} "

@@ -28,7 +28,6 @@ class JsonBatch:
     table: pa.Table  # a column of text for each role, of the rows that are JSON objects
     rows: NDArray[np.int64]  # their numbers in the file, from 1
     dropped: list[Rejected]  # the others, in order
-    num_rows: int
 
 
 def read_json(connection: duckdb.DuckDBPyConnection, split: Split, batch_rows: int) -> Iterator[JsonBatch]:
@@ -51,7 +50,7 @@ def read_json(connection: duckdb.DuckDBPyConnection, split: Split, batch_rows: i
             ]
             dropped.sort()
             table, rows = table.filter(pa.array(is_object)), rows[is_object]
-        yield JsonBatch(table.drop_columns(["is_object"]), rows, dropped, num_rows)
+        yield JsonBatch(table.drop_columns(["is_object"]), rows, dropped)
         row += num_rows
 
 

@@ -10,14 +10,12 @@ from streamfeat.config import TimeUnit
 from streamfeat.errors import ConfigError
 from streamfeat.events.odd_times import newest_likely_time
 from streamfeat.events.source import SourceTimeUnit
-from streamfeat.events.time_units import DAY_UNITS, TIME_UNITS, UNIX_UNITS, words_of
+from streamfeat.events.time_units import DAY_UNITS, TIME_UNITS, UNIX_UNITS, by_magnitude, words_of
 
 ANOTHER_COLUMN = "or name another column with --columns timestamp=NAME"
 STRAY_SHARE = 0.01  # up to this share, values that do not fit are bad rows; with more, the file is ambiguous
 SMALL_SHARE = 0.1  # with more values that stand for no time, the file is ambiguous
 
-# Upper bounds of magnitude: 10^11 s is the year 5138, 10^11 ms is 1973, and so on.
-_MAGNITUDES: tuple[tuple[float, SourceTimeUnit], ...] = ((1e11, "s"), (1e14, "ms"), (1e17, "us"), (float("inf"), "ns"))
 # Smaller values (1973 in seconds) fit every unit.
 _SMALL = 1e8
 # From this year on a Unix time is one without a look at other units: MovieLens-100K is of 1997. Until 2027, seconds
@@ -118,11 +116,7 @@ def _loses_seconds(number: str, most_decimals: int) -> bool:
     if match is None or len(match[1] or "") > most_decimals or not _SMALL <= float(number) < float("inf"):
         return False
     missing = int(match[2]) - len(match[1] or "")
-    return missing > 0 and 10**missing > TIME_UNITS[_by_magnitude(float(number))].ticks
-
-
-def _by_magnitude(number: float) -> SourceTimeUnit:
-    return next(unit for bound, unit in _MAGNITUDES if number < bound)
+    return missing > 0 and 10**missing > TIME_UNITS[by_magnitude(float(number))].ticks
 
 
 def _of_size(path: str, column: str, numbers: Sequence[float]) -> SourceTimeUnit:
@@ -148,7 +142,7 @@ def _of_size(path: str, column: str, numbers: Sequence[float]) -> SourceTimeUnit
             f"{path}: column {column!r} holds numbers such as {evidence[0]:.0f}: as {', or as '.join(readings)}; say "
             f"which, {ANOTHER_COLUMN}"
         )
-    units = Counter(map(_by_magnitude, evidence))
+    units = Counter(map(by_magnitude, evidence))
     unit, count = units.most_common(1)[0]
     if count < (1 - STRAY_SHARE) * len(evidence):
         found = ", ".join(f"{n} of {len(evidence)} look like {words_of(u)}" for u, n in units.most_common())

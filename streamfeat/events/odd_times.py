@@ -2,14 +2,16 @@
 
 import time
 from pathlib import Path
+from typing import get_args
 
-from streamfeat.config import ReadingConfig
+from streamfeat.config import ReadingConfig, TimeUnit
 from streamfeat.errors import ConfigError
 from streamfeat.events.time_casts import LAST_SECOND
 
 YEAR_1990 = 631_152_000
 _NEARLY_ALL = 0.9  # of the events
 _DAY = 86_400
+_UNITS = [unit for unit in get_args(TimeUnit) if unit not in ("auto", "iso")]
 
 
 def newest_time(path: str) -> int:
@@ -39,6 +41,10 @@ def check_odd_times(config: ReadingConfig, before_1990: int, after_the_file: int
             raise ConfigError(
                 f"{number} of {num_events} events are {when}, so their times probably count something else than what "
                 "was recognised; build with --overwrite and --columns timestamp=NAME or --time-unit "
-                "s|ms|us|ns|dotnet|filetime|webkit|apple|days|excel-days|yyyymmdd, or, if the dates are right, "
-                "--time-unit iso, or the unit of the numbers"
+                f"{'|'.join(_UNITS)}, or, if the dates are right, --time-unit iso, or the unit of the numbers"
             )
+
+
+def odd_times_warning(config: ReadingConfig, number: int, when: str) -> str:
+    """A warning about `number` events that are timed `when`, for instance "before 1990"."""
+    return f"{number:,} events are timed {when}" + ("; check --time-unit" if config.time_unit == "auto" else "")

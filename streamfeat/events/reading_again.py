@@ -77,10 +77,11 @@ def _as_before(path: str, config: BuildConfig, reading: Reading, own: Source | N
     else:
         return None
     forms = ["auto", reading.format] if config.format == "auto" else [config.format]
+    units = [config.time_unit, *([_unit(reading)] if config.time_unit == "auto" else [])]
     for form in forms:
         for attempt in attempts:
             given = _config(config, reading, _without(reading, own) | attempt, form)
-            for unit in (config.time_unit, *([_unit(reading)] if config.time_unit == "auto" else [])):
+            for unit in dict.fromkeys(units):
                 try:
                     return recognise(path, given.model_copy(update={"time_unit": unit}))
                 except ConfigError:

@@ -306,7 +306,8 @@ def _note(
 
 def _progress(table: Table, taken: Collection[str]) -> str:
     """What is said about a column that is called like a progress and has no role."""
-    names = [name for name in table.names if name not in taken and table.values(name).is_amount]
+    names = [name for name in table.names if name not in taken and (is_like_progress(name) or is_like_total(name))]
+    names = [name for name in names if table.values(name).is_amount]
     parts = [name for name in names if is_like_progress(name)]
     if not parts:
         return ""

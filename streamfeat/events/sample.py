@@ -9,7 +9,7 @@ from typing import Literal
 
 from streamfeat.config import AUTO_ENCODING
 from streamfeat.errors import ConfigError, DataError, StorageError
-from streamfeat.events.encodings import encoding_of, refuse_zero_bytes, seems_to_be
+from streamfeat.events.encodings import encoding_of, is_utf8, refuse_zero_bytes, seems_to_be
 from streamfeat.events.row_counts import spans_lines
 from streamfeat.events.source import Compression
 from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
@@ -21,8 +21,8 @@ _START_BYTES = 4096  # tell the kind of a file
 SAMPLE_LINES = 2000  # from each of the three
 
 PARQUET_MAGIC = b"PAR1"
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZIP_MAGIC = b"PK\x03\x04"
+GZIP_MAGIC = b"\x1f\x8b"
+ZIP_MAGIC = b"PK\x03\x04"
 _UNICODE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _SHEET = "a workbook; save the sheet with the events as CSV (in Excel: Save As, CSV UTF-8) and give that"
 _OTHER_KINDS = {
@@ -83,13 +83,13 @@ def kind_of(path: str, encoding: str = AUTO_ENCODING) -> Literal["parquet", "gzi
         if end != PARQUET_MAGIC or size < 12:
             raise DataError(f"{path}: a Parquet file without its end; it was cut short or is still being written")
         return "parquet"
-    if start.startswith(_GZIP_MAGIC):
+    if start.startswith(GZIP_MAGIC):
         return "gzip"
     if file.suffix.lower() in (".parquet", ".pq"):
         raise DataError(
             f"{path}: has the name of a Parquet file but is not one (starts with {start[:4]!r}); write it again"
         )
-    if start.startswith(_ZIP_MAGIC):
+    if start.startswith(ZIP_MAGIC):
         if _is_workbook(path):
             raise ConfigError(f"{path}: {_SHEET}")
         return "zip"
@@ -127,7 +127,7 @@ def sample_text(path: str, compression: Compression, encoding: str = AUTO_ENCODI
             head = stream.read(SAMPLE_BYTES)
             if head.startswith(PARQUET_MAGIC):
                 raise ConfigError(f"{path}: a Parquet file inside gzip; decompress it (Parquet compresses by itself)")
-            if head.startswith(_GZIP_MAGIC):
+            if head.startswith(GZIP_MAGIC):
                 raise ConfigError(f"{path}: a gzip file inside gzip; decompress it once")
             if compression == "none" and not found:
                 size = stream.seek(0, 2)
@@ -161,16 +161,8 @@ def sample_text(path: str, compression: Compression, encoding: str = AUTO_ENCODI
 
 def _seems(lines: list[bytes]) -> str:
     """The encoding that the lines which are not UTF-8 seem to have; "" if all are UTF-8."""
-    others = b"\n".join(line for line in lines if not _is_utf8(line))
+    others = b"\n".join(line for line in lines if not is_utf8(line))
     return seems_to_be(others) if others else ""
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _lines(data: bytes, *, cut_start: bool, cut_end: bool) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from streamfeat.events.time_forms import FORMS, MIDNIGHT, month_sql, zone_sql
+from streamfeat.events.time_forms import FORMS, MIDNIGHT, NUMBER, month_sql, zone_sql
 from streamfeat.events.time_units import TIME_UNITS
 
 LAST_SECOND = 253_402_300_799  # the end of the year 9999
@@ -14,9 +14,8 @@ _FITS_INT64 = 9.2e18  # a double below this can be cast to BIGINT
 
 UNCLEAR_ZONE = -2  # in place of seconds
 
-# A whole number with or without decimals, and any other number.
+# A whole number with or without decimals.
 _WHOLE = r"\s*\+?\d{1,18}(\.\d*)?\s*"
-_NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
 
 # Days of 86,400 s before 1970 in the units that count days.
 _DAYS_BEFORE_1970 = {"days": 0, "excel-days": 25_569}
@@ -94,7 +93,7 @@ def _text_seconds(raw: str, ticks: int) -> str:
     return (
         f"CASE WHEN timestamp_is_whole THEN timestamp_try // {ticks} "
         f"WHEN regexp_full_match({raw}, '{_WHOLE}') THEN CAST(split_part(trim({raw}), '.', 1) AS BIGINT) // {ticks} "
-        f"WHEN regexp_full_match({raw}, '{_NUMBER}') "
+        f"WHEN regexp_full_match({raw}, '{NUMBER}') "
         f"THEN {_of_double(f'TRY_CAST(trim({raw}) AS DOUBLE)', ticks)[0]} END"
     )
 
@@ -105,7 +104,7 @@ def _text_fraction(raw: str, ticks: int) -> str:
     return (
         f"CASE WHEN timestamp_is_whole THEN {_rest('timestamp_try', ticks)} "
         f"WHEN regexp_full_match({raw}, '{_WHOLE}') THEN {_rest(whole, ticks)} + {decimals} "
-        f"WHEN regexp_full_match({raw}, '{_NUMBER}') "
+        f"WHEN regexp_full_match({raw}, '{NUMBER}') "
         f"THEN {_of_double(f'TRY_CAST(trim({raw}) AS DOUBLE)', ticks)[1]} ELSE 0 END"
     )
 
@@ -120,7 +119,7 @@ def _of_days(kind: str, before_1970: int) -> list[list[str]]:
     all that are not whole."""
     value = f"TRY_CAST(trim({_RAW}) AS DOUBLE)" if kind == "text" else f"CAST({_RAW} AS DOUBLE)"
     if kind == "text":
-        value = f"CASE WHEN regexp_full_match({_RAW}, '{_NUMBER}') THEN {value} END"
+        value = f"CASE WHEN regexp_full_match({_RAW}, '{NUMBER}') THEN {value} END"
     days = f"{value} AS timestamp_days"
     whole = "floor(timestamp_days)"
     later = f"CASE WHEN timestamp_days = {whole} THEN 0 ELSE (timestamp_days - {whole}) * 86400 + 0.0005 END AS later"

@@ -29,6 +29,9 @@ _BETWEEN = r"(?:[-/.,]|\s)\s*"  # day, month and year
 # The end of a date that was written as a moment. Where the time of day is in a column of its own, it says nothing.
 MIDNIGHT = r"[T ]00:00:00(\.0+)?$"
 
+# A number, which a time may be, too.
+NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
+
 _REST_PARTS = ("t", "f", "ap", "z")
 
 # Form → pattern of the whole value, and the parts that its groups are.

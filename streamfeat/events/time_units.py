@@ -6,6 +6,8 @@ in seconds (CFAbsoluteTime) and, as of iOS 11, in nanoseconds.
 
 from typing import NamedTuple
 
+from streamfeat.events.source import SourceTimeUnit
+
 
 class TimeUnitFacts(NamedTuple):
     """A unit of numeric times."""
@@ -27,8 +29,15 @@ TIME_UNITS: dict[str, TimeUnitFacts] = {
     "apple": TimeUnitFacts("seconds since 2001, as Apple writes them", 1, 978_307_200, 2001),
     "apple-ns": TimeUnitFacts("nanoseconds since 2001, as Apple writes them", 10**9, 978_307_200, 2017),
 }
+# Upper bounds of magnitude: 10^11 s is the year 5138, 10^11 ms is 1973, and so on.
+_MAGNITUDES: tuple[tuple[float, SourceTimeUnit], ...] = ((1e11, "s"), (1e14, "ms"), (1e17, "us"), (float("inf"), "ns"))
 UNIX_UNITS = ("s", "ms", "us", "ns")
 DAY_UNITS = {"days": "days since 1970", "excel-days": "days of a spreadsheet"}
+
+
+def by_magnitude(number: float) -> SourceTimeUnit:
+    """The unit of a finite number since 1970, by its size alone."""
+    return next(unit for bound, unit in _MAGNITUDES if number < bound)
 
 
 def words_of(unit: str) -> str:

@@ -9,11 +9,10 @@ from streamfeat.errors import ConfigError
 from streamfeat.events.column_values import NOBODY
 from streamfeat.events.numeric_times import ANOTHER_COLUMN, STRAY_SHARE, check_times_of_nothing, unit_of_numbers
 from streamfeat.events.source import SourceTimeUnit
-from streamfeat.events.time_forms import MIDNIGHT, is_known_zone, parts_of
+from streamfeat.events.time_forms import MIDNIGHT, NUMBER, is_known_zone, parts_of
 from streamfeat.events.time_zones import why_unclear
 
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-_DAY_ORDERS: tuple[tuple[SourceTimeUnit, str], ...] = (("dmy", "day first"), ("mdy", "month first"))
+_NUMBER = re.compile(NUMBER)
 # The first moment of 1970 in any time zone, which stands for 0.
 _NOTHING = re.compile(
     r"(1970([-/.])0?1\2 ?0?1|0?1([-/.])0?1\3 ?1970)([T ,]+\d?\d:[03]0(:00([.,]0*)?)?( ?[AaPp]\.?[Mm]\.?)?)?"

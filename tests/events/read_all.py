@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamfeat.config import BuildConfig
-from streamfeat.events.event_reader import Ids, Rejected, plan_splits, read_batches
-from streamfeat.events.formats import Source, recognise
+from streamfeat.events.batches import Ids, Rejected
+from streamfeat.events.event_reader import read_batches
+from streamfeat.events.formats import recognise
+from streamfeat.events.source import Source
+from streamfeat.events.splits import plan_splits
 from streamfeat.schema import STATUSES
 
 

@@ -17,8 +17,9 @@ from reference_lines import GOOD, line_code, lines_of, record_code, records_of
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import DataError
-from streamfeat.events.event_reader import plan_splits, read_batches
+from streamfeat.events.event_reader import read_batches
 from streamfeat.events.formats import recognise
+from streamfeat.events.splits import plan_splits
 from streamfeat.kernels.lines import MAX_LINE_LEN
 
 IDS = [

@@ -16,8 +16,10 @@ from read_all import Row, read_all
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError, StorageError, StreamfeatError
 from streamfeat.events.event_paths import expand
-from streamfeat.events.event_reader import plan_splits, read_batches
-from streamfeat.events.formats import read_titles, recognise
+from streamfeat.events.event_reader import read_batches
+from streamfeat.events.formats import recognise
+from streamfeat.events.splits import plan_splits
+from streamfeat.events.titles import read_titles
 
 MOVIETWEETINGS = Path(__file__).parents[3] / "shared/data/movietweetings"
 

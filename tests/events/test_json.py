@@ -12,8 +12,9 @@ from read_all import Read, Row, read_all
 
 from streamfeat.config import BuildConfig
 from streamfeat.errors import ConfigError, DataError
-from streamfeat.events.event_reader import plan_splits, read_batches
+from streamfeat.events.event_reader import read_batches
 from streamfeat.events.formats import recognise
+from streamfeat.events.splits import plan_splits
 from streamfeat.events.user_histories import read_histories
 
 EVENTS = [

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfeat.builder.split_task import DEFAULT_MEDIUM
+from streamfeat.events.event_reader import DEFAULT_MEDIUM
 from streamfeat.events.user_histories import UserHistories
 from streamfeat.progress import Note
 from train.inference.catalogue import Catalogue

@@ -13,12 +13,12 @@ from streamfeat.errors import DataError, StorageError
 from streamfeat.events.encodings import encoding_of, not_utf8, seems_to_be
 from streamfeat.events.lists.xml_records import Record, read_records
 from streamfeat.events.lists.zip_members import read_members
+from streamfeat.events.sample import ZIP_MAGIC
 from streamfeat.events.source import Compression
 from streamfeat.events.text_stream import BOM, GZIP_ERRORS, damaged_gzip, open_text
 
 MAX_BYTES = 1 << 27  # of a list, decompressed: the largest exports have some 20 MB
 _HEAD_BYTES = 1 << 16
-_ZIP_MAGIC = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Content:
     def of(cls, path: str, compression: Compression, asked_encoding: str) -> "Content":
         """The content of the file at `path`. Raises DataError if its gzip is damaged, StorageError for the disk."""
         start = _read(path, compression, "", 4)
-        return cls(path, compression, "" if start == _ZIP_MAGIC else encoding_of(start, asked_encoding))
+        return cls(path, compression, "" if start == ZIP_MAGIC else encoding_of(start, asked_encoding))
 
     @cached_property
     def head(self) -> bytes:
@@ -57,7 +57,7 @@ class Content:
     @cached_property
     def kind(self) -> Literal["zip", "xml", "json", "text"]:
         """What the first characters say."""
-        if self.head.startswith(_ZIP_MAGIC):
+        if self.head.startswith(ZIP_MAGIC):
             return "zip"
         first = self.head[:1]
         return "xml" if first == b"<" else "json" if first in (b"{", b"[") else "text"
@@ -75,8 +75,8 @@ class Content:
         return data.removeprefix(BOM)
 
     @cached_property
-    def xml(self) -> tuple[str, list[Record]]:
-        """The name of the root and its records. Raises DataError."""
+    def xml(self) -> list[Record]:
+        """Its records. Raises DataError."""
         return read_records(self.path, self.data, "utf-8" if self.encoding else None)
 
     @cached_property

@@ -17,11 +17,12 @@ def read(content: Content) -> SiteList | None:
         return None
     included = {(text(one, "type"), text(one, "id")): at(one, "attributes") for one in dicts(at(value, "included"))}
     account = next((text(facts, "name") for (kind, _), facts in included.items() if kind == "users"), "")
-    entries = [_entry(row, one, included) for row, one in enumerate(listed, start=1)]
+    names_user = any(kind == "users" for kind, _ in included)
+    entries = [_entry(row, one, included, names_user=names_user) for row, one in enumerate(listed, start=1)]
     return SiteList("library", entries, account, "end, else last progress, else start, else last change")
 
 
-def _entry(row: int, one: dict[str, Any], included: dict[tuple[str, str], Any]) -> Entry:
+def _entry(row: int, one: dict[str, Any], included: dict[tuple[str, str], Any], *, names_user: bool) -> Entry:
     medium, item = next(
         ((kind, found) for kind in _MEDIA if (found := text(one, "relationships", kind, "data", "id"))), ("", "")
     )
@@ -36,7 +37,5 @@ def _entry(row: int, one: dict[str, Any], included: dict[tuple[str, str], Any]) 
         rating=text(facts, "ratingTwenty"),
         status=text(facts, "status"),
         completion=share(text(facts, "progress"), text(media, "episodeCount") or text(media, "chapterCount")),
-        user=text(one, "relationships", "user", "data", "id")
-        if not any(kind == "users" for kind, _ in included)
-        else "",
+        user="" if names_user else text(one, "relationships", "user", "data", "id"),
     )

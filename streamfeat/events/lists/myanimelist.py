@@ -12,7 +12,7 @@ def read(content: Content) -> SiteList | None:
     """The list; None if the file is another one. Raises DataError if it is damaged."""
     if content.kind != "xml" or b"<myanimelist" not in content.head:
         return None
-    _, records = content.xml
+    records = content.xml
     account = next((record.get("user_name") for record in records if record.name == "myinfo"), "")
     listed = [record for record in records if record.name in _MEDIA]
     entries = [_entry(row, record) for row, record in enumerate(listed, start=1)]

@@ -20,8 +20,8 @@ class Record:
         return next((text for name in names if (text := self.fields.get(name, ""))), "")
 
 
-def read_records(path: str, data: bytes, encoding: str | None) -> tuple[str, list[Record]]:
-    """The name of the root element, and its records in order. `encoding` comes before the one that the XML declares.
+def read_records(path: str, data: bytes, encoding: str | None) -> list[Record]:
+    """The records in order. `encoding` comes before the one that the XML declares.
 
     A document type is refused: it can name entities, which can stand for other files or grow without bound. Raises
     DataError for that and for text that is no XML.
@@ -37,14 +37,14 @@ def read_records(path: str, data: bytes, encoding: str | None) -> tuple[str, lis
         parser.Parse(data, True)
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise DataError(f"{path}: the XML cannot be read ({error}); export the list again") from None
-    return reader.root, reader.records
+    return reader.records
 
 
 class _Reader:
     """Collects what lies two and three levels deep."""
 
     def __init__(self, path: str) -> None:
-        self.path, self.root = path, ""
+        self.path = path
         self.records: list[Record] = []
         self._depth = 0
         self._parts: list[str] = []
@@ -57,9 +57,7 @@ class _Reader:
 
     def start(self, name: str, _: dict[str, str]) -> None:
         self._depth += 1
-        if self._depth == 1:
-            self.root = name
-        elif self._depth == 2:
+        if self._depth == 2:
             self.records.append(Record(name))
         elif self._depth == 3:
             self._parts, self._len = [], 0
